@@ -1,0 +1,122 @@
+// Saving and loading: start here. Read next: state_dict.h, config.h, training_state.h.
+//
+//   auto checkpointer = ckptring::make_async_checkpointer();
+//   auto save = checkpointer->save("run/step_100", state, {.step = 100});
+//   save.staged.wait();      // the state may change again
+//   save.written.get();      // durable and visible; throws what went wrong
+#pragma once
+
+#include <ckptring/checkpoints.h>
+#include <ckptring/config.h>
+#include <ckptring/error.h>
+#include <ckptring/export.h>
+#include <ckptring/rank_info.h>
+#include <ckptring/reader.h>
+#include <ckptring/save_handle.h>
+#include <ckptring/save_report.h>
+#include <ckptring/state_dict.h>
+#include <ckptring/writer.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ckptring {
+
+struct SaveOptions {
+  std::optional<std::int64_t> step;  ///< training step; `latest` orders by it
+  Metadata metadata;                 ///< stored with the checkpoint
+};
+
+/// One way to save, and the way to load. All calls are thread-safe; saves are serialised. In a
+/// forked child every call throws wrong_process and the destructor does nothing.
+class CKPTRING_API Checkpointer {
+ public:
+  virtual ~Checkpointer() = default;
+
+  /// Writes `state` to `path/checkpoint_{rank}.pt`, replacing what is there in one step.
+  /// `path` and missing ancestors are made. Throws only for bad arguments, a state that cannot
+  /// be stored (unsupported_value, names the key) or use after close; everything later is
+  /// carried by the futures. Tensors are kept alive until staged.
+  virtual SaveHandle save(const std::string& path, const StateDict& state,
+                          const SaveOptions& options = {}) = 0;
+
+  /// See CheckpointReader::read. Does not wait for saves.
+  virtual LoadResult load(const std::string& path, std::optional<StateDict> state = {},
+                          const LoadOptions& options = {}) = 0;
+
+  /// Finishes what was begun, then refuses further use. Idempotent.
+  virtual void close() = 0;
+};
+
+/// Plans, writes and commits in the calling thread. Both futures are ready on return.
+class CKPTRING_API SyncCheckpointer final : public Checkpointer {
+ public:
+  SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
+                   WriterSetup writer = {});
+  ~SyncCheckpointer() override;
+  SaveHandle save(const std::string& path, const StateDict& state,
+                  const SaveOptions& options = {}) override;
+  LoadResult load(const std::string& path, std::optional<StateDict> state = {},
+                  const LoadOptions& options = {}) override;
+  void close() override;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Stages into the shared-memory ring; a checkpoint process writes and commits.
+class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
+ public:
+  /// Starts the checkpoint process without waiting for it.
+  /// @throws Error invalid_argument, out_of_memory (a given ring that does not fit)
+  AsyncCheckpointer(const CheckpointerConfig& config, RankInfo rank_info);
+  /// Waits until what was begun is staged, never for the disk.
+  ~AsyncCheckpointer() override;
+
+  SaveHandle save(const std::string& path, const StateDict& state,
+                  const SaveOptions& options = {}) override;
+  LoadResult load(const std::string& path, std::optional<StateDict> state = {},
+                  const LoadOptions& options = {}) override;
+  void close() override;
+
+  /// Makes the automatic ring as large as this state needs, now, and starts to populate it, so
+  /// that the first save is as quick as any. Does not copy anything.
+  void prepare(const StateDict& state);
+
+  /// Waits until the checkpoint process is ready (at most `subprocess_init_timeout_secs`).
+  /// @throws Error process_failed with the cause
+  void ready();
+
+  /// Waits until the ring is populated. For benchmarks.
+  void wait_prefaulted();
+
+  /// Waits until every save begun so far is durable or failed, or until `deadline`. Returns the
+  /// ones that are not durable; empty means all are. For preemption handlers.
+  std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
+
+  /// The checkpoint process's id for operators and tests; 0 while none runs.
+  [[nodiscard]] int process_id() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Rank and world size from `RANK` and `WORLD_SIZE` as launchers set them; else 0 of 1.
+CKPTRING_API RankInfo default_rank_info();
+
+/// `writer`: hooks or a custom writer, called in this process.
+CKPTRING_API std::unique_ptr<SyncCheckpointer> make_sync_checkpointer(
+    const CheckpointerConfig& config = {}, std::optional<RankInfo> rank_info = {},
+    WriterSetup writer = {});
+
+/// Hooks and custom writers run in the checkpoint process: see drain.h.
+CKPTRING_API std::unique_ptr<AsyncCheckpointer> make_async_checkpointer(
+    const CheckpointerConfig& config = {}, std::optional<RankInfo> rank_info = {});
+
+}  // namespace ckptring

@@ -1,0 +1,52 @@
+// Finding checkpoints on disk, and cleaning up after crashes. Torch-free.
+#pragma once
+
+#include <ckptring/export.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace ckptring {
+
+/// The caller's own facts about a checkpoint; stored in its `ckptring.json` record.
+using MetadataValue = std::variant<bool, std::int64_t, double, std::string>;
+using Metadata = std::map<std::string, MetadataValue>;
+
+/// What a checkpoint says about itself. Files of stock `torch.save` have only `path`.
+struct CheckpointInfo {
+  std::string path;        ///< the directory given to `save`, or the single file
+  std::optional<std::int64_t> step;  ///< `SaveOptions::step`
+  int format_version = 0;  ///< 0: not written by this library
+  int rank = 0;
+  int world_size = 1;
+  Metadata metadata;
+};
+
+struct LatestOptions {
+  /// How long to wait while another checkpointer is still committing below `directory`. After
+  /// that the newest complete one is returned, with a warning in the log.
+  double wait_secs = 30;
+};
+
+/// The newest checkpoint below `directory`: the subdirectory with the highest step (by metadata,
+/// else by the last number in its name) that holds whole files of all its ranks with equal step
+/// and metadata. Nothing if there is none. Reads the indexes of the files, not their payloads.
+/// @throws Error not_found if `directory` is missing
+CKPTRING_API std::optional<CheckpointInfo> latest(const std::string& directory,
+                                                  const LatestOptions& options = {});
+
+/// What `clean` removed (absolute paths), and what it left because it may still be in use.
+struct CleanResult {
+  std::vector<std::string> removed;
+  std::vector<std::string> in_use;
+};
+
+/// Removes hidden temporaries of dead processes below `directory`: those that nobody has locked
+/// and that are at least `min_age_secs` old. Committed checkpoints are never touched.
+CKPTRING_API CleanResult clean(const std::string& directory, double min_age_secs = 3600);
+
+}  // namespace ckptring

@@ -1,0 +1,135 @@
+// A result that arrives later. Read next: checkpointer.h.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+namespace ckptring {
+
+template <class T>
+class Promise;
+
+/// A copyable handle on a value or an error that some other thread delivers once.
+///
+/// All copies share one state. Unlike `std::future` it can be asked repeatedly, and it knows
+/// whether anybody has fetched its outcome. Thread-safe. Every future that this library hands out
+/// becomes ready in finite time, with a value or with an `Error` that names the cause.
+template <class T>
+class Future {
+ public:
+  /// An invalid future; only assignment, destruction and `valid()` are allowed.
+  Future() = default;
+
+  [[nodiscard]] bool valid() const noexcept { return state_ != nullptr; }
+
+  /// Whether the outcome is there. Never blocks; does not count as fetching it.
+  [[nodiscard]] bool ready() const {
+    const std::scoped_lock lock(state_->mutex);
+    return state_->done;
+  }
+
+  /// Blocks until the outcome is there. Does not throw the carried error.
+  void wait() const {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return state_->done; });
+  }
+
+  /// As `wait`, for at most `timeout`. Returns whether the outcome is there.
+  template <class Rep, class Period>
+  bool wait_for(std::chrono::duration<Rep, Period> timeout) const {
+    return wait_until(std::chrono::steady_clock::now() + timeout);
+  }
+
+  /// As `wait`, until `deadline`. Returns whether the outcome is there.
+  bool wait_until(std::chrono::steady_clock::time_point deadline) const {
+    std::unique_lock lock(state_->mutex);
+    return state_->changed.wait_until(lock, deadline, [&] { return state_->done; });
+  }
+
+  /// Blocks, then returns the value or throws the error. Marks the outcome as fetched.
+  T get() const {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return state_->done; });
+    state_->fetched = true;
+    if (state_->error) std::rethrow_exception(state_->error);
+    if constexpr (!std::is_void_v<T>) return *state_->value;
+  }
+
+  /// Blocks, then returns the error, or null if there is a value. Marks the outcome as fetched.
+  [[nodiscard]] std::exception_ptr error() const {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return state_->done; });
+    state_->fetched = true;
+    return state_->error;
+  }
+
+  /// Whether `get` or `error` has returned the outcome to somebody, through any copy.
+  [[nodiscard]] bool fetched() const {
+    const std::scoped_lock lock(state_->mutex);
+    return state_->fetched;
+  }
+
+ private:
+  friend class Promise<T>;
+  using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::optional<Value> value;
+    std::exception_ptr error;
+    bool done = false;
+    bool fetched = false;
+  };
+  explicit Future(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  std::shared_ptr<State> state_;
+};
+
+/// The delivering end. The first outcome counts, later ones are ignored and return false. A
+/// promise destroyed without an outcome leaves its future with `std::logic_error`.
+template <class T>
+class Promise {
+ public:
+  Promise() : state_(std::make_shared<typename Future<T>::State>()) {}
+  Promise(Promise&&) noexcept = default;
+  Promise& operator=(Promise&&) noexcept = default;
+  Promise(const Promise&) = delete;
+  Promise& operator=(const Promise&) = delete;
+  ~Promise() {
+    if (state_) set_error(std::make_exception_ptr(std::logic_error("promise abandoned")));
+  }
+
+  [[nodiscard]] Future<T> future() const { return Future<T>(state_); }
+
+  template <class... Args>
+  bool set_value(Args&&... args) {
+    return finish([&] { state_->value.emplace(std::forward<Args>(args)...); });
+  }
+  bool set_error(std::exception_ptr error) {
+    return finish([&] { state_->error = std::move(error); });
+  }
+
+ private:
+  template <class Fill>
+  bool finish(Fill fill) {
+    {
+      const std::scoped_lock lock(state_->mutex);
+      if (state_->done) return false;
+      fill();
+      state_->done = true;
+    }
+    state_->changed.notify_all();
+    return true;
+  }
+  std::shared_ptr<typename Future<T>::State> state_;
+};
+
+}  // namespace ckptring

@@ -1,0 +1,57 @@
+// Reading a checkpoint back, whole or in part. Read next: checkpointer.h.
+#pragma once
+
+#include <ckptring/checkpoints.h>
+#include <ckptring/export.h>
+#include <ckptring/rank_info.h>
+#include <ckptring/state_dict.h>
+
+#include <c10/core/Device.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ckptring {
+
+struct LoadOptions {
+  /// Missing keys are an error (missing_key) that names them all, before anything is changed.
+  bool strict = false;
+  /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs.
+  std::optional<c10::Device> default_map_location;
+  /// Check each payload's CRC-32 while reading it.
+  bool verify_checksums = true;
+  /// Read and check every requested payload before the first byte of `state` is changed.
+  bool verify_first = false;
+  /// Accept a file that was written by a job of another size.
+  bool allow_other_world_size = false;
+};
+
+struct LoadResult {
+  StateDict state;                        ///< the `state` given (same object), or a new one
+  std::vector<std::string> missing_keys;  ///< asked for and not in the file, as "a.b[0].c"
+  CheckpointInfo info;
+};
+
+/// Reads `path/checkpoint_{rank}.pt`, or `path` itself if it is a file. Stateless; thread-safe.
+class CKPTRING_API CheckpointReader {
+ public:
+  /// @throws Error invalid_argument for a negative rank or rank >= world size
+  explicit CheckpointReader(RankInfo rank_info = {});
+
+  /// Without `state`: everything in the file. With `state`: only the keys that it has, nested;
+  /// None means "take it from the file". Tensors are filled in place: identity, aliasing,
+  /// strides, device and Parameters stay; their version counters rise. Scalars are replaced. A
+  /// shorter list gets the missing items; a longer one, another kind of leaf, shape or dtype is
+  /// a mismatch. Structure, keys, kinds, shapes, dtypes and record bounds are checked before the
+  /// first byte of `state` is changed. Never waits for saves.
+  /// @throws Error not_found, damaged (with the keys that were already overwritten),
+  ///         unsupported_value, mismatch, missing_key, newer_format, io
+  [[nodiscard]] LoadResult read(const std::string& path, std::optional<StateDict> state = {},
+                                const LoadOptions& options = {}) const;
+
+ private:
+  RankInfo rank_info_;
+};
+
+}  // namespace ckptring

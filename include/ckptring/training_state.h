@@ -1,0 +1,36 @@
+// Collecting the state of a training run into a StateDict, and putting it back.
+//
+// Keys and layout are those of Python's `state_dict()`, so that a checkpoint written here loads
+// into the same model and optimizer there. Training continues bit-identically after `restore_*`.
+#pragma once
+
+#include <ckptring/export.h>
+#include <ckptring/state_dict.h>
+
+#include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
+
+namespace ckptring {
+
+/// Parameters and buffers by their qualified names, aliasing the module's own tensors: loading
+/// into the result in place restores the module.
+CKPTRING_API StateDict collect_module(const torch::nn::Module& module);
+
+/// Copies values from `state` into the module's parameters and buffers.
+/// @throws Error missing_key, mismatch (names the key); nothing has been changed then
+CKPTRING_API void restore_module(torch::nn::Module& module, const StateDict& state);
+
+/// {"state": {index: {...}}, "param_groups": [{..., "params": [index, ...]}, ...]}, indices
+/// counted through `param_groups` in order. AdamW and SGD.
+/// @throws Error unsupported_value with the type's name for another optimizer
+CKPTRING_API StateDict collect_optimizer(const torch::optim::Optimizer& optimizer);
+
+/// The inverse; state that `state` does not have is erased.
+/// @throws Error unsupported_value, missing_key, mismatch; nothing has been changed then
+CKPTRING_API void restore_optimizer(torch::optim::Optimizer& optimizer, const StateDict& state);
+
+/// The state of the default CPU random number generator, a uint8 tensor.
+CKPTRING_API at::Tensor collect_cpu_generator();
+CKPTRING_API void restore_cpu_generator(const at::Tensor& state);
+
+}  // namespace ckptring

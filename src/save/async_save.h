@@ -1,0 +1,49 @@
+// The asynchronous path: stages jobs into the ring one after the other and keeps the checkpoint
+// process alive until each is durable.
+#pragma once
+
+#include "save/save_job.h"
+
+#include <ckptring/config.h>
+#include <ckptring/rank_info.h>
+#include <ckptring/save_handle.h>
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+namespace ckptring::save {
+
+/// Thread-safe. Throws Error wrong_process in a forked child, closed after close().
+class AsyncSave {
+ public:
+  /// Starts the checkpoint process without waiting for it.
+  /// @throws Error invalid_argument, out_of_memory
+  AsyncSave(const CheckpointerConfig& config, RankInfo rank);
+  /// Waits until what was begun is staged, never for the disk.
+  ~AsyncSave();
+  AsyncSave(const AsyncSave&) = delete;
+  AsyncSave& operator=(const AsyncSave&) = delete;
+
+  /// Waits for room among `max_saves_in_flight`, then hands the job to the staging thread; with
+  /// use_async_staging false, also waits until it is staged. Call `check_usable` before planning.
+  SaveHandle submit(SaveJob job);
+
+  /// Throws what `save` must throw before planning: closed, wrong_process, and with
+  /// throw_previous_failure the unfetched failure of an earlier save.
+  void check_usable();
+
+  /// Sizes the automatic ring for this plan, now, and populates it in the background.
+  void prepare(const plan::FilePlan& plan);
+  void ready();
+  void wait_prefaulted();
+  std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
+  void close();
+  [[nodiscard]] int process_id() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace ckptring::save

@@ -1,0 +1,32 @@
+// The built-in file writer: hidden temporary, several writes in flight, commit by rename.
+#pragma once
+
+#include "store/file_system.h"
+#include "store/save_sink.h"
+
+#include <ckptring/config.h>
+#include <ckptring/writer.h>
+
+#include <memory>
+
+namespace ckptring::store {
+
+/// @param hook may be null; must outlive the sink
+/// @throws Error invalid_argument for a nonsense configuration
+std::unique_ptr<SaveSink> make_file_sink(FileSystem& files, const CheckpointWriterConfig& config,
+                                         const SaveTarget& target, WriterHook* hook);
+
+/// Streams into a custom writer instead, in file order.
+std::unique_ptr<SaveSink> make_stream_sink(CheckpointWriter& writer, const SaveTarget& target,
+                                           WriterHook* hook);
+
+/// Checks `path`, makes it absolute and chooses the names of a save.
+/// @throws Error invalid_argument (empty path, name too long, not absolute and no current folder)
+SaveTarget make_target(FileSystem& files, const std::string& path, const RankInfo& rank,
+                       std::uint64_t total_bytes);
+
+/// Waits while another checkpointer's temporary for the same final name is locked, then removes
+/// dead ones.  @throws Error busy_elsewhere after `timeout_secs`
+void clear_leftovers(FileSystem& files, const SaveTarget& target, double timeout_secs);
+
+}  // namespace ckptring::store

@@ -1,0 +1,44 @@
+// Every file operation of this library, behind one narrow seam, so that a test can record them,
+// fail them, or drop what was not synced.
+#pragma once
+
+#include "os/unique_fd.h"
+
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ckptring::store {
+
+/// Thin: each call is one system call. Returns -1 with errno set on failure, as the call does.
+/// Implementations are thread-safe.
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+  virtual int open(const std::string& path, int flags, mode_t mode = 0) = 0;
+  virtual int stat(const std::string& path, struct ::stat& out, bool follow) = 0;
+  virtual int fstat(int fd, struct ::stat& out) = 0;
+  virtual int flock(int fd, int operation) = 0;
+  virtual int fallocate(int fd, std::uint64_t bytes) = 0;
+  virtual int ftruncate(int fd, std::uint64_t bytes) = 0;
+  virtual ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                         int rwf_flags) = 0;
+  virtual int fsync(int fd) = 0;
+  virtual int rename(const std::string& from, const std::string& to) = 0;
+  virtual int unlink(const std::string& path) = 0;
+  virtual int mkdir(const std::string& path, mode_t mode) = 0;
+  virtual int rmdir(const std::string& path) = 0;
+  /// Names in a directory, without "." and "..".
+  virtual int list(const std::string& path, std::vector<std::string>& names) = 0;
+  /// Whether writes may bypass this seam (io_uring on the raw descriptor).
+  [[nodiscard]] virtual bool allows_raw_io() const { return false; }
+};
+
+/// The kernel's.
+FileSystem& system_files();
+
+}  // namespace ckptring::store
