@@ -8,7 +8,8 @@
 namespace ckptring::base {
 
 /// CRC-32 of `bytes`, continuing from `seed` (0 to begin).
-[[nodiscard]] std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t seed = 0) noexcept;
+[[nodiscard]] std::uint32_t crc32(std::span<const std::byte> bytes,
+                                  std::uint32_t seed = 0) noexcept;
 
 /// The CRC-32 of A followed by B, from theirs and B's length in bytes.
 [[nodiscard]] std::uint32_t crc32_combine(std::uint32_t crc_a, std::uint32_t crc_b,

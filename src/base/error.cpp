@@ -8,13 +8,28 @@
 namespace ckptring {
 namespace {
 
-constexpr std::array<std::string_view, 22> kNames = {
-    "ok",          "invalid_argument", "unsupported_value", "io",
-    "no_space",    "not_found",        "permission",        "damaged",
-    "mismatch",    "missing_key",      "newer_format",      "closed",
-    "wrong_process", "out_of_memory",  "busy_elsewhere",    "stalled",
-    "process_failed", "outcome_unknown", "aborted",         "changed_while_staging",
-    "hook_failed", "internal"};
+constexpr std::array<std::string_view, 22> kNames = {"ok",
+                                                     "invalid_argument",
+                                                     "unsupported_value",
+                                                     "io",
+                                                     "no_space",
+                                                     "not_found",
+                                                     "permission",
+                                                     "damaged",
+                                                     "mismatch",
+                                                     "missing_key",
+                                                     "newer_format",
+                                                     "closed",
+                                                     "wrong_process",
+                                                     "out_of_memory",
+                                                     "busy_elsewhere",
+                                                     "stalled",
+                                                     "process_failed",
+                                                     "outcome_unknown",
+                                                     "aborted",
+                                                     "changed_while_staging",
+                                                     "hook_failed",
+                                                     "internal"};
 
 std::string sentence(const std::string& operation, const std::string& path,
                      const std::string& cause) {
