@@ -5,10 +5,8 @@ find_package(Boost REQUIRED)  # headers only: Interprocess
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
-find_library(CKPTRING_ISAL_LIBRARY isal REQUIRED)
-find_path(CKPTRING_ISAL_INCLUDE isa-l/crc.h REQUIRED)
-find_library(CKPTRING_URING_LIBRARY NAMES liburing.a uring REQUIRED)
-find_path(CKPTRING_URING_INCLUDE liburing.h REQUIRED)
+find_package(ISAL REQUIRED)
+find_package(liburing REQUIRED)
 
 # Flags and libraries that every folder shares.
 add_library(ckptring_options INTERFACE)

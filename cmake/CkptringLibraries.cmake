@@ -7,13 +7,14 @@ foreach(folder IN LISTS core)
   list(APPEND core_targets ckptring_${folder})
 endforeach()
 set(core_system_libraries
-  ${CKPTRING_ISAL_LIBRARY} ${CKPTRING_URING_LIBRARY} ZLIB::ZLIB Threads::Threads)
+  ISAL::isal liburing::uring ZLIB::ZLIB Threads::Threads)
 
 # ckptring::drain: everything without torch, static. Public face: drain.h, writer.h, error.h ...
 add_library(ckptring_drain STATIC ${core_objects})
 add_library(ckptring::drain ALIAS ckptring_drain)
 target_include_directories(ckptring_drain PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(ckptring_drain PUBLIC cxx_std_20)
 target_link_libraries(ckptring_drain PRIVATE ${core_system_libraries})
 if(CKPTRING_SANITIZER)
   target_link_libraries(ckptring_drain PUBLIC $<BUILD_INTERFACE:ckptring_options>)
@@ -34,7 +35,8 @@ if(CKPTRING_TORCH)
   add_library(ckptring::ckptring ALIAS ckptring)
   target_include_directories(ckptring PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_features(ckptring PUBLIC cxx_std_20)
   target_link_libraries(ckptring PRIVATE ${core_system_libraries}
-    PUBLIC $<BUILD_INTERFACE:ckptring_libtorch>)
+    PUBLIC ckptring::libtorch)
   set_target_properties(ckptring PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0)
 endif()

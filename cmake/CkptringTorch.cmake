@@ -1,6 +1,6 @@
-# libtorch from the Python package, through an imported target of our own: the package's
-# find_package(Torch) demands a CUDA toolchain that this library does not need.
-set(CKPTRING_TORCH_DIR "" CACHE PATH "The installed torch package (the folder with include/ and lib/)")
+# Which libtorch to build against: CKPTRING_TORCH_DIR, else the one that tools/setup installed.
+include(CkptringLibtorch)
+set(CKPTRING_TORCH_DIR "" CACHE PATH "An installed torch package: the folder with include/ and lib/")
 if(NOT CKPTRING_TORCH_DIR)
   file(GLOB found ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
   if(NOT found)
@@ -9,12 +9,9 @@ if(NOT CKPTRING_TORCH_DIR)
   endif()
   list(GET found 0 CKPTRING_TORCH_DIR)
 endif()
-set(lib ${CKPTRING_TORCH_DIR}/lib)
-
-add_library(ckptring_libtorch INTERFACE)
-target_include_directories(ckptring_libtorch SYSTEM INTERFACE
-  ${CKPTRING_TORCH_DIR}/include ${CKPTRING_TORCH_DIR}/include/torch/csrc/api/include)
-target_link_libraries(ckptring_libtorch INTERFACE ${lib}/libtorch_cpu.so ${lib}/libc10.so)
-# libtorch_cpu needs CUDA libraries beside it that we do not link.
-target_link_options(ckptring_libtorch INTERFACE
-  -Wl,--disable-new-dtags,-rpath,${lib} -Wl,--allow-shlib-undefined)
+ckptring_torch_problem(problem "${CKPTRING_TORCH_DIR}")
+if(problem)
+  message(FATAL_ERROR "CKPTRING_TORCH_DIR: ${problem}")
+endif()
+ckptring_import_libtorch("${CKPTRING_TORCH_DIR}")
+add_library(ckptring_libtorch ALIAS ckptring::libtorch)
