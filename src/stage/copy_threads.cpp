@@ -1,0 +1,53 @@
+#include "stage/copy_threads.h"
+
+#include <pthread.h>
+
+namespace ckptring::stage {
+
+CopyThreads::CopyThreads(unsigned count) {
+  for (unsigned i = 1; i < count; ++i) {
+    threads_.emplace_back([this] { serve(); });
+    // A name for top and gdb; without it nothing is lost.
+    (void)::pthread_setname_np(threads_.back().native_handle(), "ckptring-copy");
+  }
+}
+
+CopyThreads::~CopyThreads() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void CopyThreads::run(const std::function<void()>& work) {
+  {
+    const std::scoped_lock lock(mutex_);
+    work_ = &work;
+    running_ = static_cast<unsigned>(threads_.size());
+    ++round_;
+  }
+  changed_.notify_all();
+  work();
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return running_ == 0; });
+  work_ = nullptr;
+}
+
+void CopyThreads::serve() {
+  std::uint64_t served = 0;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return stop_ || round_ != served; });
+    if (stop_) return;
+    served = round_;
+    const std::function<void()>& work = *work_;
+    lock.unlock();
+    work();
+    lock.lock();
+    if (--running_ == 0) changed_.notify_all();
+  }
+}
+
+}  // namespace ckptring::stage

@@ -1,0 +1,41 @@
+// A few threads that wait to run the same function at the same time.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ckptring::stage {
+
+class CopyThreads {
+ public:
+  /// `count` threads in all, the caller of run included; at least 1.
+  explicit CopyThreads(unsigned count);
+  ~CopyThreads();
+  CopyThreads(const CopyThreads&) = delete;
+  CopyThreads& operator=(const CopyThreads&) = delete;
+
+  [[nodiscard]] unsigned count() const noexcept {
+    return static_cast<unsigned>(threads_.size()) + 1;
+  }
+
+  /// Runs `work` once in each thread, the caller's included; returns when all have returned.
+  /// `work` must not throw. One call at a time.
+  void run(const std::function<void()>& work);
+
+ private:
+  void serve();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  const std::function<void()>* work_ = nullptr;
+  std::uint64_t round_ = 0;
+  unsigned running_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace ckptring::stage

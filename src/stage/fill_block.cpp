@@ -1,0 +1,19 @@
+#include "stage/fill_block.h"
+
+#include <cstring>
+
+namespace ckptring::stage {
+
+void fill_block(const plan::FilePlan& plan, std::span<const Source> sources,
+                std::uint64_t file_offset, std::span<std::byte> block) noexcept {
+  plan.for_each_piece(file_offset, block.size(), [&](const plan::FilePlan::Piece& piece) {
+    const std::byte* from = piece.literal;
+    if (from == nullptr) {
+      from = sources[plan.payloads()[piece.payload].source].data + piece.payload_offset;
+    }
+    std::memcpy(block.data() + (piece.file_offset - file_offset), from,
+                static_cast<std::size_t>(piece.size));
+  });
+}
+
+}  // namespace ckptring::stage
