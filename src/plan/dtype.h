@@ -1,6 +1,7 @@
 // Element types that a checkpoint can hold, without torch.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -9,14 +10,35 @@ namespace ckptring::plan {
 
 /// Named as in PyTorch.
 enum class DType : std::uint8_t {
-  uint8, int8, int16, int32, int64, uint16, uint32, uint64,
-  float16, bfloat16, float32, float64,
-  float8_e4m3fn, float8_e4m3fnuz, float8_e5m2, float8_e5m2fnuz, float8_e8m0fnu,
-  boolean, complex32, complex64, complex128,
+  uint8,
+  int8,
+  int16,
+  int32,
+  int64,
+  uint16,
+  uint32,
+  uint64,
+  float16,
+  bfloat16,
+  float32,
+  float64,
+  float8_e4m3fn,
+  float8_e4m3fnuz,
+  float8_e5m2,
+  float8_e5m2fnuz,
+  float8_e8m0fnu,
+  boolean,
+  complex32,
+  complex64,
+  complex128,
 };
+
+inline constexpr std::size_t kDTypeCount = 21;
 
 /// Bytes per element.
 std::uint32_t element_size(DType dtype) noexcept;
+
+bool is_complex(DType dtype) noexcept;
 
 /// As in `torch.float32`, without "torch.".
 std::string_view name(DType dtype) noexcept;

@@ -3,6 +3,7 @@
 
 #include "plan/dtype.h"
 #include "plan/file_plan.h"
+#include "plan/utf8.h"
 
 #include <ckptring/checkpoints.h>
 #include <ckptring/rank_info.h>
@@ -33,10 +34,19 @@ struct TensorView {
 ///   2. begin_dict, key, ... end_dict for the whole state, once
 ///   3. finish
 /// Strings must be UTF-8; the walker checks that with `is_utf8`, where it knows the key.
+///
+/// `requires_grad` is kept except for tensors that stock torch can only read without it: those
+/// of a dtype without a typed storage, of a storage viewed under two dtypes, or of one whose size
+/// is no multiple of the element's.
+///
+/// One thread at a time. Every function may throw Error: unsupported_value where a bound of the
+/// format is exceeded (512 levels, strings of 4 GiB), internal where the order above is broken.
 class PtPlanBuilder {
  public:
   PtPlanBuilder();
   ~PtPlanBuilder();
+  PtPlanBuilder(PtPlanBuilder&&) noexcept;
+  PtPlanBuilder& operator=(PtPlanBuilder&&) noexcept;
 
   /// Announces a storage. `location` is the device as torch writes it: "cpu", "cuda:0".
   /// @return its index, counted from 0; also `Payload::source`
@@ -60,7 +70,8 @@ class PtPlanBuilder {
   void tensor(const TensorView& view);
 
   /// Ends the pickle and lays out the file. The builder is spent.
-  /// @throws Error unsupported_value if a bound of the format is exceeded
+  /// @throws Error unsupported_value if a bound of the format is exceeded, or for metadata that
+  ///         are not UTF-8
   [[nodiscard]] FilePlan finish(const RankInfo& rank, std::optional<std::int64_t> step,
                                 const Metadata& metadata);
 
@@ -68,7 +79,5 @@ class PtPlanBuilder {
   struct State;
   std::unique_ptr<State> state_;
 };
-
-[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
 
 }  // namespace ckptring::plan
