@@ -337,16 +337,18 @@ int run(int argc, char** argv) {
   }
   std::signal(SIGTERM, [](int) { preempted = 1; });
 
-  try {
-    train(options);
-  } catch (const std::exception& error) {
-    std::cerr << "demo_trainer: " << error.what() << '\n';
-    return 1;
-  }
+  train(options);
   return 0;
 }
 
 }  // namespace
 }  // namespace demo
 
-int main(int argc, char** argv) { return demo::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return demo::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "demo_trainer: " << error.what() << '\n';
+    return 1;
+  }
+}
