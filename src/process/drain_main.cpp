@@ -1,1 +1,101 @@
-// placeholder until written
+#include "base/log.h"
+#include "process/drain_loop.h"
+#include "process/drain_protocol.h"
+#include "process/log_pipe.h"
+#include "ring/segment.h"
+#include "store/file_system.h"
+
+#include <ckptring/drain.h>
+#include <ckptring/error.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+namespace ckptring {
+namespace process {
+namespace {
+
+std::optional<std::uint32_t> number_after(std::string_view option, std::string_view argument) {
+  if (!argument.starts_with(option)) return std::nullopt;
+  argument.remove_prefix(option.size());
+  std::uint32_t value = 0;
+  const auto [end, error] =
+      std::from_chars(argument.data(), argument.data() + argument.size(), value);
+  if (error != std::errc{} || end != argument.data() + argument.size()) return std::nullopt;
+  return value;
+}
+
+/// What ends a trainer must not end its checkpoint process: it stops when its work is done.
+/// Launchers end workers by killpg; a file size limit would kill instead of failing the write.
+bool ignore_signals() {
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  for (const int signal : {SIGINT, SIGHUP, SIGTERM, SIGQUIT, SIGPIPE, SIGXFSZ}) {
+    if (::sigaction(signal, &ignore, nullptr) != 0) return false;
+  }
+  return true;
+}
+
+int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
+  const ring::Segment segment = ring::Segment::attach(os::UniqueFd(kRing));
+  const ring::Settings& settings = segment.view().settings();
+  set_log_level(static_cast<LogLevel>(settings.log_level));
+  const base::LogContext log{settings.global_rank};
+  if (!ignore_signals()) log.warn("cannot ignore signals: {}", std::strerror(errno));
+  // A name for ps and top; without it nothing is lost.
+  (void)::prctl(PR_SET_NAME, "ckptring-drain");
+  WriterSetup writer;
+  if (make_writer) {
+    writer = make_writer({settings.global_rank, settings.global_world_size});
+  }
+  DrainLoop loop(segment.view(), {kDataBell, kSpaceBell, kResultBell}, kTrainer,
+                 store::system_files(), writer);
+  switch (loop.run(incarnation)) {
+    case DrainLoop::End::orphaned:
+      // Writes that hang would hold an orderly exit; they end with the descriptors.
+      ::_exit(kOrphaned);
+    case DrainLoop::End::shutdown:
+    case DrainLoop::End::trainer_gone:
+      break;
+  }
+  return kDone;
+}
+
+}  // namespace
+}  // namespace process
+
+int drain_main(int argc, char** argv, const WriterFactory& make_writer) {
+  using namespace process;
+  const auto protocol =
+      argc == 3 ? number_after(kProtocolOption, argv[1]) : std::optional<std::uint32_t>{};
+  const auto incarnation =
+      argc == 3 ? number_after(kIncarnationOption, argv[2]) : std::optional<std::uint32_t>{};
+  if (!protocol || !incarnation) {
+    (void)std::fprintf(stderr,
+                       "%s: this is the checkpoint process of a ckptring trainer.\n"
+                       "The trainer starts it and hands it a ring in shared memory; there is "
+                       "nothing to run by hand.\n",
+                       argc > 0 ? argv[0] : "ckptring-drain");
+    return kUsage;
+  }
+  log_to_pipe(kLogPipe);
+  if (*protocol != ring::kProtocolVersion) {
+    base::LogContext{}.error("{} speaks version {} of the ring's protocol, the trainer version {}",
+                             argv[0], ring::kProtocolVersion, *protocol);
+    return kWrongVersion;
+  }
+  try {
+    return drain(*incarnation, make_writer);
+  } catch (const std::exception& error) {
+    base::LogContext{}.error("checkpoint process: {}", error.what());
+    return kBroken;
+  }
+}
+
+}  // namespace ckptring

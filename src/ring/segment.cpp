@@ -41,7 +41,7 @@ void SegmentView::format(std::byte* memory, const Geometry& geometry,
   new (memory) Header{kMagic, kProtocolVersion, 0, geometry, settings};
 }
 
-Segment::Segment(os::UniqueFd fd, SharedMapping mapping) noexcept
+Segment::Segment(os::UniqueFd fd, SharedMapping mapping)
     : fd_(std::move(fd)), mapping_(std::move(mapping)), view_(mapping_.data()) {}
 
 Segment Segment::create(const Geometry& geometry, const Settings& settings) {

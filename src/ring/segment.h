@@ -1,7 +1,7 @@
 // The shared segment: one memory file, mapped in the trainer and in the checkpoint process.
 #pragma once
 
-#include "os/unique_fd.h"
+#include "os/uninherited_fd.h"
 #include "ring/layout.h"
 #include "ring/shared_mapping.h"
 
@@ -71,8 +71,8 @@ class Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:
-  Segment(os::UniqueFd fd, SharedMapping mapping) noexcept;
-  os::UniqueFd fd_;
+  Segment(os::UniqueFd fd, SharedMapping mapping);
+  os::UninheritedFd fd_;
   SharedMapping mapping_;
   SegmentView view_;
 };

@@ -7,6 +7,7 @@
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <exception>
 #include <optional>
 #include <thread>
 
@@ -34,7 +35,8 @@ StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan&
                                  std::span<const Source> sources, int stop_fd) {
   StageResult result;
   std::mutex claiming;
-  bool ended = false;  // guarded by claiming
+  bool ended = false;          // guarded by claiming
+  std::exception_ptr failure;  // likewise
 
   const auto next_claim = [&]() -> std::optional<ring::BlockClaim> {
     const std::scoped_lock lock(claiming);
@@ -42,7 +44,13 @@ StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan&
       if (producer.current_failed()) break;
       if (auto claim = producer.try_claim()) return claim;
       const std::uint64_t began = os::monotonic_ns();
-      const bool moved = producer.wait_for_slot(stop_fd, os::Deadline::never());
+      bool moved = false;
+      try {
+        // Ends by the consumer, or by whoever watches its process and its time-outs.
+        moved = producer.wait_for_slot(stop_fd, os::Deadline::never());
+      } catch (...) {
+        failure = std::current_exception();
+      }
       result.stalled_seconds += os::seconds_since(began);
       if (!moved) break;
     }
@@ -55,6 +63,7 @@ StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan&
       claim->publish();
     }
   });
+  if (failure) std::rethrow_exception(failure);
   result.complete = producer.all_claimed() && !producer.current_failed();
   return result;
 }

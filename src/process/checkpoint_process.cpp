@@ -1,0 +1,411 @@
+#include "process/checkpoint_process.h"
+
+#include "os/eventfd.h"
+#include "os/pidfd.h"
+#include "os/poll.h"
+#include "os/spawn.h"
+#include "process/drain_protocol.h"
+#include "process/locate_drain.h"
+#include "ring/doorbell.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ckptring::process {
+namespace {
+
+/// While a save is in flight, time-outs are looked at this often.
+constexpr double kLookSecs = 1.0;
+/// A longer gap between two looks means that this process itself was stopped.
+constexpr double kFrozenSecs = 5.0;
+/// How long a killed process may take to be gone before it counts as unkillable.
+constexpr double kKillSecs = 5.0;
+
+double back_off_secs(std::uint32_t restarts) {
+  constexpr std::array<double, 5> kSteps{0, 0.01, 0.05, 0.25, 1.0};
+  return kSteps[std::min<std::size_t>(restarts, kSteps.size() - 1)];
+}
+
+/// The built-in helper needs nothing but its libraries; a user's own may need credentials.
+std::vector<std::string> environment_for(bool users_own) {
+  std::vector<std::string> kept;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const bool wanted =
+        users_own ? !text.starts_with("LD_PRELOAD=") : text.starts_with("LD_LIBRARY_PATH=");
+    if (wanted) kept.emplace_back(text);
+  }
+  return kept;
+}
+
+struct Pipe {
+  os::UniqueFd read_end;
+  os::UniqueFd write_end;
+};
+
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
+  Pipe pipe{os::UniqueFd(ends[0]), os::UniqueFd(ends[1])};
+  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) throw Error::from_errno(errno, "make a pipe", "");
+  return pipe;
+}
+
+}  // namespace
+
+BellSet::BellSet()
+    : data_(os::make_eventfd()), space_(os::make_eventfd()), result_(os::make_eventfd()) {}
+
+CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
+                                     const ring::Segment& segment, const BellSet& bells,
+                                     const ring::Producer& producer, OnOutcome on_outcome)
+    : config_(config),
+      rank_(rank),
+      segment_(segment),
+      bells_(bells),
+      producer_(producer),
+      on_outcome_(std::move(on_outcome)),
+      log_{rank.global_rank},
+      trainer_pidfd_(os::open_pidfd(::getpid())),
+      wake_bell_(os::make_eventfd()),
+      given_up_bell_(os::make_eventfd()),
+      last_look_ns_(os::monotonic_ns()),
+      thread_([this] { watch(); }) {
+  // A name for top and gdb; without it nothing is lost.
+  (void)::pthread_setname_np(thread_.native_handle(), "ckptring-watch");
+}
+
+CheckpointProcess::~CheckpointProcess() {
+  // SHUTDOWN; seq_cst for DOORBELL.
+  segment_.view().supervisor().shutdown.store(1, std::memory_order_seq_cst);
+  ring::ring_if_asleep(segment_.view().consumer().data_sleeping, bells_.bells().data);
+  {
+    const std::scoped_lock lock(mutex_);
+    detaching_ = true;
+  }
+  os::ring_bell(wake_bell_.get());
+  thread_.join();
+  if (!helper_runs()) return;
+  // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
+  try {
+    std::thread([pidfd = std::move(pidfd_)] {
+      std::array<os::Waitable, 1> ended{os::Waitable{pidfd.get()}};
+      (void)os::wait_any(ended, os::Deadline::never());
+      (void)os::reap(pidfd.get());
+    }).detach();
+  } catch (const std::exception& error) {
+    log_.debug("the checkpoint process stays unreaped: {}", error.what());
+  }
+}
+
+void CheckpointProcess::expect(std::uint64_t save) {
+  {
+    const std::scoped_lock lock(mutex_);
+    expected_.emplace(save, Expected{});
+  }
+  os::ring_bell(wake_bell_.get());
+}
+
+void CheckpointProcess::ready() {
+  std::unique_lock lock(mutex_);
+  // The watching thread ends this wait: by readiness, or by giving up after its own time-outs.
+  changed_.wait(lock, [this] { return was_ready_ || given_up_; });
+  if (given_up_) std::rethrow_exception(given_up_);
+}
+
+bool CheckpointProcess::given_up() const {
+  const std::scoped_lock lock(mutex_);
+  return given_up_ != nullptr;
+}
+
+bool CheckpointProcess::shut_down(double timeout_secs) {
+  // SHUTDOWN; seq_cst for DOORBELL.
+  segment_.view().supervisor().shutdown.store(1, std::memory_order_seq_cst);
+  ring::ring_if_asleep(segment_.view().consumer().data_sleeping, bells_.bells().data);
+  os::ring_bell(wake_bell_.get());
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::duration<double>(timeout_secs),
+                           [this] { return ended_; });
+}
+
+std::uint64_t CheckpointProcess::last_activity_ns() const noexcept {
+  // A time-out's hint; orders nothing.
+  return std::max(segment_.view().consumer().progress_ns.load(std::memory_order_relaxed),
+                  producer_.last_publish_ns());
+}
+
+void CheckpointProcess::watch() {
+  start();
+  for (;;) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (detaching_) return;
+      if (helper_runs() && !was_ready_ && is_ready()) {
+        was_ready_ = true;
+        log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
+                   os::seconds_since(started_ns_) * 1e3);
+        changed_.notify_all();
+      }
+    }
+    collect_outcomes();
+    std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
+                                       os::Waitable{log_reader_ ? log_reader_->fd() : -1},
+                                       os::Waitable{wake_bell_.get()}};
+    try {
+      (void)ring::sleep_until(
+          segment_.view().supervisor().result_sleeping, bells_.bells().result,
+          [this] { return has_news(); }, others, next_check());
+    } catch (const Error& error) {
+      give_up(ErrorCode::process_failed, error.what());
+    }
+    if (others[2].ready) os::clear_bell(wake_bell_.get());
+    if (others[1].ready) log_reader_->pump();
+    if (others[0].ready) on_death();
+    check_timeouts();
+  }
+}
+
+void CheckpointProcess::start() {
+  restart_at_ns_ = 0;
+  started_ns_ = os::monotonic_ns();
+  ++incarnation_;
+  try {
+    os::SpawnRequest request;
+    request.executable = locate_drain(config_.executable);
+    request.arguments = {request.executable,
+                         kProtocolOption + std::to_string(ring::kProtocolVersion),
+                         kIncarnationOption + std::to_string(incarnation_)};
+    request.environment = environment_for(!config_.executable.empty());
+    os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!null) throw Error::from_errno(errno, "open", "/dev/null");
+    Pipe log_pipe = make_pipe();
+    const ring::Bells bells = bells_.bells();
+    request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
+                           segment_.fd(), trainer_pidfd_.get(), bells.data,
+                           bells.space,   bells.result};
+    os::Spawned spawned = os::spawn(request);
+    pidfd_ = os::UninheritedFd(std::move(spawned.pidfd));
+    log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
+    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, spawned.pid);
+  } catch (const Error& error) {
+    give_up(ErrorCode::process_failed, error.what());
+  }
+}
+
+bool CheckpointProcess::is_ready() const noexcept {
+  return segment_.view().consumer().ready.load(std::memory_order_seq_cst) == incarnation_;  // READY
+}
+
+bool CheckpointProcess::has_news() const {
+  const std::scoped_lock lock(mutex_);
+  return std::any_of(expected_.begin(), expected_.end(), [this](const auto& entry) {
+    // OUTCOME, and DOORBELL (called between flag and poll).
+    const auto word = ring::Word<ring::Progress>::unpack(
+        segment_.view().record(entry.first).consumer_word.load(std::memory_order_seq_cst));
+    return word.save == entry.first && ring::is_terminal(word.state);
+  });
+}
+
+void CheckpointProcess::collect_outcomes() {
+  std::vector<std::uint64_t> ended;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [save, expected] : expected_) {
+      // OUTCOME.
+      const auto word = ring::Word<ring::Progress>::unpack(
+          segment_.view().record(save).consumer_word.load(std::memory_order_acquire));
+      if (word.save == save && ring::is_terminal(word.state)) ended.push_back(save);
+    }
+  }
+  for (const std::uint64_t save : ended) deliver(save, outcome_of(save));
+}
+
+SaveOutcome CheckpointProcess::outcome_of(std::uint64_t save) const {
+  const ring::Outcome& from = segment_.view().record(save).outcome;
+  SaveOutcome outcome;
+  outcome.report.drained_seconds = from.drained_seconds;
+  outcome.report.fsync_seconds = from.fsync_seconds;
+  outcome.report.commit_seconds = from.commit_seconds;
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(from.warning_count, ring::kWarnings); ++i) {
+    outcome.report.warnings.push_back(ring::text_of(from.warnings[i], ring::kTextChars));
+  }
+  const auto code = static_cast<ErrorCode>(from.error_code);
+  if (code == ErrorCode::ok) return outcome;
+  if (code == ErrorCode::aborted) {
+    outcome.error = std::make_exception_ptr(
+        Error(code, "save", "", "staging was given up; nothing is visible under the final name"));
+    return outcome;
+  }
+  outcome.error = std::make_exception_ptr(
+      Error(code, ring::text_of(from.operation, sizeof from.operation),
+            ring::text_of(from.path, sizeof from.path),
+            ring::text_of(from.cause, sizeof from.cause), from.errno_value));
+  return outcome;
+}
+
+void CheckpointProcess::deliver(std::uint64_t save, SaveOutcome outcome) {
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = expected_.find(save);
+    if (found == expected_.end()) return;
+    outcome.report.restarts = found->second.restarts;
+    expected_.erase(found);
+  }
+  if (!outcome.error) idle_restarts_ = 0;
+  on_outcome_(save, std::move(outcome));
+}
+
+std::string CheckpointProcess::with_last_words(std::string cause) const {
+  const std::string words = log_reader_ ? log_reader_->last_words() : std::string{};
+  return words.empty() ? cause : cause + "; its last words: " + words;
+}
+
+void CheckpointProcess::on_death() {
+  log_reader_->pump();
+  collect_outcomes();
+  const os::ExitStatus status = os::reap(pidfd_.get());
+  pidfd_.reset();
+  pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
+  const std::string how = std::exchange(killed_because_, {});
+  const std::string cause =
+      with_last_words("the checkpoint process " + (how.empty() ? status.in_words() : how));
+  std::uint32_t restarts = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    was_ready_ = false;
+    // SHUTDOWN: written by this side.
+    const bool asked = segment_.view().supervisor().shutdown.load(std::memory_order_relaxed) != 0;
+    if (given_up_ || (asked && expected_.empty())) {
+      ended_ = true;
+      changed_.notify_all();
+      return;
+    }
+    if (expected_.empty()) {
+      restarts = ++idle_restarts_;
+    } else {
+      for (auto& [save, expected] : expected_) ++expected.restarts;
+      restarts = expected_.begin()->second.restarts;
+    }
+  }
+  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
+    give_up(ErrorCode::process_failed, cause);
+    return;
+  }
+  if (restarts > config_.max_restarts) {
+    give_up(ErrorCode::process_failed,
+            cause + " after " + std::to_string(config_.max_restarts) + " restarts");
+    return;
+  }
+  log_.warn("{}; starting it again", cause);
+  restart_at_ns_ = os::monotonic_ns() + os::to_ns(back_off_secs(restarts - 1));
+}
+
+void CheckpointProcess::kill_helper(std::string why) {
+  killed_because_ = std::move(why);
+  // Its death arrives through the pidfd; it may be gone already.
+  (void)os::send_signal(pidfd_.get(), SIGKILL);
+}
+
+void CheckpointProcess::check_timeouts() {
+  const std::uint64_t now = os::monotonic_ns();
+  bool busy = false;
+  bool gave_up = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    busy = !expected_.empty();
+    gave_up = given_up_ != nullptr;
+  }
+  if (gave_up) {
+    // Saves that were announced while it was being given up.
+    if (busy) give_up(ErrorCode::process_failed, "");
+    return;
+  }
+  if (now - last_look_ns_ > os::to_ns(kFrozenSecs)) activity_floor_ns_ = now;
+  last_look_ns_ = now;
+  if (restart_at_ns_ != 0 && now >= restart_at_ns_) start();
+  if (!helper_runs()) return;
+
+  const bool starting = !is_ready();
+  const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
+  const std::uint64_t age = now > active ? now - active : 0;
+  if (!killed_because_.empty()) return;  // a kill is under way
+  if ((busy || starting) && age > os::to_ns(config_.stopped_timeout_secs) &&
+      os::process_state(process_id()) == 'T') {
+    kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
+    return;
+  }
+  if (starting) {
+    if (now - std::max(started_ns_, activity_floor_ns_) >
+        os::to_ns(config_.subprocess_init_timeout_secs)) {
+      kill_helper("did not become ready within " +
+                  std::to_string(config_.subprocess_init_timeout_secs) + " s and was killed");
+    }
+    return;
+  }
+  if (busy && age > os::to_ns(config_.stall_timeout_secs)) stalled();
+}
+
+/// Nothing reached the disk for too long. A process that hangs in the kernel would hang again, so
+/// it is not restarted; one that is killed commits nothing any more, so the saves have failed.
+void CheckpointProcess::stalled() {
+  const bool hung = os::process_state(process_id()) == 'D';
+  kill_helper("was killed because nothing reached the disk");
+  std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
+  const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
+  collect_outcomes();
+  give_up(ErrorCode::stalled, "nothing reached the disk for " +
+                                  std::to_string(config_.stall_timeout_secs) + " s" +
+                                  (hung ? "; the checkpoint process hung in the kernel" : "") +
+                                  (died ? "" : " and cannot be killed"));
+}
+
+void CheckpointProcess::give_up(ErrorCode code, const std::string& cause) {
+  std::vector<std::uint64_t> left;
+  std::exception_ptr reason;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!given_up_) {
+      given_up_ = std::make_exception_ptr(
+          Error(code, "run the checkpoint process", config_.executable, cause));
+    }
+    reason = given_up_;
+    for (const auto& [save, expected] : expected_) left.push_back(save);
+  }
+  changed_.notify_all();
+  os::ring_bell(given_up_bell_.get());
+  for (const std::uint64_t save : left) {
+    SaveOutcome outcome;
+    outcome.error = reason;
+    // OUTCOME.
+    const auto word = ring::Word<ring::Progress>::unpack(
+        segment_.view().record(save).consumer_word.load(std::memory_order_acquire));
+    if (word.save == save && word.state == ring::Progress::renaming) {
+      outcome.error = std::make_exception_ptr(
+          Error(ErrorCode::outcome_unknown, "commit", "",
+                "the checkpoint process ended between renaming the file and saying so: " + cause));
+    }
+    deliver(save, std::move(outcome));
+  }
+}
+
+os::Deadline CheckpointProcess::next_check() const {
+  os::Deadline next = os::Deadline::never();
+  if (restart_at_ns_ != 0) next = {restart_at_ns_};
+  const std::scoped_lock lock(mutex_);
+  if (helper_runs() && (!was_ready_ || !expected_.empty())) {
+    next = next.earlier(os::Deadline::after(kLookSecs));
+  }
+  return next;
+}
+
+}  // namespace ckptring::process

@@ -1,0 +1,145 @@
+// Starts the helper program, watches it, restarts it, and tells what became of each save.
+#pragma once
+
+#include "base/log.h"
+#include "os/uninherited_fd.h"
+#include "process/log_pipe.h"
+#include "ring/producer.h"
+#include "ring/segment.h"
+
+#include <ckptring/config.h>
+#include <ckptring/error.h>
+#include <ckptring/rank_info.h>
+#include <ckptring/save_report.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+namespace ckptring::process {
+
+/// How a save ended. With an error, `report` holds what is known.
+struct SaveOutcome {
+  SaveReport report;         ///< path, planning and staging are the caller's to fill in
+  std::exception_ptr error;  ///< null: committed
+};
+
+/// The bells of one ring and the descriptors that keep them.
+class BellSet {
+ public:
+  BellSet();
+  [[nodiscard]] ring::Bells bells() const noexcept {
+    return {data_.get(), space_.get(), result_.get()};
+  }
+
+ private:
+  os::UninheritedFd data_;
+  os::UninheritedFd space_;
+  os::UninheritedFd result_;
+};
+
+/// One ring's helper process, over all of its restarts, and the thread that watches it.
+/// Thread-safe, except for construction and destruction.
+class CheckpointProcess {
+ public:
+  /// Called from the watching thread, once per expected save.
+  using OnOutcome = std::function<void(std::uint64_t save, SaveOutcome outcome)>;
+
+  /// Begins to start the helper; failures show in ready() and in the saves.
+  /// `segment`, `bells` and `producer` outlive this.
+  CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
+                    const ring::Segment& segment, const BellSet& bells,
+                    const ring::Producer& producer, OnOutcome on_outcome);
+
+  /// Asks the helper to finish what is sealed and to end, and stops watching. Never waits for
+  /// the disk. Saves still expected are not answered any more.
+  ~CheckpointProcess();
+  CheckpointProcess(const CheckpointProcess&) = delete;
+  CheckpointProcess& operator=(const CheckpointProcess&) = delete;
+
+  /// From now on this save is watched over. Call before its first block is staged.
+  void expect(std::uint64_t save);
+
+  /// Waits until the helper has started, at most subprocess_init_timeout_secs.
+  /// @throws Error process_failed
+  void ready();
+
+  /// Readable once the helper is given up: expected saves have failed, and the ring is spent.
+  [[nodiscard]] int given_up_fd() const noexcept { return given_up_bell_.get(); }
+  [[nodiscard]] bool given_up() const;
+
+  /// Asks the helper to end once nothing is in flight, and waits for that.
+  /// @return whether it has ended
+  bool shut_down(double timeout_secs);
+
+  /// Monotonic time of the last sign of progress by either side.
+  [[nodiscard]] std::uint64_t last_activity_ns() const noexcept;
+
+  [[nodiscard]] int process_id() const noexcept {
+    return pid_.load(std::memory_order_relaxed);  // for display; orders nothing
+  }
+
+ private:
+  struct Expected {
+    std::uint32_t restarts = 0;
+  };
+
+  void watch();
+  void start();
+  void collect_outcomes();
+  void on_death();
+  void check_timeouts();
+  void kill_helper(std::string why);
+  void stalled();
+  void give_up(ErrorCode code, const std::string& cause);
+  void deliver(std::uint64_t save, SaveOutcome outcome);
+  [[nodiscard]] SaveOutcome outcome_of(std::uint64_t save) const;
+  [[nodiscard]] bool has_news() const;
+  [[nodiscard]] bool is_ready() const noexcept;
+  [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
+  [[nodiscard]] os::Deadline next_check() const;
+  [[nodiscard]] std::string with_last_words(std::string cause) const;
+
+  const CheckpointProcessConfig config_;
+  const RankInfo rank_;
+  const ring::Segment& segment_;
+  const BellSet& bells_;
+  const ring::Producer& producer_;
+  const OnOutcome on_outcome_;
+  const base::LogContext log_;
+  os::UninheritedFd trainer_pidfd_;
+  os::UninheritedFd wake_bell_;
+  os::UninheritedFd given_up_bell_;
+
+  // Shared, under mutex_.
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::uint64_t, Expected> expected_;
+  std::exception_ptr given_up_;
+  bool ended_ = false;  ///< shutdown was asked for and the helper is gone
+  bool detaching_ = false;
+  bool was_ready_ = false;
+
+  // The watching thread's own.
+  os::UninheritedFd pidfd_;
+  std::optional<LogReader> log_reader_;
+  std::uint32_t incarnation_ = 0;
+  std::uint64_t started_ns_ = 0;
+  std::uint64_t restart_at_ns_ = 0;      ///< a restart is due then; 0: none is
+  std::uint64_t activity_floor_ns_ = 0;  ///< time-outs count from here at the earliest
+  std::uint64_t last_look_ns_ = 0;
+  std::uint32_t idle_restarts_ = 0;  ///< deaths in a row without any save
+  std::string killed_because_;       ///< set while a kill of ours is under way
+  std::atomic<int> pid_{0};
+  std::thread thread_;
+};
+
+}  // namespace ckptring::process

@@ -1,0 +1,278 @@
+#include "process/drain_loop.h"
+
+#include "base/align.h"
+#include "process/plan_tables.h"
+#include "store/block_drain.h"
+#include "store/file_sink.h"
+
+#include <array>
+#include <cerrno>
+#include <exception>
+#include <vector>
+
+namespace ckptring::process {
+namespace {
+
+/// How long a dead predecessor's writes may take to end before its save fails.
+constexpr double kLockTimeoutSecs = 60;
+constexpr double kLockRetrySecs = 0.001;
+
+CheckpointWriterConfig writer_config_of(const ring::Settings& settings) {
+  CheckpointWriterConfig config;
+  config.mode = static_cast<WriteMode>(settings.write_mode);
+  config.queue_depth = settings.queue_depth;
+  config.threads = settings.threads;
+  config.busy_timeout_secs = settings.busy_timeout_secs;
+  return config;
+}
+
+store::Beginning beginning_after(ring::Progress progress) {
+  switch (progress) {
+    case ring::Progress::none:
+      return store::Beginning::fresh;
+    case ring::Progress::renaming:
+      return store::Beginning::renaming;
+    default:
+      return store::Beginning::resuming;
+  }
+}
+
+}  // namespace
+
+DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
+                     store::FileSystem& files, WriterSetup& writer)
+    : segment_(segment),
+      consumer_(segment, bells),
+      trainer_pidfd_(trainer_pidfd),
+      files_(files),
+      writer_(writer),
+      writer_config_(writer_config_of(segment.settings())),
+      log_{segment.settings().global_rank} {}
+
+DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
+  consumer_.start(incarnation);
+  try {
+    for (;;) {
+      if (const auto save = consumer_.next_save()) {
+        if (trainer_gone_ && is_terminal(consumer_.progress(*save))) return End::trainer_gone;
+        log_.save = *save;
+        drain_save(*save);
+        log_.save = 0;
+        continue;
+      }
+      if (consumer_.shutdown_requested()) return End::shutdown;
+      if (trainer_gone_) return End::trainer_gone;
+      sleep([this] { return consumer_.next_save() || consumer_.shutdown_requested(); }, -1);
+    }
+  } catch (const Orphaned&) {
+    log_.error("the trainer is gone and nothing reached the disk for {} s: giving up",
+               segment_.settings().orphan_timeout_secs);
+    return End::orphaned;
+  }
+}
+
+store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
+  const ring::Description& description = consumer_.record(save).description;
+  store::SaveTarget target;
+  target.directory = ring::text_of(description.directory, sizeof description.directory);
+  target.final_name = ring::text_of(description.final_name, sizeof description.final_name);
+  target.temporary_name =
+      ring::text_of(description.temporary_name, sizeof description.temporary_name);
+  target.missing_levels = description.missing_levels;
+  target.total_bytes = description.total_bytes;
+  target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
+  return target;
+}
+
+std::unique_ptr<store::SaveSink> DrainLoop::make_sink(const store::SaveTarget& target) {
+  if (writer_.writer) return store::make_stream_sink(*writer_.writer, target, writer_.hook.get());
+  return store::make_file_sink(files_, writer_config_, target, writer_.hook.get());
+}
+
+void DrainLoop::drain_save(std::uint64_t save) {
+  const ring::Progress found = consumer_.progress(save);
+  if (is_terminal(found)) {  // a predecessor ended it and died before it let its blocks go
+    discard(save);
+    return;
+  }
+  const store::SaveTarget target = target_of(save);
+  if (found == ring::Progress::none) {
+    ring::Outcome& outcome = consumer_.outcome(save);
+    outcome = {};
+    outcome.drain_began_ns = os::monotonic_ns();
+    consumer_.set_progress(save, ring::Progress::open);
+  } else {
+    log_.info("going on with {}/{} from block {}", target.directory, target.final_name,
+              consumer_.tail() - consumer_.record(save).first_position);
+  }
+  std::unique_ptr<store::SaveSink> sink;
+  try {
+    sink = make_sink(target);
+    if (!writer_.writer) {
+      store::clear_leftovers(files_, target, writer_config_.busy_timeout_secs);
+    }
+    write_and_commit(save, *sink, beginning_after(found));
+    return;
+  } catch (const Error& error) {
+    if (sink) sink->abort();
+    fail(save, error);
+  } catch (const std::exception& error) {
+    if (sink) sink->abort();
+    fail(save, Error(ErrorCode::internal, "write", target.directory + "/" + target.final_name,
+                     error.what()));
+  }
+  discard(save);
+}
+
+void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
+                                 store::Beginning beginning) {
+  open_sink(sink, beginning);
+  consumer_.note_step();
+  if (beginning != store::Beginning::renaming && drain_blocks(save, sink) == Drained::given_up) {
+    undo(save, sink);
+    return;
+  }
+  ring::Outcome& outcome = consumer_.outcome(save);
+  outcome.drained_seconds = os::seconds_since(outcome.drain_began_ns);
+  const store::CommitTimes times = sink.commit([&](store::CommitPhase phase) {
+    consumer_.set_progress(save, phase == store::CommitPhase::syncing ? ring::Progress::syncing
+                                                                      : ring::Progress::renaming);
+  });
+  outcome.fsync_seconds = times.fsync_seconds;
+  outcome.commit_seconds = times.commit_seconds;
+  for (const std::string& warning : times.warnings) {
+    log_.warn("{}", warning);
+    if (outcome.warning_count == ring::kWarnings) break;
+    ring::copy_text(outcome.warnings[outcome.warning_count++], ring::kTextChars, warning);
+  }
+  consumer_.set_progress(save, ring::Progress::committed);
+  log_.debug("committed");
+}
+
+/// Until the lock is held, a predecessor's writes may still read the ring's blocks and write to
+/// the temporary.
+void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) {
+  const os::Deadline deadline = os::Deadline::after(kLockTimeoutSecs);
+  while (!sink.begin(beginning)) {
+    if (deadline.passed()) {
+      throw Error(ErrorCode::stalled, "lock the temporary file", "",
+                  "writes of the previous checkpoint process did not end within 60 s");
+    }
+    (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
+  }
+}
+
+DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& sink) {
+  const ring::Description& description = consumer_.record(save).description;
+  const std::uint64_t block_bytes = segment_.geometry().block_bytes;
+  store::BlockDrain drain(tables_in(consumer_.plan_of(save), description), block_bytes,
+                          description.total_bytes);
+  std::vector<std::uint64_t> done;
+  std::size_t in_flight = 0;
+  const auto reap = [&] {
+    done.clear();
+    sink.reap(done);
+    for (const std::uint64_t position : done) consumer_.complete(position);
+    in_flight -= done.size();
+    return !done.empty();
+  };
+
+  for (;;) {
+    bool moved = false;
+    while (sink.room() > 0) {
+      const auto block = consumer_.try_take(save);
+      if (!block) break;
+      moved = true;
+      if (block->voided) {  // the save is being aborted
+        consumer_.complete(block->position);
+        continue;
+      }
+      drain.finalize(block->file_offset,
+                     block->memory.first(static_cast<std::size_t>(block->size)));
+      sink.submit({block->position, block->file_offset, block->memory.data(), block->size,
+                   base::align_up(block->size, ring::kBlockAlignment)});
+      ++in_flight;
+      // Freed blocks may be what the producer sleeps for.
+      reap();
+    }
+    moved = reap() || moved;
+
+    const ring::IntentView wanted = consumer_.intent(save);
+    if (wanted.intent == ring::Intent::aborted) return Drained::given_up;
+    if (wanted.intent == ring::Intent::sealed && consumer_.tail() >= wanted.end_position) {
+      return Drained::sealed;
+    }
+    if (trainer_gone_ && will_not_be_sealed(save)) return Drained::given_up;
+    if (moved) continue;
+    sleep(
+        [&] {
+          return (sink.room() > 0 && consumer_.can_take(save)) ||
+                 consumer_.intent(save).intent != wanted.intent;
+        },
+        in_flight > 0 ? sink.completion_fd() : -1);
+  }
+}
+
+/// The trainer's last word counts, and it was stored before its pidfd became readable.
+bool DrainLoop::will_not_be_sealed(std::uint64_t save) {
+  return consumer_.intent(save).intent == ring::Intent::staging;
+}
+
+void DrainLoop::undo(std::uint64_t save, store::SaveSink& sink) {
+  sink.abort();
+  const ring::IntentView wanted = consumer_.intent(save);
+  if (wanted.intent == ring::Intent::aborted) consumer_.release_through(wanted.end_position);
+  ring::Outcome& outcome = consumer_.outcome(save);
+  outcome.error_code = static_cast<std::int32_t>(ErrorCode::aborted);
+  consumer_.set_progress(save, ring::Progress::aborted);
+  log_.info("undone: {}",
+            trainer_gone_ ? "the trainer ended before it was staged" : "the trainer gave it up");
+}
+
+void DrainLoop::fail(std::uint64_t save, const Error& error) {
+  ring::Outcome& outcome = consumer_.outcome(save);
+  outcome.error_code = static_cast<std::int32_t>(error.code());
+  outcome.errno_value = error.errno_value();
+  ring::copy_text(outcome.operation, sizeof outcome.operation, error.operation());
+  ring::copy_text(outcome.path, sizeof outcome.path, error.path());
+  ring::copy_text(outcome.cause, sizeof outcome.cause, error.cause());
+  consumer_.set_progress(save, ring::Progress::failed);
+  log_.info("failed: {}", error.what());
+}
+
+/// Lets the blocks of an ended save go unread, once the producer has said where they end.
+void DrainLoop::discard(std::uint64_t save) {
+  for (;;) {
+    const ring::IntentView wanted = consumer_.intent(save);
+    if (wanted.intent != ring::Intent::staging) {
+      consumer_.release_through(wanted.end_position);
+      return;
+    }
+    if (trainer_gone_) return;
+    sleep([&] { return consumer_.intent(save).intent != ring::Intent::staging; }, -1);
+  }
+}
+
+os::Deadline DrainLoop::orphan_deadline() const {
+  if (!trainer_gone_) return os::Deadline::never();
+  // A hint; this side's own store.
+  const std::uint64_t last = segment_.consumer().progress_ns.load(std::memory_order_relaxed);
+  return {last + os::to_ns(segment_.settings().orphan_timeout_secs)};
+}
+
+template <class Moved>
+void DrainLoop::sleep(Moved&& moved, int completion_fd) {
+  std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
+                                     os::Waitable{trainer_gone_ ? -1 : trainer_pidfd_}};
+  const os::Deadline deadline = orphan_deadline();
+  const bool holds = consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  if (others[1].ready && !trainer_gone_) {
+    trainer_gone_ = true;
+    consumer_.note_step();  // the orphan's clock begins now
+    log_.info("the trainer is gone: finishing what was staged");
+    return;
+  }
+  if (!holds && !others[0].ready && deadline.passed()) throw Orphaned{};
+}
+
+}  // namespace ckptring::process

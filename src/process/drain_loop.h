@@ -1,0 +1,66 @@
+// The checkpoint process's work: takes saves from the ring one after the other and commits them.
+#pragma once
+
+#include "base/log.h"
+#include "os/clock.h"
+#include "ring/consumer.h"
+#include "store/file_system.h"
+#include "store/save_sink.h"
+
+#include <ckptring/config.h>
+#include <ckptring/error.h>
+#include <ckptring/writer.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace ckptring::process {
+
+class DrainLoop {
+ public:
+  /// How the loop ended.
+  enum class End {
+    shutdown,      ///< asked to, and nothing was left to do
+    trainer_gone,  ///< everything sealed is committed, the unsealed save undone
+    orphaned,      ///< the trainer is gone and the disk did not move for orphan_timeout_secs
+  };
+
+  /// @param trainer_pidfd readable once the trainer has ended
+  /// All arguments outlive the loop.
+  DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
+            store::FileSystem& files, WriterSetup& writer);
+
+  /// Reports as started under this incarnation, then works until one of the ends.
+  /// @throws Error for failures that belong to no save
+  End run(std::uint32_t incarnation);
+
+ private:
+  enum class Drained { sealed, given_up };
+  struct Orphaned {};
+
+  void drain_save(std::uint64_t save);
+  void write_and_commit(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning);
+  Drained drain_blocks(std::uint64_t save, store::SaveSink& sink);
+  void open_sink(store::SaveSink& sink, store::Beginning beginning);
+  void undo(std::uint64_t save, store::SaveSink& sink);
+  void fail(std::uint64_t save, const Error& error);
+  void discard(std::uint64_t save);
+  std::unique_ptr<store::SaveSink> make_sink(const store::SaveTarget& target);
+  [[nodiscard]] store::SaveTarget target_of(std::uint64_t save) const;
+
+  template <class Moved>
+  void sleep(Moved&& moved, int completion_fd);
+  [[nodiscard]] os::Deadline orphan_deadline() const;
+  [[nodiscard]] bool will_not_be_sealed(std::uint64_t save);
+
+  ring::SegmentView segment_;
+  ring::Consumer consumer_;
+  int trainer_pidfd_;
+  bool trainer_gone_ = false;
+  store::FileSystem& files_;
+  WriterSetup& writer_;
+  CheckpointWriterConfig writer_config_;
+  base::LogContext log_;
+};
+
+}  // namespace ckptring::process

@@ -1,0 +1,570 @@
+#include "save/async_save.h"
+
+#include "base/log.h"
+#include "os/clock.h"
+#include "os/memory_left.h"
+#include "process/checkpoint_process.h"
+#include "process/plan_tables.h"
+#include "ring/producer.h"
+#include "ring/segment.h"
+#include "ring/warm.h"
+#include "save/ring_size.h"
+#include "stage/default_stager.h"
+#include "store/file_sink.h"
+
+#include <ckptring/error.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace ckptring::save {
+namespace {
+
+/// How long an idle helper may take to end before it is left to itself.
+constexpr double kIdleShutdownSecs = 5;
+
+ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
+  ring::Settings settings{};
+  settings.global_rank = rank.global_rank;
+  settings.global_world_size = rank.global_world_size;
+  settings.write_mode = static_cast<std::int32_t>(config.writer_config.mode);
+  settings.queue_depth = config.writer_config.queue_depth;
+  settings.threads = config.writer_config.threads;
+  settings.log_level = static_cast<std::int32_t>(log_level());
+  settings.busy_timeout_secs = config.writer_config.busy_timeout_secs;
+  settings.orphan_timeout_secs = config.process_config.orphan_timeout_secs;
+  return settings;
+}
+
+/// One ring, the process that drains it, and the thread that populates it.
+struct Generation {
+  Generation(const CheckpointerConfig& config, RankInfo rank, const ring::Geometry& geometry,
+             process::CheckpointProcess::OnOutcome on_outcome)
+      : segment(ring::Segment::create(geometry, settings_for(config, rank))),
+        producer(segment.view(), bells.bells()),
+        process(config.process_config, rank, segment, bells, producer, std::move(on_outcome)) {}
+
+  ring::Segment segment;
+  process::BellSet bells;
+  ring::Producer producer;
+  std::unique_ptr<ring::Warmer> warmer;
+  process::CheckpointProcess process;
+};
+
+/// What is known of a save between `submit` and its outcome.
+struct Pending {
+  std::optional<SaveJob> job;  ///< until staged
+  store::SaveTarget target;
+  Promise<void> staged;
+  Promise<SaveReport> written;
+  Future<SaveReport> written_future;
+  SaveReport report;
+  std::uint64_t submitted_ns = 0;
+  std::exception_ptr staging_error;
+};
+
+}  // namespace
+
+struct AsyncSave::Parts {
+  Parts(const CheckpointerConfig& configuration, RankInfo rank_info)
+      : config(configuration),
+        rank(rank_info),
+        owner(::getpid()),
+        log{rank_info.global_rank},
+        stager(configuration.staging_config) {}
+
+  // --- the staging thread -----------------------------------------------------------------
+  void run_tasks();
+  void stage(const std::shared_ptr<Pending>& save);
+  void stage_into(Generation& generation, Pending& save);
+  void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
+  std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
+  void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void drop_generation();
+
+  // --- any thread -------------------------------------------------------------------------
+  void on_outcome(std::uint64_t number, process::SaveOutcome outcome);
+  void finish(const std::shared_ptr<Pending>& save, std::exception_ptr error);
+  void enqueue(std::function<void()> task);
+  void wait_for_tasks(std::unique_lock<std::mutex>& lock);
+  std::exception_ptr take_previous_failure();
+  void log_unfetched_failures();
+  void check_process() const;
+  std::shared_ptr<Generation> current() const {
+    const std::scoped_lock lock(mutex);
+    return generation;
+  }
+
+  const CheckpointerConfig config;
+  const RankInfo rank;
+  const pid_t owner;
+  const base::LogContext log;
+  stage::DefaultStager stager;  // the staging thread's
+
+  std::mutex saving;  ///< serialises save calls
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::shared_ptr<Generation> generation;
+  std::deque<std::function<void()>> tasks;
+  bool task_runs = false;
+  bool stop = false;
+  bool closed = false;
+  std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
+  std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
+  std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
+  std::thread thread;
+};
+
+// ------------------------------------------------------------------------------ staging thread
+
+void AsyncSave::Parts::run_tasks() {
+  (void)::pthread_setname_np(::pthread_self(), "ckptring-stage");
+  std::unique_lock lock(mutex);
+  for (;;) {
+    changed.wait(lock, [this] { return stop || !tasks.empty(); });
+    if (tasks.empty()) return;  // stopped, and everything begun is staged
+    const std::function<void()> task = std::move(tasks.front());
+    tasks.pop_front();
+    task_runs = true;
+    lock.unlock();
+    task();
+    lock.lock();
+    task_runs = false;
+    changed.notify_all();
+  }
+}
+
+void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
+  try {
+    const std::shared_ptr<Generation> ring = generation_for(save->job->plan, save.get());
+    ring::Description description{};
+    process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
+    description.total_bytes = save->job->plan.total_bytes();
+    description.missing_levels = save->target.missing_levels;
+    ring::copy_text(description.directory, sizeof description.directory, save->target.directory);
+    ring::copy_text(description.final_name, sizeof description.final_name, save->target.final_name);
+    ring::copy_text(description.temporary_name, sizeof description.temporary_name,
+                    save->target.temporary_name);
+    if (!ring->producer.wait_for_record(description.plan_bytes, ring->process.given_up_fd(),
+                                        os::Deadline::never())) {
+      ring->process.ready();  // throws why it was given up
+    }
+    const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
+      process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
+    });
+    {
+      const std::scoped_lock lock(mutex);
+      by_number.emplace(number, save);
+    }
+    ring->process.expect(number);
+    stage_into(*ring, *save);
+  } catch (...) {
+    fail_unannounced(save, std::current_exception());
+  }
+}
+
+/// The save is announced: whatever happens now, its outcome comes through the ring.
+void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
+  const base::LogContext save_log{rank.global_rank, ring.producer.current_save()};
+  std::exception_ptr error;
+  bool complete = false;
+  try {
+    const stage::StageResult result =
+        stager.stage(ring.producer, save.job->plan, save.job->sources, ring.process.given_up_fd());
+    complete = result.complete;
+    if (complete && save.job->check_unchanged) save.job->check_unchanged();
+    const std::scoped_lock lock(mutex);
+    save.report.stalled_seconds = result.stalled_seconds;
+    save.report.staged_seconds = os::seconds_since(save.submitted_ns);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  save.job.reset();  // nobody needs the tensors any more, whatever became of the save
+  if (error) {
+    const std::scoped_lock lock(mutex);
+    save.staging_error = error;
+  }
+  if (complete && !error) {
+    ring.producer.seal();
+    save_log.debug("staged {} bytes in {:.3f} s", save.report.bytes, save.report.staged_seconds);
+  } else {
+    ring.producer.abort();
+  }
+  if (error) {
+    save.staged.set_error(error);
+  } else {
+    save.staged.set_value();
+  }
+}
+
+void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
+                                        std::exception_ptr error) {
+  save->job.reset();
+  save->staged.set_error(error);
+  finish(save, error);
+}
+
+/// The ring for this plan: the current one if it will do, else a new one.
+std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePlan& plan,
+                                                             const Pending* self) {
+  ring::Description description{};
+  process::describe_tables(plan, config.process_config.block_bytes, description);
+  const std::shared_ptr<Generation> now = current();
+  const bool automatic = config.process_config.ring_bytes == 0;
+  bool usable = now != nullptr && !now->process.given_up();
+  if (usable && !now->producer.fits(description.plan_bytes)) {
+    if (config.process_config.plan_bytes != 0) {
+      throw Error(ErrorCode::invalid_argument, "plan a save", "",
+                  "its tables need " + std::to_string(description.plan_bytes) +
+                      " bytes of the plan area, and plan_bytes is " +
+                      std::to_string(config.process_config.plan_bytes));
+    }
+    usable = false;
+  }
+  if (usable && automatic) {
+    const std::uint64_t slots = now->segment.view().geometry().slot_count;
+    const std::uint64_t block = config.process_config.block_bytes;
+    if (plan.total_bytes() > slots * block) {
+      // What this ring holds already counts as left for its successor.
+      os::MemoryLeft left = os::memory_left();
+      left.bytes += slots * block;
+      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, left);
+      usable = better.geometry.slot_count <= slots;
+    }
+  }
+  if (usable) return now;
+  {
+    // Nobody may be draining the old ring.
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] {
+      return std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
+        return save.get() != self && save->submitted_ns != 0 &&
+               (self == nullptr || save->submitted_ns < self->submitted_ns);
+      });
+    });
+  }
+  remake(plan.total_bytes(), description.plan_bytes);
+  return current();
+}
+
+void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
+  drop_generation();
+  const RingSize size = choose_ring(config, file_bytes, tables_bytes, os::memory_left());
+  auto made = std::make_shared<Generation>(
+      config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
+        on_outcome(number, std::move(outcome));
+      });
+  const bool placeholder = file_bytes == 0 && config.process_config.ring_bytes == 0;
+  if (!placeholder) {
+    log.info("ring of {} blocks of {} KiB: {}", size.geometry.slot_count,
+             size.geometry.block_bytes >> 10, size.why);
+    if (config.process_config.prefault) {
+      made->warmer = std::make_unique<ring::Warmer>(made->segment, rank.global_rank);
+    }
+  }
+  const std::scoped_lock lock(mutex);
+  generation = std::move(made);
+}
+
+void AsyncSave::Parts::drop_generation() {
+  std::shared_ptr<Generation> old;
+  {
+    const std::scoped_lock lock(mutex);
+    old = std::move(generation);
+    generation = nullptr;
+    by_number.clear();
+  }
+  if (old != nullptr && !old->process.given_up()) old->process.shut_down(kIdleShutdownSecs);
+}
+
+// ---------------------------------------------------------------------------------- any thread
+
+void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome outcome) {
+  std::shared_ptr<Pending> save;
+  {
+    const std::scoped_lock lock(mutex);
+    const auto found = by_number.find(number);
+    if (found == by_number.end()) return;
+    save = found->second;
+    by_number.erase(found);
+    SaveReport& report = save->report;
+    report.drained_seconds = outcome.report.drained_seconds;
+    report.fsync_seconds = outcome.report.fsync_seconds;
+    report.commit_seconds = outcome.report.commit_seconds;
+    report.restarts = outcome.report.restarts;
+    report.warnings = std::move(outcome.report.warnings);
+    // The helper only knows that staging was given up; the reason is known here.
+    if (outcome.error && save->staging_error) outcome.error = save->staging_error;
+  }
+  finish(save, outcome.error);
+}
+
+void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
+  {
+    const std::scoped_lock lock(mutex);
+    // Before the future is ready: whoever it wakes may save at once.
+    std::erase(in_flight, save);
+    if (error) failed.push_back(save);
+  }
+  if (error) {
+    save->written.set_error(error);
+  } else {
+    save->written.set_value(save->report);
+  }
+  changed.notify_all();
+}
+
+void AsyncSave::Parts::enqueue(std::function<void()> task) {
+  {
+    const std::scoped_lock lock(mutex);
+    tasks.push_back(std::move(task));
+  }
+  changed.notify_all();
+}
+
+void AsyncSave::Parts::wait_for_tasks(std::unique_lock<std::mutex>& lock) {
+  // Staging ends: by the copies, or because the checkpoint process is given up.
+  changed.wait(lock, [this] { return tasks.empty() && !task_runs; });
+}
+
+/// The newest failure that nobody fetched; older ones are logged. Each is handed over once.
+std::exception_ptr AsyncSave::Parts::take_previous_failure() {
+  std::vector<std::shared_ptr<Pending>> earlier;
+  {
+    const std::scoped_lock lock(mutex);
+    earlier = std::exchange(failed, {});
+  }
+  std::exception_ptr newest;
+  for (const auto& save : earlier) {
+    if (save->written_future.fetched()) continue;
+    newest = save->written_future.error();
+    try {
+      std::rethrow_exception(newest);
+    } catch (const std::exception& error) {
+      log.error("an earlier save failed, and nobody asked for its result: {}", error.what());
+    }
+  }
+  return newest;
+}
+
+void AsyncSave::Parts::check_process() const {
+  if (::getpid() != owner) {
+    throw Error(
+        ErrorCode::wrong_process, "use a checkpointer", "",
+        "it belongs to process " + std::to_string(owner) + ", and this is a forked child of it");
+  }
+}
+
+AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
+  check_ring_config(config, os::memory_left());
+  parts_ = std::make_unique<Parts>(config, rank);
+  parts_->remake(0, 0);
+  parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
+}
+
+AsyncSave::~AsyncSave() {
+  if (::getpid() != parts_->owner) {
+    // Threads, memory and descriptors belong to the parent; there is nothing here to end.
+    (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
+    return;
+  }
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    parts_->stop = true;
+  }
+  parts_->changed.notify_all();
+  if (parts_->thread.joinable()) parts_->thread.join();
+  std::shared_ptr<Generation> last;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    last = std::move(parts_->generation);
+  }
+  last.reset();  // from here on no outcome arrives
+  const auto left = parts_->in_flight;
+  for (const auto& save : left) {
+    parts_->finish(save, std::make_exception_ptr(Error(
+                             ErrorCode::outcome_unknown, "save", save->report.path,
+                             "the checkpointer was destroyed before the save was durable; the "
+                             "checkpoint process goes on with it")));
+  }
+  if (!parts_->closed) (void)parts_->take_previous_failure();
+}
+
+void AsyncSave::check_usable() {
+  parts_->check_process();
+  const std::scoped_lock saving(parts_->saving);
+  {
+    std::unique_lock lock(parts_->mutex);
+    if (parts_->closed) {
+      throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed");
+    }
+    if (!parts_->config.throw_previous_failure) return;
+    parts_->changed.wait(
+        lock, [this] { return parts_->in_flight.size() < parts_->config.max_saves_in_flight; });
+  }
+  if (const std::exception_ptr failure = parts_->take_previous_failure()) {
+    std::rethrow_exception(failure);
+  }
+}
+
+SaveHandle AsyncSave::submit(SaveJob job) {
+  parts_->check_process();
+  const std::scoped_lock saving(parts_->saving);
+  const auto save = std::make_shared<Pending>();
+  save->target =
+      store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
+  save->report.path = save->target.directory + "/" + save->target.final_name;
+  save->report.bytes = job.plan.total_bytes();
+  save->report.planned_seconds = job.planned_seconds;
+  save->job = std::move(job);
+  save->written_future = save->written.future();
+  SaveHandle handle;
+  handle.staged = save->staged.future();
+  handle.written = save->written_future;
+  {
+    std::unique_lock lock(parts_->mutex);
+    // Each save in flight ends: committed, failed, or timed out.
+    parts_->changed.wait(lock, [this] {
+      return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
+    });
+    if (parts_->closed) {
+      throw Error(ErrorCode::closed, "save", save->report.path, "the checkpointer was closed");
+    }
+    save->submitted_ns = os::monotonic_ns();
+    parts_->in_flight.push_back(save);
+  }
+  handle.previous_failure = parts_->take_previous_failure();
+  parts_->enqueue([parts = parts_.get(), save] { parts->stage(save); });
+  if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
+  return handle;
+}
+
+void AsyncSave::prepare(const plan::FilePlan& plan) {
+  parts_->check_process();
+  const auto done = std::make_shared<Promise<void>>();
+  const Future<void> prepared = done->future();
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    if (parts_->closed) {
+      throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed");
+    }
+  }
+  // `plan` outlives the task: this call waits for it.
+  parts_->enqueue([parts = parts_.get(), done, &plan] {
+    try {
+      (void)parts->generation_for(plan, nullptr);
+      done->set_value();
+    } catch (...) {
+      done->set_error(std::current_exception());
+    }
+  });
+  prepared.get();
+}
+
+void AsyncSave::ready() {
+  parts_->check_process();
+  const std::shared_ptr<Generation> ring = parts_->current();
+  if (!ring) throw Error(ErrorCode::closed, "wait for the checkpoint process", "", "it was closed");
+  ring->process.ready();
+}
+
+void AsyncSave::wait_prefaulted() {
+  parts_->check_process();
+  const std::shared_ptr<Generation> ring = parts_->current();
+  if (ring && ring->warmer) ring->warmer->wait();
+}
+
+std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
+  parts_->check_process();
+  std::vector<std::shared_ptr<Pending>> begun;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    begun = parts_->failed;
+    begun.insert(begun.end(), parts_->in_flight.begin(), parts_->in_flight.end());
+  }
+  std::vector<UnwrittenSave> unwritten;
+  for (const auto& save : begun) {
+    if (save->written_future.fetched()) continue;
+    if (!save->written_future.wait_until(deadline)) {
+      unwritten.push_back({save->report.path, nullptr});
+    } else {
+      std::exception_ptr error = save->written_future.error();
+      if (error) unwritten.push_back({save->report.path, std::move(error)});
+    }
+  }
+  return unwritten;
+}
+
+void AsyncSave::close() {
+  parts_->check_process();
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    if (parts_->closed) return;
+    parts_->closed = true;
+  }
+  parts_->changed.notify_all();
+  const std::scoped_lock saving(parts_->saving);  // a save under way ends first
+  const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
+  const std::uint64_t began = os::monotonic_ns();
+  {
+    std::unique_lock lock(parts_->mutex);
+    parts_->wait_for_tasks(lock);
+  }
+  for (;;) {
+    std::shared_ptr<Pending> oldest;
+    {
+      const std::scoped_lock lock(parts_->mutex);
+      if (parts_->in_flight.empty()) break;
+      oldest = parts_->in_flight.front();
+    }
+    const std::shared_ptr<Generation> ring = parts_->current();
+    const std::uint64_t active =
+        std::max(began, ring ? ring->process.last_activity_ns() : std::uint64_t{0});
+    if (os::seconds_since(active) > limit) break;
+    (void)oldest->written_future.wait_for(std::chrono::milliseconds(200));
+  }
+  std::vector<std::shared_ptr<Pending>> left;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    left = parts_->in_flight;
+  }
+  for (const auto& save : left) {
+    parts_->finish(save, std::make_exception_ptr(Error(
+                             ErrorCode::outcome_unknown, "close", save->report.path,
+                             "no block reached the disk within subprocess_shutdown_timeout_secs; "
+                             "the checkpoint process was left to finish it")));
+  }
+  if (left.empty()) {
+    parts_->drop_generation();
+  } else {
+    std::shared_ptr<Generation> last;
+    const std::scoped_lock lock(parts_->mutex);
+    last = std::move(parts_->generation);
+    // Destroyed outside of the lock, below; it leaves the helper to its work.
+    parts_->tasks.push_back([last] {});
+  }
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    parts_->stop = true;
+  }
+  parts_->changed.notify_all();
+  if (parts_->thread.joinable()) parts_->thread.join();
+  (void)parts_->take_previous_failure();
+}
+
+int AsyncSave::process_id() const {
+  parts_->check_process();
+  const std::shared_ptr<Generation> ring = parts_->current();
+  return ring ? ring->process.process_id() : 0;
+}
+
+}  // namespace ckptring::save
