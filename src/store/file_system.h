@@ -1,13 +1,16 @@
-// Every file operation of this library, behind one narrow seam, so that a test can record them,
-// fail them, or drop what was not synced.
+// Every file operation of a save, behind one narrow seam, so that a test can record them, fail
+// them, or drop what was not synced.
 #pragma once
 
 #include "os/unique_fd.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <sys/uio.h>
+#include <sys/vfs.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,9 +25,14 @@ class FileSystem {
   virtual int open(const std::string& path, int flags, mode_t mode = 0) = 0;
   virtual int stat(const std::string& path, struct ::stat& out, bool follow) = 0;
   virtual int fstat(int fd, struct ::stat& out) = 0;
+  virtual int statfs(int fd, struct ::statfs& out) = 0;
+  virtual int statx(int fd, unsigned mask, struct ::statx& out) = 0;
+  /// F_SETFL.
+  virtual int set_flags(int fd, int flags) = 0;
   virtual int flock(int fd, int operation) = 0;
   virtual int fallocate(int fd, std::uint64_t bytes) = 0;
   virtual int ftruncate(int fd, std::uint64_t bytes) = 0;
+  virtual ssize_t pread(int fd, void* data, std::size_t size, std::uint64_t offset) = 0;
   virtual ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
                          int rwf_flags) = 0;
   virtual int fsync(int fd) = 0;
@@ -40,5 +48,19 @@ class FileSystem {
 
 /// The kernel's.
 FileSystem& system_files();
+
+/// Repeats a system call while a signal interrupts it.
+template <class Call>
+auto uninterrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+/// Opens with O_CLOEXEC; an empty descriptor with errno set on failure.
+[[nodiscard]] inline os::UniqueFd open_file(FileSystem& files, const std::string& path, int flags,
+                                            mode_t mode = 0) {
+  return os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }));
+}
 
 }  // namespace ckptring::store

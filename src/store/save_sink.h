@@ -1,7 +1,8 @@
 // Where one save's bytes go: the seam between draining and storage.
 //
 // A sink is driven by exactly one thread. Life of a save:
-//   begin -> submit / reap, repeated -> commit        (or abort at any point after begin was called)
+//   begin -> submit / reap, repeated -> commit        (or abort at any point after begin was
+//   called)
 // After a crash a new process makes a new sink for the same SaveTarget and begins it as resuming.
 #pragma once
 
@@ -19,21 +20,21 @@ namespace ckptring::store {
 
 /// Names chosen by the trainer before anything is written.
 struct SaveTarget {
-  std::string directory;          ///< absolute; what was given to save
-  std::string final_name;         ///< "checkpoint_{rank}.pt", within directory
-  std::string temporary_name;     ///< hidden, with a 128-bit id, within directory
-  std::uint32_t missing_levels;   ///< trailing components of `directory` that did not exist then
-  std::uint64_t total_bytes;      ///< exact size of the finished file
+  std::string directory;         ///< absolute; what was given to save
+  std::string final_name;        ///< "checkpoint_{rank}.pt", within directory
+  std::string temporary_name;    ///< hidden, with a 128-bit id, within directory
+  std::uint32_t missing_levels;  ///< trailing components of `directory` that did not exist then
+  std::uint64_t total_bytes;     ///< exact size of the finished file
   RankInfo rank;
 };
 
 /// A span of final bytes (checksums patched) and its place in the file.
 struct Extent {
-  std::uint64_t token;            ///< the caller's; comes back from reap
-  std::uint64_t file_offset;      ///< a multiple of the block size
-  std::byte* data;                ///< 4096-aligned; `capacity` bytes may be read
-  std::uint64_t size;             ///< bytes that belong to the file; below a block only at its end
-  std::uint64_t capacity;         ///< size rounded up to 4096; the rest is zero-filled by the sink
+  std::uint64_t token;        ///< the caller's; comes back from reap
+  std::uint64_t file_offset;  ///< a multiple of the block size
+  std::byte* data;            ///< 4096-aligned; `capacity` bytes may be read
+  std::uint64_t size;         ///< bytes that belong to the file; below a block only at its end
+  std::uint64_t capacity;     ///< size rounded up to 4096; the rest is zero-filled by the sink
 };
 
 enum class Beginning {

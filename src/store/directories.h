@@ -1,0 +1,48 @@
+// The directories that lead to a save's file: made before it, durable with it, removed again if
+// the save is undone.
+#pragma once
+
+#include "store/file_system.h"
+#include "store/save_sink.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ckptring::store {
+
+/// `directory` + "/" + `name`.
+[[nodiscard]] std::string path_in(const std::string& directory, std::string_view name);
+
+class SaveDirectories {
+ public:
+  /// Refers to both arguments as long as it lives.
+  SaveDirectories(FileSystem& files, const SaveTarget& target);
+
+  /// Makes what is missing, with mode 0777 under the process's umask.
+  /// @throws Error
+  void make();
+
+  /// After a crash nobody knows which of the directories that were missing were made by this save.
+  /// From now on all of them count as made by it. `remove_made` takes only empty ones anyway.
+  void claim_missing();
+
+  /// Makes their names durable: fsync of `directory` and of each ancestor down to the deepest one
+  /// that existed before the save.
+  /// @throws Error
+  void sync() const;
+
+  /// Removes the directories that this save made, the innermost first, up to the first that is
+  /// not empty.
+  void remove_made() noexcept;
+
+ private:
+  /// `directory` without its last `levels` components.
+  [[nodiscard]] std::string ancestor(std::uint32_t levels) const;
+
+  FileSystem& files_;
+  const SaveTarget& target_;
+  std::vector<std::string> made_;  ///< outermost first
+};
+
+}  // namespace ckptring::store

@@ -1,0 +1,199 @@
+#include "base/log.h"
+#include "plan/pt_archive.h"
+#include "store/deadline.h"
+#include "store/directories.h"
+#include "store/file_lock.h"
+#include "store/file_source.h"
+#include "store/temporary_name.h"
+
+#include <ckptring/checkpoints.h>
+#include <ckptring/error.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+namespace ckptring {
+namespace {
+
+using store::FileSystem;
+
+constexpr std::chrono::milliseconds kLockPause{20};
+
+/// A subdirectory with files that may be a checkpoint's.
+struct Candidate {
+  std::string path;
+  std::string name;
+  std::vector<int> ranks;                ///< whose files are there, rising
+  std::vector<std::string> temporaries;  ///< paths
+};
+
+std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
+  std::vector<std::string> names;
+  if (files.list(directory, names) != 0) {
+    if (errno == ENOTDIR) {
+      throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
+                  "it is not a directory", ENOTDIR);
+    }
+    throw Error::from_errno(errno, "find checkpoints in", directory);
+  }
+  std::vector<Candidate> candidates;
+  for (std::string& name : names) {
+    Candidate candidate;
+    candidate.path = store::path_in(directory, name);
+    std::vector<std::string> entries;
+    if (files.list(candidate.path, entries) != 0) {
+      // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
+      if (errno == ENOTDIR || errno == ENOENT) continue;
+      base::LogContext{}.warn("cannot look into {} for checkpoints: errno {}", candidate.path,
+                              errno);
+      continue;
+    }
+    for (const std::string& entry : entries) {
+      if (const auto rank = store::rank_of_final_name(entry)) {
+        candidate.ranks.push_back(*rank);
+      } else if (store::final_name_of_temporary(entry)) {
+        candidate.temporaries.push_back(store::path_in(candidate.path, entry));
+      }
+    }
+    if (candidate.ranks.empty() && candidate.temporaries.empty()) continue;
+    std::sort(candidate.ranks.begin(), candidate.ranks.end());
+    candidate.name = std::move(name);
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
+}
+
+bool is_locked(FileSystem& files, const std::string& path) {
+  const os::UniqueFd fd = store::open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!fd) return false;  // committed or removed since it was listed, or not ours to judge
+  // Shared, and for a moment only: whoever wants it exclusively asks again.
+  if (store::try_lock(files, fd.get(), path, /*shared=*/true) !=
+      store::LockOutcome::held_elsewhere) {
+    return false;
+  }
+  // Renamed since: then it is a finished file, whose lock is about to go.
+  return store::still_named(files, fd.get(), path);
+}
+
+/// The path of a temporary whose save is under way; empty if there is none.
+std::string find_locked(FileSystem& files, const std::vector<Candidate>& candidates) {
+  for (const Candidate& candidate : candidates) {
+    for (const std::string& path : candidate.temporaries) {
+      if (is_locked(files, path)) return path;
+    }
+  }
+  return {};
+}
+
+std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& directory,
+                                       double wait_secs) {
+  const auto deadline = store::deadline_after(wait_secs);
+  for (;;) {
+    std::vector<Candidate> candidates = scan(files, directory);
+    const std::string locked = find_locked(files, candidates);
+    if (locked.empty()) {
+      // What was locked in the listing may have been committed right after it.
+      std::vector<Candidate> again = scan(files, directory);
+      if (find_locked(files, again).empty()) return again;
+    } else if (std::chrono::steady_clock::now() >= deadline) {
+      base::LogContext{}.warn(
+          "{} is still being written after {:g} seconds: the newest complete checkpoint is used "
+          "instead",
+          locked, wait_secs);
+      return candidates;
+    }
+    std::this_thread::sleep_for(kLockPause);
+  }
+}
+
+std::optional<std::int64_t> last_number(std::string_view name) {
+  const std::size_t last = name.find_last_of("0123456789");
+  if (last == std::string_view::npos) return std::nullopt;
+  std::size_t first = last;
+  while (first > 0 && name[first - 1] >= '0' && name[first - 1] <= '9') --first;
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data() + first, name.data() + last + 1, number);
+  (void)end;
+  if (error != std::errc{}) return std::nullopt;  // too large for a step
+  return number;
+}
+
+/// What one file says of itself; nothing, with a line in the log, if it is not whole.
+std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
+  try {
+    const auto source =
+        store::open_file_source(store::path_in(candidate.path, store::final_name(rank)));
+    return plan::PtArchive::open(*source).info();
+  } catch (const Error& error) {
+    base::LogContext{}.warn("not counted as a checkpoint: {}", error.what());
+    return std::nullopt;
+  }
+}
+
+/// Whether the files of all the ranks that `first` (the lowest rank's info) speaks of are there,
+/// whole, and say the same.
+bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
+  const auto incomplete = [&](const std::string& why) {
+    base::LogContext{}.info("{} is not complete: {}", candidate.path, why);
+    return false;
+  };
+  // Files of others do not say how many belong together: then it is all that are there.
+  const bool ours = first.format_version != 0;
+  const int world_size = ours ? first.world_size : candidate.ranks.back() + 1;
+  if (world_size < 1) return incomplete("its world size is nonsense");
+  for (int rank = 0; rank < world_size; ++rank) {
+    if (!std::binary_search(candidate.ranks.begin(), candidate.ranks.end(), rank)) {
+      return incomplete("the file of rank " + std::to_string(rank) + " is missing");
+    }
+  }
+  for (int rank = 0; rank < world_size; ++rank) {
+    const std::optional<CheckpointInfo> info = read_info(candidate, rank);
+    if (!info) return false;
+    if (ours != (info->format_version != 0) ||
+        (ours && (info->rank != rank || info->world_size != world_size)) ||
+        info->step != first.step || info->metadata != first.metadata) {
+      return incomplete("the file of rank " + std::to_string(rank) + " belongs to another save");
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<CheckpointInfo> latest(const std::string& directory, const LatestOptions& options) {
+  if (!(options.wait_secs >= 0)) {
+    throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
+                "wait_secs is negative");
+  }
+  const std::vector<Candidate> candidates =
+      scan_when_quiet(store::system_files(), directory, options.wait_secs);
+
+  struct Ranked {
+    std::optional<std::int64_t> order;  ///< nothing sorts before everything
+    const Candidate* candidate;
+    CheckpointInfo info;
+  };
+  std::vector<Ranked> ranked;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.ranks.empty() || candidate.ranks.front() != 0) continue;
+    std::optional<CheckpointInfo> info = read_info(candidate, 0);
+    if (!info) continue;
+    const auto order = info->step ? info->step : last_number(candidate.name);
+    ranked.push_back({order, &candidate, std::move(*info)});
+  }
+  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+    return std::tie(b.order, b.candidate->name) < std::tie(a.order, a.candidate->name);
+  });
+  for (Ranked& entry : ranked) {
+    if (!is_complete(*entry.candidate, entry.info)) continue;
+    entry.info.path = entry.candidate->path;
+    return std::move(entry.info);
+  }
+  return std::nullopt;
+}
+
+}  // namespace ckptring

@@ -1,0 +1,142 @@
+#include "store/leftovers.h"
+
+#include "base/log.h"
+#include "store/deadline.h"
+#include "store/directories.h"
+#include "store/file_lock.h"
+#include "store/file_sink.h"
+#include "store/temporary_name.h"
+
+#include <ckptring/error.h>
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <thread>
+
+namespace ckptring::store {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// A guard is held for some hundred microseconds; ranks that save to one directory meet here.
+constexpr int kGuardAttempts = 20;
+constexpr milliseconds kGuardPause{1};
+constexpr milliseconds kBusyPause{20};
+
+}  // namespace
+
+DirectoryGuard::Outcome DirectoryGuard::take(FileSystem& files, const std::string& directory) {
+  for (int attempt = 0; attempt < kGuardAttempts; ++attempt) {
+    if (attempt > 0) std::this_thread::sleep_for(kGuardPause);
+    os::UniqueFd fd = open_file(files, directory, O_RDONLY | O_DIRECTORY);
+    if (!fd) {
+      if (errno == ENOENT) return Outcome::gone;
+      throw Error::from_errno(errno, "open directory", directory);
+    }
+    if (try_lock(files, fd.get(), directory) == LockOutcome::held_elsewhere) continue;
+    // It may have been removed, and made again, since it was opened.
+    struct ::stat opened {};
+    struct ::stat named {};
+    if (files.fstat(fd.get(), opened) != 0 || files.stat(directory, named, /*follow=*/true) != 0) {
+      if (errno == ENOENT) return Outcome::gone;
+      throw Error::from_errno(errno, "look at directory", directory);
+    }
+    if (opened.st_dev != named.st_dev || opened.st_ino != named.st_ino) continue;
+    fd_ = std::move(fd);
+    return Outcome::taken;
+  }
+  return Outcome::held_elsewhere;
+}
+
+Removal remove_if_dead(FileSystem& files, const std::string& path) {
+  // Never followed, never waited for: anybody may put a link or a FIFO under such a name.
+  constexpr int kFlags = O_NOFOLLOW | O_NONBLOCK;
+  os::UniqueFd fd = open_file(files, path, O_RDWR | kFlags);
+  if (!fd && (errno == EACCES || errno == EPERM || errno == EROFS)) {
+    fd = open_file(files, path, O_RDONLY | kFlags);
+  }
+  if (!fd) return errno == ENOENT ? Removal::gone : Removal::refused;
+  struct ::stat status {};
+  if (files.fstat(fd.get(), status) != 0) throw Error::from_errno(errno, "look at", path);
+  if (!S_ISREG(status.st_mode)) return Removal::refused;
+  switch (try_lock(files, fd.get(), path)) {
+    case LockOutcome::held_elsewhere:
+      return Removal::in_use;
+    case LockOutcome::unsupported:
+      return Removal::refused;
+    case LockOutcome::taken:
+      break;
+  }
+  // Its save may have renamed it, and let go of it, since it was opened.
+  if (!still_named(files, fd.get(), path)) return Removal::gone;
+  if (files.unlink(path) != 0) return errno == ENOENT ? Removal::gone : Removal::refused;
+  return Removal::removed;
+}
+
+LeftoverScan remove_dead_leftovers(FileSystem& files, const SaveTarget& target) {
+  LeftoverScan scan;
+  std::vector<std::string> names;
+  if (files.list(target.directory, names) != 0) {
+    if (errno == ENOENT) return scan;
+    throw Error::from_errno(errno, "list directory", target.directory);
+  }
+  for (const std::string& name : names) {
+    if (name == target.temporary_name || final_name_of_temporary(name) != target.final_name) {
+      continue;
+    }
+    std::string path = path_in(target.directory, name);
+    switch (remove_if_dead(files, path)) {
+      case Removal::in_use:
+        scan.in_use = true;
+        break;
+      case Removal::refused:
+        scan.refused.push_back(std::move(path));
+        break;
+      case Removal::removed:
+        base::LogContext{target.rank.global_rank, 0}.info("removed {}, left by a dead process",
+                                                          path);
+        break;
+      case Removal::gone:
+        break;
+    }
+  }
+  return scan;
+}
+
+void report_busy(const SaveTarget& target, double waited_secs) {
+  throw Error(ErrorCode::busy_elsewhere, "save to", path_in(target.directory, target.final_name),
+              fmt::format("another checkpointer is still writing to the same name; waited {:g} "
+                          "seconds for it",
+                          waited_secs));
+}
+
+void warn_of_refused(const SaveTarget& target, const LeftoverScan& scan) {
+  for (const std::string& path : scan.refused) {
+    base::LogContext{target.rank.global_rank, 0}.warn(
+        "{} looks like the leftover of a dead process but cannot be judged or removed", path);
+  }
+}
+
+void clear_leftovers(FileSystem& files, const SaveTarget& target, double timeout_secs) {
+  const steady_clock::time_point deadline = deadline_after(timeout_secs);
+  for (;;) {
+    {
+      DirectoryGuard guard;
+      const DirectoryGuard::Outcome outcome = guard.take(files, target.directory);
+      if (outcome == DirectoryGuard::Outcome::gone) return;
+      if (outcome == DirectoryGuard::Outcome::taken) {
+        const LeftoverScan scan = remove_dead_leftovers(files, target);
+        if (!scan.in_use) {
+          warn_of_refused(target, scan);
+          return;
+        }
+      }
+    }
+    if (steady_clock::now() >= deadline) report_busy(target, timeout_secs);
+    std::this_thread::sleep_for(kBusyPause);
+  }
+}
+
+}  // namespace ckptring::store

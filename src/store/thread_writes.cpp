@@ -1,0 +1,126 @@
+#include "store/thread_writes.h"
+
+#include <ckptring/error.h>
+
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <system_error>
+
+namespace ckptring::store {
+namespace {
+
+/// Threads started meanwhile leave all signals to the program's own threads.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    ::sigset_t all;
+    ::sigfillset(&all);
+    blocked_ = ::pthread_sigmask(SIG_SETMASK, &all, &before_) == 0;
+  }
+  ~SignalsBlocked() {
+    if (blocked_) (void)::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  ::sigset_t before_{};
+  bool blocked_ = false;
+};
+
+}  // namespace
+
+ThreadWrites::ThreadWrites(FileSystem& files, int fd, unsigned threads, std::uint64_t unit,
+                           bool dsync)
+    : files_(files),
+      fd_(fd),
+      unit_(unit),
+      rwf_flags_(dsync ? RWF_DSYNC : 0),
+      done_event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!done_event_) throw Error::from_errno(errno, "make an eventfd", "");
+  const SignalsBlocked blocked;
+  threads_.reserve(threads);
+  try {
+    while (threads_.size() < threads) threads_.emplace_back([this] { write_until_stopped(); });
+  } catch (const std::system_error& error) {
+    // Fewer are slower, not wrong.
+    if (threads_.empty()) throw Error::from_errno(error.code().value(), "start a thread", "");
+  }
+  // One write waits behind each that is under way, so that no thread has to wait for the driver.
+  capacity_ = 2 * threads_.size();
+}
+
+ThreadWrites::~ThreadWrites() { stop(); }
+
+void ThreadWrites::submit(std::uint64_t token, std::uint64_t offset, const std::byte* data,
+                          std::uint64_t size) {
+  {
+    const std::scoped_lock lock(mutex_);
+    waiting_.emplace_back(token, offset, data, size, unit_);
+  }
+  ++unreaped_;
+  work_or_stop_.notify_one();
+}
+
+void ThreadWrites::reap(std::vector<Done>& done) {
+  // First the bell, then the list: whoever adds to the list after this look rings again.
+  std::uint64_t rings = 0;
+  if (uninterrupted([&] { return ::read(done_event_.get(), &rings, sizeof rings); }) < 0 &&
+      errno != EAGAIN) {
+    throw Error::from_errno(errno, "read an eventfd", "");
+  }
+  const std::scoped_lock lock(mutex_);
+  unreaped_ -= done_.size();
+  done.insert(done.end(), done_.begin(), done_.end());
+  done_.clear();
+}
+
+void ThreadWrites::wait_idle() noexcept {
+  std::unique_lock lock(mutex_);
+  waiting_.clear();
+  idle_.wait(lock, [this] { return active_ == 0; });
+}
+
+void ThreadWrites::stop() noexcept {
+  {
+    const std::scoped_lock lock(mutex_);
+    waiting_.clear();
+    stopping_ = true;
+  }
+  work_or_stop_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadWrites::write_until_stopped() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    work_or_stop_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    PendingWrite write = waiting_.front();
+    waiting_.pop_front();
+    ++active_;
+    lock.unlock();
+    perform(write);
+    lock.lock();
+    done_.push_back({write.token(), write.error()});
+    if (--active_ == 0) idle_.notify_all();
+    // Cannot fail short of 2^64 unread rings.
+    const std::uint64_t ring = 1;
+    (void)uninterrupted([&] { return ::write(done_event_.get(), &ring, sizeof ring); });
+  }
+}
+
+void ThreadWrites::perform(PendingWrite& write) noexcept {
+  PendingWrite::Next next = PendingWrite::Next::again;
+  while (next == PendingWrite::Next::again) {
+    const ssize_t result =
+        files_.pwrite(fd_, write.data(), write.size(), write.offset(), rwf_flags_);
+    next = write.advance(result < 0 ? -static_cast<std::int64_t>(errno) : result);
+    if (next == PendingWrite::Next::again && result < 0) std::this_thread::yield();
+  }
+}
+
+}  // namespace ckptring::store
