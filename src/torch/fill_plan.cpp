@@ -1,0 +1,111 @@
+#include "torch/fill_plan.h"
+
+#include "plan/record_names.h"
+#include "torch/dtype_map.h"
+
+#include <ckptring/error.h>
+
+#include <ATen/core/Dict.h>
+#include <ATen/core/List.h>
+#include <ATen/ops/empty.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ckptring::torch_state {
+
+void Change::apply() const {
+  if (container.isGenericDict()) {
+    container.toGenericDict().insert_or_assign(key, value);
+    return;
+  }
+  c10::List<c10::IValue> list = container.toList();
+  if (key.isNone()) {
+    list.push_back(value);
+  } else {
+    list.set(static_cast<std::size_t>(key.toInt()), value);
+  }
+}
+
+at::Tensor view_of_storage(const c10::Storage& storage, c10::ScalarType type, std::int64_t offset,
+                           c10::IntArrayRef sizes, c10::IntArrayRef strides) {
+  const auto options = at::TensorOptions().dtype(type).device(storage.device());
+  return at::empty({0}, options).set_(storage, offset, sizes, strides);
+}
+
+Error FillPlan::error(ErrorCode code, const std::string& key, std::string cause) const {
+  return {code, fmt::format("load key {} from", key), file_, std::move(cause)};
+}
+
+FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor, KeyTree::Node key) {
+  const auto [found, is_new] = records_.try_emplace(tensor.storage_key);
+  if (is_new) {
+    const std::string name = std::string(plan::kStoragePrefix) + tensor.storage_key;
+    found->second.fills.record = archive_.find(name);
+    if (found->second.fills.record == nullptr) {
+      throw error(ErrorCode::damaged, keys.path(key), fmt::format("record {} is missing", name));
+    }
+  }
+  return found->second;
+}
+
+c10::Storage FillPlan::make_storage(std::uint64_t bytes, KeyTree::Node key) const {
+  const auto options = at::TensorOptions().dtype(c10::kByte).device(device_);
+  try {
+    return at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
+  } catch (const c10::Error& failure) {
+    const bool host = device_.is_cpu();
+    throw error(host ? ErrorCode::out_of_memory : ErrorCode::invalid_argument, keys.path(key),
+                fmt::format("cannot make {} bytes on device {}: {}", bytes, device_.str(),
+                            failure.what_without_backtrace()));
+  }
+}
+
+at::Tensor FillPlan::make_tensor(const plan::Tensor& tensor, KeyTree::Node key) {
+  RecordState& state = record_of(tensor, key);
+  const c10::ScalarType type = to_scalar_type(tensor.dtype);
+  if (!state.fresh) {
+    const std::uint64_t bytes = state.fills.record->size;
+    state.fresh = make_storage(bytes, key);
+    if (bytes > 0) {
+      const auto length = static_cast<std::int64_t>(bytes);
+      state.fills.fills.push_back({
+          .target = view_of_storage(state.fresh, c10::kByte, 0, {length}, {1}),
+          .view = {.dtype = plan::DType::uint8, .sizes = {length}, .strides = {1}},
+          .key = key,
+          .fresh = true,
+      });
+    }
+  }
+  at::Tensor made = view_of_storage(state.fresh, type, tensor.offset, tensor.sizes, tensor.strides);
+  if (tensor.conj) made.unsafeGetTensorImpl()->_set_conj(true);
+  if (tensor.neg) made.unsafeGetTensorImpl()->_set_neg(true);
+  if (tensor.requires_grad) made.set_requires_grad(true);
+  return made;
+}
+
+void FillPlan::fill_in_place(const at::Tensor& target, const plan::Tensor& tensor,
+                             KeyTree::Node key) {
+  record_of(tensor, key)
+      .fills.fills.push_back({
+          .target = target,
+          .view = {tensor.dtype, static_cast<std::uint64_t>(tensor.offset), tensor.sizes,
+                   tensor.strides, tensor.conj, tensor.neg},
+          .key = key,
+      });
+}
+
+std::vector<RecordFills> FillPlan::take_records() {
+  std::vector<RecordFills> records;
+  for (auto& [key, state] : records_) {
+    if (!state.fills.fills.empty()) records.push_back(std::move(state.fills));
+  }
+  records_.clear();
+  std::ranges::sort(records, {},
+                    [](const RecordFills& fills) { return fills.record->data_offset; });
+  return records;
+}
+
+}  // namespace ckptring::torch_state

@@ -1,0 +1,97 @@
+// What a load has to do once everything is checked: which tensors are filled from which records,
+// and which places of the state then get a new value.
+#pragma once
+
+#include "plan/pt_archive.h"
+#include "plan/value.h"
+#include "torch/key_tree.h"
+
+#include <ckptring/error.h>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+#include <c10/core/Storage.h>
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace ckptring::torch_state {
+
+/// A strided view of a record's bytes. Offset and strides count elements.
+struct FileView {
+  plan::DType dtype;
+  std::uint64_t offset = 0;
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> strides;
+  bool conj = false;
+  bool neg = false;
+};
+
+/// A tensor to be filled from the record that it stands under. Never without elements.
+struct Fill {
+  at::Tensor target;
+  FileView view;
+  KeyTree::Node key;
+  bool fresh = false;    ///< made by this load: overwriting it is no news to the caller
+  bool touched = false;  ///< a byte of `target` may have been written
+};
+
+struct RecordFills {
+  const plan::Record* record;
+  std::vector<Fill> fills;
+};
+
+/// A container of the state that gets a new value, after all bytes are there.
+struct Change {
+  c10::IValue container;  ///< dict or list, shared with the state
+  c10::IValue key;        ///< the dict's key; none to append to the list, else the list's index
+  c10::IValue value;
+
+  void apply() const;
+};
+
+/// Collected while a file is compared with a state. Nothing of the state is changed meanwhile.
+class FillPlan {
+ public:
+  /// Both must outlive this. `device` is for tensors that are made anew.
+  FillPlan(const plan::PtArchive& archive, const std::string& file, c10::Device device)
+      : archive_(archive), file_(file), device_(device) {}
+
+  /// The tensor of the file, over storages that are made by this plan and shared as in the file.
+  /// @throws Error damaged, out_of_memory, invalid_argument (a device that cannot be used)
+  at::Tensor make_tensor(const plan::Tensor& tensor, KeyTree::Node key);
+
+  /// `target` (of the same shape and dtype, with elements) is to be filled from the file.
+  /// @throws Error damaged
+  void fill_in_place(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key);
+
+  [[nodiscard]] Error error(ErrorCode code, const std::string& key, std::string cause) const;
+
+  /// In file order, so that a disk reads forward.
+  std::vector<RecordFills> take_records();
+
+  KeyTree keys;
+  std::vector<Change> changes;
+  std::vector<std::string> missing_keys;
+
+ private:
+  struct RecordState {
+    RecordFills fills;
+    c10::Storage fresh;  ///< null until a tensor is made over it
+  };
+  RecordState& record_of(const plan::Tensor& tensor, KeyTree::Node key);
+  c10::Storage make_storage(std::uint64_t bytes, KeyTree::Node key) const;
+
+  const plan::PtArchive& archive_;
+  const std::string& file_;
+  c10::Device device_;
+  std::unordered_map<std::string, RecordState> records_;  ///< by storage key
+};
+
+/// A tensor over a storage, without looking at the storage's contents. Offset in elements.
+at::Tensor view_of_storage(const c10::Storage& storage, c10::ScalarType type, std::int64_t offset,
+                           c10::IntArrayRef sizes, c10::IntArrayRef strides);
+
+}  // namespace ckptring::torch_state

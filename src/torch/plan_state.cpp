@@ -1,0 +1,366 @@
+#include "torch/plan_state.h"
+
+#include "os/clock.h"
+#include "plan/pt_plan_builder.h"
+#include "torch/dtype_map.h"
+#include "torch/key_tree.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+#include <c10/util/flat_hash_map.h>
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace ckptring::torch_state {
+namespace {
+
+using c10::IValue;
+using Node = KeyTree::Node;
+
+/// One call to the builder. The survey records them in order, so that every error is found and
+/// every storage known before the first one is made. Texts are borrowed from the state.
+struct Step {
+  enum class Kind : std::uint8_t {
+    begin_dict,
+    end_dict,
+    begin_list,
+    end_list,
+    begin_tuple,
+    end_tuple,
+    key_text,
+    key_number,
+    none,
+    boolean,
+    integer,
+    real,
+    text,
+    tensor,
+  };
+  Kind kind;
+  union {
+    std::int64_t integer;  ///< integer, key_number; index into tensors
+    double real;
+    const std::string* text;
+  };
+};
+
+struct SurveyedTensor {
+  const c10::TensorImpl* impl;
+  std::uint32_t storage;
+  plan::DType dtype;
+  bool neg;
+};
+
+/// The version counter of a tensor as it was when the save was planned.
+struct SeenVersion {
+  c10::VariableVersion counter;
+  std::uint32_t version;
+  Node key;
+};
+
+/// Everything that outlives planning: what to compare before the save is sealed.
+struct SeenState {
+  std::string path;
+  KeyTree keys;
+  std::vector<SeenVersion> versions;
+
+  void check_unchanged() const {
+    for (const SeenVersion& seen : versions) {
+      if (seen.counter.current_version() == seen.version) continue;
+      throw Error(ErrorCode::changed_while_staging,
+                  fmt::format("stage key {} for", keys.path(seen.key)), path,
+                  "the tensor was modified before `staged` was ready; wait for it first");
+    }
+  }
+};
+
+/// Walks a state once: checks every value and writes down steps, tensors and storages.
+class Survey {
+ public:
+  Survey(plan::PtPlanBuilder& builder, SeenState& seen) : builder_(builder), seen_(seen) {}
+
+  void dict(const StateDict& dict, Node node, unsigned depth) {
+    check_depth(node, depth);
+    push(Step::Kind::begin_dict);
+    for (const auto& entry : dict) {
+      const IValue key = entry.key();
+      const IValue value = entry.value();
+      if (key.isString()) {
+        // The dict's own key shares this string, so it lives as long as the dict.
+        const std::string& text = key.toStringRef();
+        const KeyStep step = KeyStep::of(text);
+        if (!plan::is_utf8(text)) refuse(node, step, "the key is not valid UTF-8");
+        push_text(Step::Kind::key_text, text);
+        visit(value, node, step, depth);
+      } else if (key.isInt()) {
+        const KeyStep step = KeyStep::of_key(key.toInt());
+        push_integer(Step::Kind::key_number, key.toInt());
+        visit(value, node, step, depth);
+      } else {
+        refuse_node(node, fmt::format("a key of this dict is a {}; keys are strings or ints",
+                                      key.tagKind()));
+      }
+    }
+    push(Step::Kind::end_dict);
+  }
+
+  /// Second half: hands everything to the builder. Nothing can fail any more.
+  void emit() {
+    for (const Step& step : steps_) {
+      switch (step.kind) {
+        case Step::Kind::begin_dict:
+          builder_.begin_dict();
+          break;
+        case Step::Kind::end_dict:
+          builder_.end_dict();
+          break;
+        case Step::Kind::begin_list:
+          builder_.begin_list();
+          break;
+        case Step::Kind::end_list:
+          builder_.end_list();
+          break;
+        case Step::Kind::begin_tuple:
+          builder_.begin_tuple();
+          break;
+        case Step::Kind::end_tuple:
+          builder_.end_tuple();
+          break;
+        case Step::Kind::key_text:
+          builder_.key(std::string_view(*step.text));
+          break;
+        case Step::Kind::key_number:
+          builder_.key(step.integer);
+          break;
+        case Step::Kind::none:
+          builder_.none();
+          break;
+        case Step::Kind::boolean:
+          builder_.boolean(step.integer != 0);
+          break;
+        case Step::Kind::integer:
+          builder_.integer(step.integer);
+          break;
+        case Step::Kind::real:
+          builder_.real(step.real);
+          break;
+        case Step::Kind::text:
+          builder_.string(*step.text);
+          break;
+        case Step::Kind::tensor:
+          emit_tensor(tensors_[static_cast<std::size_t>(step.integer)]);
+      }
+    }
+  }
+
+  std::vector<stage::Source> take_sources() { return std::move(sources_); }
+  std::vector<c10::Storage> take_storages() { return std::move(storages_); }
+
+ private:
+  void visit(const IValue& value, Node parent, const KeyStep& step, unsigned depth) {
+    if (value.isTensor()) {
+      tensor(value.toTensor(), parent, step);
+    } else if (value.isNone()) {
+      push(Step::Kind::none);
+    } else if (value.isInt()) {
+      push_integer(Step::Kind::integer, value.toInt());
+    } else if (value.isDouble()) {
+      steps_.push_back({Step::Kind::real, {.real = value.toDouble()}});
+    } else if (value.isBool()) {
+      push_integer(Step::Kind::boolean, value.toBool() ? 1 : 0);
+    } else if (value.isString()) {
+      const std::string& text = value.toStringRef();
+      if (!plan::is_utf8(text)) refuse(parent, step, "the string is not valid UTF-8");
+      push_text(Step::Kind::text, text);
+    } else if (value.isGenericDict()) {
+      dict(value.toGenericDict(), seen_.keys.add(parent, step), depth + 1);
+    } else if (value.isList()) {
+      sequence(value.toListRef(), Step::Kind::begin_list, Step::Kind::end_list,
+               seen_.keys.add(parent, step), depth + 1);
+    } else if (value.isTuple()) {
+      sequence(value.toTupleRef().elements(), Step::Kind::begin_tuple, Step::Kind::end_tuple,
+               seen_.keys.add(parent, step), depth + 1);
+    } else {
+      refuse(parent, step, fmt::format("a value of kind {} cannot be stored", value.tagKind()));
+    }
+  }
+
+  void sequence(c10::ArrayRef<IValue> items, Step::Kind begin, Step::Kind end, Node node,
+                unsigned depth) {
+    check_depth(node, depth);
+    push(begin);
+    for (std::size_t i = 0; i < items.size(); ++i) visit(items[i], node, KeyStep::at(i), depth);
+    push(end);
+  }
+
+  void tensor(const at::Tensor& tensor, Node parent, const KeyStep& step) {
+    if (!tensor.defined()) return push(Step::Kind::none);
+    const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+    if (impl->layout() != c10::kStrided) {
+      refuse(parent, step,
+             fmt::format("a tensor of layout {} cannot be stored", c10::str(impl->layout())));
+    }
+    if (tensor.is_quantized()) refuse(parent, step, "a quantized tensor cannot be stored");
+    if (!impl->device().is_cpu()) {
+      refuse(parent, step,
+             fmt::format("a tensor on device {} cannot be stored, only one in host "
+                         "memory",
+                         impl->device().str()));
+    }
+    if (!impl->has_storage() || tensor._is_zerotensor() || impl->has_symbolic_sizes_strides()) {
+      refuse(parent, step, "a tensor without a storage of its own cannot be stored");
+    }
+    const auto dtype = to_dtype(tensor.scalar_type());
+    if (!dtype) {
+      refuse(parent, step,
+             fmt::format("a tensor of dtype {} cannot be stored",
+                         c10::toString(tensor.scalar_type())));
+    }
+    const std::uint32_t storage = add_storage(impl->unsafe_storage(), parent, step);
+    if (!fits(*impl, sources_[storage].size)) {
+      refuse(
+          parent, step,
+          fmt::format("the tensor reaches beyond its storage of {} bytes", sources_[storage].size));
+    }
+    builder_.note_view(storage, *dtype);
+    // Inference tensors have no version counter; nothing can be noticed about them.
+    const c10::VariableVersion& counter = impl->version_counter();
+    if (counter.enabled()) {
+      seen_.versions.push_back({counter, counter.current_version(), seen_.keys.add(parent, step)});
+    }
+    push_integer(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
+    tensors_.push_back({impl, storage, *dtype, tensor.is_neg()});
+  }
+
+  std::uint32_t add_storage(const c10::Storage& storage, Node parent, const KeyStep& step) {
+    const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+    const auto [found, is_new] =
+        storage_index_.emplace(impl, static_cast<std::uint32_t>(storages_.size()));
+    if (!is_new) return found->second;
+    const void* data = nullptr;
+    try {
+      data = impl->data();
+    } catch (const c10::Error& error) {
+      refuse(parent, step,
+             fmt::format("its memory cannot be read: {}", error.what_without_backtrace()));
+    }
+    builder_.add_storage(impl->nbytes(), "cpu");
+    sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes()});
+    storages_.push_back(storage);
+    return found->second;
+  }
+
+  /// Whether all elements lie in a storage of `bytes`. A storage may have been shrunk under its
+  /// tensors; such a file could not be read back.
+  static bool fits(const c10::TensorImpl& impl, std::uint64_t bytes) {
+    if (impl.numel() == 0) return true;
+    auto last = static_cast<std::uint64_t>(impl.storage_offset());
+    const auto sizes = impl.sizes();
+    const auto strides = impl.strides();
+    for (std::size_t d = 0; d < sizes.size(); ++d) {
+      last += static_cast<std::uint64_t>(sizes[d] - 1) * static_cast<std::uint64_t>(strides[d]);
+    }
+    return last < bytes / impl.itemsize();
+  }
+
+  void emit_tensor(const SurveyedTensor& tensor) {
+    builder_.tensor({
+        .dtype = tensor.dtype,
+        .storage = tensor.storage,
+        .offset = tensor.impl->storage_offset(),
+        .sizes = {tensor.impl->sizes().data(), tensor.impl->sizes().size()},
+        .strides = {tensor.impl->strides().data(), tensor.impl->strides().size()},
+        .requires_grad = tensor.impl->requires_grad(),
+        .conj = tensor.impl->is_conj(),
+        .neg = tensor.neg,
+    });
+  }
+
+  void push(Step::Kind kind) { push_integer(kind, 0); }
+  void push_integer(Step::Kind kind, std::int64_t value) {
+    steps_.push_back({kind, {.integer = value}});
+  }
+  void push_text(Step::Kind kind, const std::string& text) {
+    steps_.push_back({kind, {.text = &text}});
+  }
+
+  void check_depth(Node node, unsigned depth) const {
+    if (depth <= kMaxDepth) return;
+    refuse_node(node, fmt::format("nested more than {} deep, or it contains itself", kMaxDepth));
+  }
+  [[noreturn]] void refuse(Node parent, const KeyStep& step, std::string cause) const {
+    refuse_path(seen_.keys.path(parent, step), std::move(cause));
+  }
+  [[noreturn]] void refuse_node(Node node, std::string cause) const {
+    refuse_path(seen_.keys.path(node), std::move(cause));
+  }
+  [[noreturn]] void refuse_path(const std::string& key, std::string cause) const {
+    throw Error(ErrorCode::unsupported_value, fmt::format("save key {} to", key), seen_.path,
+                std::move(cause));
+  }
+
+  plan::PtPlanBuilder& builder_;
+  SeenState& seen_;
+  std::vector<Step> steps_;
+  std::vector<SurveyedTensor> tensors_;
+  ska::flat_hash_map<const c10::StorageImpl*, std::uint32_t> storage_index_;
+  std::vector<c10::Storage> storages_;
+  std::vector<stage::Source> sources_;
+};
+
+/// Metadata becomes JSON, which has neither invalid UTF-8 nor infinities.
+void check_metadata(const std::string& path, const Metadata& metadata) {
+  const auto refuse = [&](const std::string& cause) {
+    throw Error(ErrorCode::invalid_argument, "save metadata to", path, cause);
+  };
+  for (const auto& [key, value] : metadata) {
+    if (!plan::is_utf8(key)) refuse("a key is not valid UTF-8");
+    if (const auto* text = std::get_if<std::string>(&value); text && !plan::is_utf8(*text)) {
+      refuse(fmt::format("the value of {} is not valid UTF-8", key));
+    }
+    if (const auto* real = std::get_if<double>(&value); real && !std::isfinite(*real)) {
+      refuse(fmt::format("the value of {} is not a finite number", key));
+    }
+  }
+}
+
+}  // namespace
+
+void check_save_path(const std::string& path) {
+  const auto refuse = [&](const char* cause) {
+    throw Error(ErrorCode::invalid_argument, "save to", path, cause);
+  };
+  if (path.empty()) refuse("the path is empty");
+  if (path.find('\0') != std::string::npos) refuse("the path contains a NUL");
+}
+
+save::SaveJob plan_state(const std::string& path, const StateDict& state,
+                         const SaveOptions& options, const RankInfo& rank) {
+  const std::uint64_t start = os::monotonic_ns();
+  check_metadata(path, options.metadata);
+  const auto seen = std::make_shared<SeenState>();
+  seen->path = path;
+  plan::PtPlanBuilder builder;
+  Survey survey(builder, *seen);
+  survey.dict(state, KeyTree::kRoot, 0);
+  survey.emit();
+  plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
+  return {
+      .path = path,
+      .plan = std::move(plan),
+      .sources = survey.take_sources(),
+      .keep_alive = std::make_shared<std::vector<c10::Storage>>(survey.take_storages()),
+      .check_unchanged = [seen] { seen->check_unchanged(); },
+      .planned_seconds = os::seconds_since(start),
+  };
+}
+
+}  // namespace ckptring::torch_state

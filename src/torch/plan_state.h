@@ -1,0 +1,25 @@
+// From a StateDict to a job for the sync or the async path: StateDict -> survey -> FilePlan.
+#pragma once
+
+#include "save/save_job.h"
+
+#include <ckptring/checkpointer.h>
+
+#include <string>
+
+namespace ckptring::torch_state {
+
+/// How deep containers may be nested; a cycle is found by it.
+inline constexpr unsigned kMaxDepth = 500;
+
+/// @throws Error invalid_argument for a path that can never be saved to
+void check_save_path(const std::string& path);
+
+/// Lays out the file and collects what is to be copied into it. Copies no payload. The job keeps
+/// the storages alive, and its `check_unchanged` names a tensor whose version counter rose since.
+/// `path` is for messages and for the job.
+/// @throws Error unsupported_value naming the key, invalid_argument for metadata
+save::SaveJob plan_state(const std::string& path, const StateDict& state,
+                         const SaveOptions& options, const RankInfo& rank);
+
+}  // namespace ckptring::torch_state

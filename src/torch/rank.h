@@ -1,0 +1,11 @@
+// Checks that a rank can exist.
+#pragma once
+
+#include <ckptring/rank_info.h>
+
+namespace ckptring::torch_state {
+
+/// @throws Error invalid_argument
+void check_rank(const RankInfo& rank);
+
+}  // namespace ckptring::torch_state

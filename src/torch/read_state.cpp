@@ -1,0 +1,119 @@
+#include "plan/pt_archive.h"
+#include "store/file_source.h"
+#include "torch/build_value.h"
+#include "torch/fill_plan.h"
+#include "torch/match_state.h"
+#include "torch/rank.h"
+#include "torch/record_reader.h"
+
+#include <ckptring/error.h>
+#include <ckptring/reader.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace ckptring {
+namespace {
+
+using torch_state::Fill;
+using torch_state::FillPlan;
+using torch_state::RecordFills;
+
+/// The file of this rank if `path` is a directory, else `path` itself.
+std::string file_of(const std::string& path, const RankInfo& rank) {
+  std::error_code failure;  // whatever is wrong with `path`, opening it will say
+  if (!std::filesystem::is_directory(path, failure)) return path;
+  return (std::filesystem::path(path) / fmt::format("checkpoint_{}.pt", rank.global_rank)).string();
+}
+
+void check_world_size(const CheckpointInfo& info, const RankInfo& rank, const std::string& file) {
+  const bool ours = info.format_version > 0;
+  if (!ours || info.world_size == rank.global_world_size) return;
+  throw Error(ErrorCode::mismatch, "load", file,
+              fmt::format("it was written by a job of {} ranks, this one has {} (see "
+                          "LoadOptions::allow_other_world_size)",
+                          info.world_size, rank.global_world_size));
+}
+
+/// A failure while payloads are read: names the key at hand and what is no longer as it was.
+Error damaged(const Error& failure, const FillPlan& plan, const RecordFills& at_hand,
+              const std::vector<RecordFills>& records) {
+  std::vector<std::string> overwritten;
+  for (const RecordFills& record : records) {
+    for (const Fill& fill : record.fills) {
+      if (fill.touched && !fill.fresh) overwritten.push_back(plan.keys.path(fill.key));
+    }
+  }
+  const std::string cause =
+      overwritten.empty() ? fmt::format("{}; nothing of the state was changed", failure.cause())
+                          : fmt::format("{}; already overwritten: {}", failure.cause(),
+                                        fmt::join(overwritten, ", "));
+  return plan.error(ErrorCode::damaged, plan.keys.path(at_hand.fills.front().key), cause);
+}
+
+void fill_all(const plan::ByteSource& source, const FillPlan& plan,
+              std::vector<RecordFills>& records, const LoadOptions& options) {
+  torch_state::RecordReader reader(source, options.verify_checksums);
+  const auto each = [&](auto read) {
+    for (RecordFills& record : records) {
+      try {
+        read(record);
+      } catch (const Error& failure) {
+        throw damaged(failure, plan, record, records);
+      }
+    }
+  };
+  if (options.verify_first) each([&](const RecordFills& record) { reader.check(*record.record); });
+  each([&](RecordFills& record) { reader.fill(record); });
+}
+
+}  // namespace
+
+CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
+  torch_state::check_rank(rank_info_);
+}
+
+LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
+                                  const LoadOptions& options) const {
+  const std::string file = file_of(path, rank_info_);
+  const std::unique_ptr<plan::ByteSource> source = store::open_file_source(file);
+  const plan::PtArchive archive = plan::PtArchive::open(*source);
+  if (!options.allow_other_world_size) check_world_size(archive.info(), rank_info_, file);
+  const plan::Value root = archive.read_value(*source);
+  const auto* dict = std::get_if<std::shared_ptr<plan::Dict>>(&root.data);
+  if (dict == nullptr) {
+    throw Error(ErrorCode::unsupported_value, "load", file,
+                "the file does not hold a dict at its top level");
+  }
+
+  FillPlan fill_plan(archive, file, options.default_map_location.value_or(c10::Device(c10::kCPU)));
+  const bool in_place = state.has_value();
+  StateDict result = in_place ? *std::move(state) : make_state_dict();
+  if (in_place) {
+    torch_state::match_state(result, **dict, fill_plan);
+  } else {
+    torch_state::ValueBuilder(fill_plan).fill(result, **dict, torch_state::KeyTree::kRoot);
+  }
+  if (options.strict && !fill_plan.missing_keys.empty()) {
+    throw Error(ErrorCode::missing_key, "load", file,
+                fmt::format("keys that the file does not have: {}",
+                            fmt::join(fill_plan.missing_keys, ", ")));
+  }
+
+  std::vector<RecordFills> records = fill_plan.take_records();
+  fill_all(*source, fill_plan, records, options);
+  for (const torch_state::Change& change : fill_plan.changes) change.apply();
+
+  CheckpointInfo info = archive.info();
+  info.path = path;
+  return {std::move(result), std::move(fill_plan.missing_keys), std::move(info)};
+}
+
+}  // namespace ckptring

@@ -1,0 +1,71 @@
+// Moves the bytes of one record into the tensors that want them.
+//
+// A record is read once and forward, however many tensors view it:
+//
+//   record   |.....AAAAAAAAAAAA.....BBBBB.......CCCCCC....|
+//                  direct: read      slices: through a     gaps: read only for the checksum
+//                  into the tensor   window of 16 MiB
+#pragma once
+
+#include "plan/byte_source.h"
+#include "torch/fill_plan.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ckptring::torch_state {
+
+/// Not thread-safe. Takes at most 16 MiB beside the tensors.
+class RecordReader {
+ public:
+  /// @param verify compute each record's CRC-32 while reading; otherwise only the bytes that
+  ///               tensors want are read
+  RecordReader(const plan::ByteSource& source, bool verify) : source_(source), verify_(verify) {}
+
+  /// Fills the tensors of one record; marks the ones that were touched.
+  /// @throws Error damaged (the checksum), io (reading)
+  void fill(RecordFills& record);
+
+  /// Reads the whole record and compares its CRC-32.
+  /// @throws Error damaged, io
+  void check(const plan::Record& record);
+
+ private:
+  /// A part of a tensor and where its bytes lie in the record.
+  struct Slice {
+    std::uint64_t begin;  ///< bytes from the record's first one
+    std::uint64_t end;
+    Fill* fill;
+    bool direct;      ///< the whole tensor, laid out as in the file, read into its own memory
+    at::Tensor part;  ///< if not direct: what is copied to
+    FileView view;    ///< if not direct: what is copied from
+  };
+
+  void start(const plan::Record& record);
+  void finish();
+  std::vector<Slice> cut(std::span<Fill> fills) const;
+  static void cut_view(Fill& fill, const at::Tensor& part, const FileView& view,
+                       std::vector<Slice>& slices);
+
+  void take(std::byte* memory, std::uint64_t size);  ///< reads on from position_
+  void skip_to(std::uint64_t begin);
+  void load(std::uint64_t begin, std::uint64_t end, std::uint64_t until);
+  void copy(const Slice& slice) const;
+  std::byte* buffer();
+
+  const plan::ByteSource& source_;
+  bool verify_;
+  at::Tensor buffer_;  ///< made when first needed
+
+  // The record at hand.
+  const plan::Record* record_ = nullptr;
+  std::uint64_t position_ = 0;      ///< everything before it was read or skipped
+  std::uint64_t window_begin_ = 0;  ///< buffer_ holds [window_begin_, position_)
+  std::uint32_t crc_ = 0;
+};
+
+}  // namespace ckptring::torch_state

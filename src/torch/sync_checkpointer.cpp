@@ -1,0 +1,128 @@
+#include "base/log.h"
+#include "save/sync_save.h"
+#include "torch/owner_process.h"
+#include "torch/plan_state.h"
+#include "torch/rank.h"
+
+#include <ckptring/checkpointer.h>
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <utility>
+
+namespace ckptring {
+namespace {
+
+const RankInfo& checked(const RankInfo& rank) {
+  torch_state::check_rank(rank);
+  return rank;
+}
+
+}  // namespace
+
+struct SyncCheckpointer::Parts {
+  Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer)
+      : rank(checked(rank_info)), save(config, rank_info, std::move(writer)), reader(rank_info) {}
+
+  void check_usable(const std::string& operation) const {
+    owner.require(operation);
+    if (closed) {
+      throw Error(ErrorCode::closed, operation, "", "the checkpointer was closed before");
+    }
+  }
+
+  /// The last save's error, once, if nobody has fetched it.
+  std::exception_ptr take_previous_failure() {
+    const std::exception_ptr error = std::exchange(last_error, nullptr);
+    if (!error || last_written.fetched()) return nullptr;
+    try {
+      std::rethrow_exception(error);
+    } catch (const std::exception& failure) {
+      base::write_log_line(
+          LogLevel::error,
+          fmt::format("[rank {}] an earlier save failed, and nobody asked for its result: {}",
+                      rank.global_rank, failure.what()));
+    }
+    return error;
+  }
+
+  torch_state::OwnerProcess owner;
+  RankInfo rank;
+  std::mutex saving;  ///< held during a save; guards all below
+  save::SyncSave save;
+  Future<SaveReport> last_written;
+  std::exception_ptr last_error;
+  std::atomic<bool> closed = false;
+  CheckpointReader reader;
+};
+
+SyncCheckpointer::SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
+                                   WriterSetup writer)
+    : parts_(std::make_unique<Parts>(config, rank_info, std::move(writer))) {}
+
+SyncCheckpointer::~SyncCheckpointer() {
+  if (parts_->owner.here()) {
+    (void)parts_->take_previous_failure();
+  } else {
+    // A forked child must not run the destructors of the parent's writers.
+    (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
+  }
+}
+
+SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& state,
+                                  const SaveOptions& options) {
+  Parts& parts = *parts_;
+  parts.owner.require("save");
+  const std::scoped_lock lock(parts.saving);
+  parts.check_usable("save");
+  torch_state::check_save_path(path);
+  save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
+
+  SaveHandle handle;
+  handle.previous_failure = parts.take_previous_failure();
+  Promise<void> staged;
+  Promise<SaveReport> written;
+  handle.staged = staged.future();
+  handle.written = written.future();
+  try {
+    written.set_value(parts.save.run(std::move(job)));
+    staged.set_value();
+  } catch (const std::exception& error) {
+    parts.last_error = std::current_exception();
+    written.set_error(parts.last_error);
+    // Where only the disk failed, the state was copied and may change: staging did not fail.
+    const auto* known = dynamic_cast<const Error*>(&error);
+    if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
+      staged.set_error(parts.last_error);
+    } else {
+      staged.set_value();
+    }
+  }
+  parts.last_written = handle.written;
+  return handle;
+}
+
+LoadResult SyncCheckpointer::load(const std::string& path, std::optional<StateDict> state,
+                                  const LoadOptions& options) {
+  parts_->check_usable("load");
+  return parts_->reader.read(path, std::move(state), options);
+}
+
+void SyncCheckpointer::close() {
+  parts_->owner.require("close");
+  const std::scoped_lock lock(parts_->saving);
+  parts_->closed = true;
+  (void)parts_->take_previous_failure();
+}
+
+std::unique_ptr<SyncCheckpointer> make_sync_checkpointer(const CheckpointerConfig& config,
+                                                         std::optional<RankInfo> rank_info,
+                                                         WriterSetup writer) {
+  return std::make_unique<SyncCheckpointer>(
+      config.writer_config, rank_info ? *rank_info : default_rank_info(), std::move(writer));
+}
+
+}  // namespace ckptring
