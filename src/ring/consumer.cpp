@@ -11,21 +11,10 @@ namespace ckptring::ring {
 Consumer::Consumer(SegmentView segment, Bells bells)
     : segment_(segment),
       bells_(bells),
-      next_save_(1),
+      // FINISH: written by this side or by a dead predecessor; no edge needed.
+      next_save_(segment.consumer().finished_saves.load(std::memory_order_relaxed) + 1),
       take_(tail()),
-      done_(static_cast<std::size_t>(segment.geometry().slot_count), 0) {
-  // Records are reused in order, so the unfinished saves are the newest ones announced.
-  std::uint64_t newest = 0;
-  const std::uint64_t records = segment_.geometry().record_count;
-  for (std::uint64_t i = 0; i < records; ++i) {
-    // INTENT.
-    const auto word =
-        Word<Intent>::unpack(segment_.record(i).producer_word.load(std::memory_order_acquire));
-    newest = std::max(newest, word.save);
-  }
-  next_save_ = newest > records ? newest - records + 1 : 1;
-  while (next_save_ <= newest && is_finished(next_save_)) ++next_save_;
-}
+      done_(static_cast<std::size_t>(segment.geometry().slot_count), 0) {}
 
 void Consumer::start(std::uint32_t incarnation) noexcept {
   ConsumerLine& line = segment_.consumer();
@@ -45,7 +34,11 @@ bool Consumer::is_finished(std::uint64_t save) const noexcept {
 }
 
 std::optional<std::uint64_t> Consumer::next_save() noexcept {
-  while (intent(next_save_).intent != Intent::none && is_finished(next_save_)) ++next_save_;
+  while (is_finished(next_save_)) {
+    // FINISH: ends this side's looks at the record and its tables. seq_cst for DOORBELL.
+    segment_.consumer().finished_saves.store(next_save_++, std::memory_order_seq_cst);
+    ring_if_asleep(segment_.producer().space_sleeping, bells_.space);
+  }
   if (intent(next_save_).intent == Intent::none) return std::nullopt;
   return next_save_;
 }
@@ -149,7 +142,7 @@ void Consumer::set_progress(std::uint64_t save, Progress progress) noexcept {
                                             std::memory_order_seq_cst);
   note_step();
   ring_if_asleep(segment_.supervisor().result_sleeping, bells_.result);
-  // The producer may wait for a record, or for room in a save that just failed.
+  // The producer may wait for room in a save that just failed.
   ring_if_asleep(segment_.producer().space_sleeping, bells_.space);
 }
 

@@ -42,6 +42,8 @@ class Consumer {
   void start(std::uint32_t incarnation) noexcept;
 
   /// The number of the oldest save that is announced and not finished; nothing if there is none.
+  /// A save is finished once it is sealed or aborted, has a terminal outcome, and its blocks are
+  /// let go; from then on its record, tables and blocks belong to the producer again.
   [[nodiscard]] std::optional<std::uint64_t> next_save() noexcept;
 
   [[nodiscard]] const Record& record(std::uint64_t save) const noexcept {

@@ -29,6 +29,8 @@
 //             description and tables may be read; what the trainer wants.
 //   OUTCOME   Record::consumer_word, store by the consumer, load by the trainer: the outcome's
 //             fields may be read; what became of the save.
+//   FINISH    ConsumerLine::finished_saves, store by the consumer, load by the producer: the
+//             records, tables and blocks of these saves will never be looked at again.
 //   SHUTDOWN  SupervisorLine::shutdown: end once nothing is in flight.
 //   READY     ConsumerLine::ready: the checkpoint process with this incarnation has started.
 //   DOORBELL  a sleeper stores its flag, looks at the positions again, then polls; the other side
@@ -100,6 +102,9 @@ struct alignas(kCacheLine) ConsumerLine {
   std::atomic<std::uint32_t> data_sleeping;  ///< DOORBELL
   std::atomic<std::uint32_t> ready;          ///< READY
   std::atomic<std::uint64_t> progress_ns;    ///< monotonic time of the last completed step; a hint
+  /// FINISH: saves up to this number are over. Without it a restarted consumer would have to find
+  /// out from records that are being reused meanwhile.
+  std::atomic<std::uint64_t> finished_saves;
 };
 
 /// The block's place in the file follows from its position: blocks of a save are consecutive.

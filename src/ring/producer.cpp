@@ -16,15 +16,8 @@ Error misuse(const char* what) { return {ErrorCode::internal, "use the ring", ""
 
 /// Whether nobody will look at this save's record, tables and blocks any more.
 bool is_finished(const SegmentView& segment, std::uint64_t save) noexcept {
-  const Record& record = segment.record(save);
-  // OUTCOME, and DOORBELL: called between a sleeper's flag and its poll.
-  const auto progress =
-      Word<Progress>::unpack(record.consumer_word.load(std::memory_order_seq_cst));
-  if (progress.save != save || !is_terminal(progress.state)) return false;
-  // RELEASE, and DOORBELL as above. A failed save is finished only once its blocks were let go.
-  const std::uint64_t tail = segment.consumer().tail.load(std::memory_order_seq_cst);
-  // Written by this side; no edge needed.
-  return tail >= record.end_position.load(std::memory_order_relaxed);
+  // FINISH, and DOORBELL: called between a sleeper's flag and its poll.
+  return segment.consumer().finished_saves.load(std::memory_order_seq_cst) >= save;
 }
 
 }  // namespace
@@ -48,7 +41,7 @@ bool Producer::fits(std::uint64_t plan_bytes) const noexcept {
 }
 
 void Producer::forget_finished() const {
-  // The open save is never finished: its end is not stored yet.
+  // The open save is never finished: it is neither sealed nor aborted.
   while (!plans_.empty() && is_finished(segment_, plans_.front().save)) plans_.pop_front();
 }
 
