@@ -4,6 +4,7 @@
 #include "os/memfd.h"
 
 #include <ckptring/error.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -23,8 +24,11 @@ std::uint64_t lines_offset() noexcept { return base::align_up(sizeof(Header), kC
 }  // namespace
 
 SegmentView::SegmentView(std::byte* memory) noexcept
+    : SegmentView(memory, at<Header>(memory, 0)->geometry) {}
+
+SegmentView::SegmentView(std::byte* memory, const Geometry& geometry) noexcept
     : header_(at<Header>(memory, 0)),
-      geometry_(header_->geometry),
+      geometry_(geometry),
       producer_(at<ProducerLine>(memory, lines_offset())),
       supervisor_(at<SupervisorLine>(memory, lines_offset() + sizeof(ProducerLine))),
       consumer_(
@@ -41,8 +45,8 @@ void SegmentView::format(std::byte* memory, const Geometry& geometry,
   new (memory) Header{kMagic, kProtocolVersion, 0, geometry, settings};
 }
 
-Segment::Segment(os::UniqueFd fd, SharedMapping mapping)
-    : fd_(std::move(fd)), mapping_(std::move(mapping)), view_(mapping_.data()) {}
+Segment::Segment(os::UniqueFd fd, SharedMapping mapping, const Geometry& geometry)
+    : fd_(std::move(fd)), mapping_(std::move(mapping)), view_(mapping_.data(), geometry) {}
 
 Segment Segment::create(const Geometry& geometry, const Settings& settings) {
   if (const std::string complaint = geometry.complaint(); !complaint.empty()) {
@@ -52,7 +56,7 @@ Segment Segment::create(const Geometry& geometry, const Settings& settings) {
   os::UniqueFd fd = os::make_memfd("ckptring", bytes);
   SharedMapping mapping(fd.get(), bytes);
   SegmentView::format(mapping.data(), geometry, settings);
-  return {std::move(fd), std::move(mapping)};
+  return {std::move(fd), std::move(mapping), geometry};
 }
 
 Segment Segment::attach(os::UniqueFd fd) {
@@ -63,6 +67,9 @@ Segment Segment::attach(os::UniqueFd fd) {
   if (::fstat(fd.get(), &info) != 0) throw Error::from_errno(errno, "attach to the ring", "");
   const auto bytes = static_cast<std::uint64_t>(info.st_size);
   if (bytes < sizeof(Header)) throw refuse("the descriptor is not a ring");
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0) throw refuse("the descriptor is not a ring");
+  if ((seals & F_SEAL_SHRINK) == 0) throw refuse("its memory may shrink under us");
   SharedMapping mapping(fd.get(), bytes);
   const auto* const header = at<Header>(mapping.data(), 0);
   if (header->magic != kMagic) throw refuse("the descriptor is not a ring");
@@ -76,7 +83,7 @@ Segment Segment::attach(os::UniqueFd fd) {
     throw refuse(complaint);
   }
   if (geometry.total_bytes() != bytes) throw refuse("its size does not match its header");
-  return {std::move(fd), std::move(mapping)};
+  return {std::move(fd), std::move(mapping), geometry};
 }
 
 }  // namespace ckptring::ring

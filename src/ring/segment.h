@@ -17,6 +17,8 @@ class SegmentView {
  public:
   /// @param memory at least geometry.total_bytes(), 64-byte aligned, header already written
   explicit SegmentView(std::byte* memory) noexcept;
+  /// With a geometry that was checked, whatever the header says by now.
+  SegmentView(std::byte* memory, const Geometry& geometry) noexcept;
 
   [[nodiscard]] const Geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] const Settings& settings() const noexcept { return header_->settings; }
@@ -71,7 +73,7 @@ class Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:
-  Segment(os::UniqueFd fd, SharedMapping mapping);
+  Segment(os::UniqueFd fd, SharedMapping mapping, const Geometry& geometry);
   os::UninheritedFd fd_;
   SharedMapping mapping_;
   SegmentView view_;
