@@ -5,6 +5,8 @@
 #include "os/eventfd.h"
 #include "os/poll.h"
 
+#include <ckptring/error.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -26,6 +28,9 @@ template <class Moved>
 bool sleep_until(std::atomic<std::uint32_t>& sleeping, int bell, Moved&& moved,
                  std::span<os::Waitable> others, os::Deadline deadline) {
   constexpr std::size_t kMostOthers = 4;
+  if (others.size() > kMostOthers) {
+    throw Error(ErrorCode::internal, "sleep", "", "too many descriptors");
+  }
   std::array<os::Waitable, kMostOthers + 1> all{};
   all[0].fd = bell;
   std::copy(others.begin(), others.end(), all.begin() + 1);
