@@ -37,11 +37,6 @@ void watch_forks_once() {
   if (result != 0) throw Error::from_errno(result, "watch for forks", "");
 }
 
-void forget(int fd) noexcept {
-  const std::scoped_lock lock(registry().mutex);
-  std::erase(registry().descriptors, fd);
-}
-
 }  // namespace
 
 UninheritedFd::UninheritedFd(UniqueFd fd) : fd_(std::move(fd)) {
@@ -63,8 +58,10 @@ UninheritedFd::~UninheritedFd() { reset(); }
 
 void UninheritedFd::reset() noexcept {
   if (!fd_) return;
-  // Out of the list before the number can be given to somebody else.
-  forget(fd_.get());
+  // Both under the lock: no fork comes between them, which would leave the child a descriptor that
+  // is in no list, or have it close a number that belongs to somebody else by now.
+  const std::scoped_lock lock(registry().mutex);
+  std::erase(registry().descriptors, fd_.get());
   fd_.reset();
 }
 
