@@ -7,9 +7,22 @@
 #include <cerrno>
 
 namespace ckptring::os {
+namespace {
+
+// Linux 6.3; where vm.memfd_noexec is 2, nothing else is allowed.
+constexpr unsigned kNoExecSeal = 0x0008;
+
+UniqueFd make_unsized(const char* name) {
+  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  UniqueFd fd(::memfd_create(name, kFlags | kNoExecSeal));
+  if (!fd && errno == EINVAL) fd.reset(::memfd_create(name, kFlags));
+  return fd;
+}
+
+}  // namespace
 
 UniqueFd make_memfd(const char* name, std::uint64_t bytes) {
-  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd fd = make_unsized(name);
   if (!fd) throw Error::from_errno(errno, "create shared memory", name);
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
     throw Error::from_errno(errno, "size shared memory", name);
