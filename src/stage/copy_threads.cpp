@@ -5,14 +5,21 @@
 namespace ckptring::stage {
 
 CopyThreads::CopyThreads(unsigned count) {
-  for (unsigned i = 1; i < count; ++i) {
-    threads_.emplace_back([this] { serve(); });
-    // A name for top and gdb; without it nothing is lost.
-    (void)::pthread_setname_np(threads_.back().native_handle(), "ckptring-copy");
+  try {
+    for (unsigned i = 1; i < count; ++i) {
+      threads_.emplace_back([this] { serve(); });
+      // A name for top and gdb; without it nothing is lost.
+      (void)::pthread_setname_np(threads_.back().native_handle(), "ckptring-copy");
+    }
+  } catch (...) {  // no more threads allowed; those that run must not be left behind
+    end();
+    throw;
   }
 }
 
-CopyThreads::~CopyThreads() {
+CopyThreads::~CopyThreads() { end(); }
+
+void CopyThreads::end() noexcept {
   {
     const std::scoped_lock lock(mutex_);
     stop_ = true;

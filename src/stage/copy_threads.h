@@ -28,6 +28,7 @@ class CopyThreads {
 
  private:
   void serve();
+  void end() noexcept;
 
   std::mutex mutex_;
   std::condition_variable changed_;
