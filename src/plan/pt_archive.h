@@ -7,6 +7,7 @@
 
 #include <ckptring/checkpoints.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -23,21 +24,27 @@ struct Record {
   std::uint32_t crc32;        ///< as the central directory states it
 };
 
+/// The index of a file that was opened. Holds no reference to its source; thread-safe.
 class PtArchive {
  public:
-  /// Reads the central directory and the local headers and checks that no record leaves the file
-  /// or overlaps another.
-  /// @throws Error damaged, unsupported_value (compressed or encrypted records), newer_format
+  /// Reads the central directory, the local headers and ckptring.json, and checks that no record
+  /// leaves the file or overlaps another. Any zip archive of stored records in one top folder
+  /// will do, torch.save's in particular.
+  /// @throws Error damaged (naming the record and the field), unsupported_value (compressed or
+  ///         encrypted records, big-endian data, torch's old format), newer_format, io
   static PtArchive open(const ByteSource& source);
 
+  /// In the order of the file.
   [[nodiscard]] const std::vector<Record>& records() const noexcept { return records_; }
+  /// Null if there is none.
   [[nodiscard]] const Record* find(std::string_view name) const noexcept;
 
   /// Contents of ckptring.json; format_version 0 if there is none. `path` is the source's.
   [[nodiscard]] const CheckpointInfo& info() const noexcept { return info_; }
 
-  /// Parses data.pkl and checks each tensor against the record of its storage.
-  /// @throws Error damaged, unsupported_value
+  /// Parses data.pkl and checks each tensor: all of its elements lie in its storage, whose record
+  /// has the size that the pickle states. Reads no payload.
+  /// @throws Error damaged (naming the key), unsupported_value (a newer pickle protocol), io
   [[nodiscard]] Value read_value(const ByteSource& source) const;
 
  private:

@@ -248,6 +248,10 @@ FilePlan PtPlanBuilder::finish(const RankInfo& rank, std::optional<std::int64_t>
   State& state = *state_;
   require(state.complete, "the state is not complete");
   const std::vector<std::byte> pickle = state.pickle.finish();
+  if (pickle.size() > kMaxPickle) {
+    throw Error(ErrorCode::unsupported_value, "plan the file", "",
+                "keys, numbers and strings alone exceed 1 GiB");
+  }
   const std::string info = to_json(rank, step, metadata);
   const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
 

@@ -1,6 +1,7 @@
 // The records of a `.pt` archive.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 namespace ckptring::plan {
@@ -12,5 +13,8 @@ inline constexpr std::string_view kInfoRecord = "ckptring.json";
 inline constexpr std::string_view kPickleRecord = "data.pkl";
 /// Followed by the storage's key.
 inline constexpr std::string_view kStoragePrefix = "data/";
+
+/// Bytes that data.pkl may have. A value takes at most some hundred times as much memory.
+inline constexpr std::uint64_t kMaxPickle = std::uint64_t{1} << 30;
 
 }  // namespace ckptring::plan

@@ -25,7 +25,7 @@ struct Unsupported {
 struct Tensor {
   DType dtype;
   std::string storage_key;      ///< record data/{key}
-  std::uint64_t storage_bytes;  ///< as the pickle states it
+  std::uint64_t storage_bytes;  ///< as the pickle states it; PtArchive: size of the record
   std::string location;         ///< "cpu", "cuda:0"
   std::int64_t offset = 0;      ///< elements
   std::vector<std::int64_t> sizes;
@@ -41,13 +41,17 @@ struct List {
 struct Tuple {
   std::vector<Value> items;
 };
-/// Insertion order; the last of equal keys wins.
+/// Insertion order. No key comes twice: as in Python, the last of equal keys gives the value and
+/// the first the place.
 struct Dict {
   using Key = std::variant<std::string, std::int64_t>;
   std::vector<std::pair<Key, Value>> items;
 };
 
-/// Containers may be shared in the pickle (memo), hence the shared pointers. Never cyclic.
+/// Containers may be shared in the pickle (memo), hence the shared pointers. Never cyclic, and at
+/// most kMaxDepth (pickle_opcodes.h) levels deep. Sharing lets a small file describe a huge tree,
+/// so the reader refuses values that a walk which follows every reference would visit more than
+/// 16 million + 16 times per byte of the pickle: a recursive walk over a Value is safe.
 struct Value {
   std::variant<None, bool, std::int64_t, double, std::string, Tensor, std::shared_ptr<List>,
                std::shared_ptr<Tuple>, std::shared_ptr<Dict>, Unsupported>

@@ -1,0 +1,50 @@
+#include "plan/tensor_bounds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace ckptring::plan {
+
+std::uint64_t tensor_bytes(const Tensor& tensor) noexcept {
+  std::uint64_t bytes = element_size(tensor.dtype);
+  for (const std::int64_t size : tensor.sizes) bytes *= static_cast<std::uint64_t>(size);
+  return bytes;
+}
+
+std::optional<std::string> tensor_problem(const Tensor& tensor) {
+  if (tensor.sizes.size() != tensor.strides.size()) {
+    return fmt::format("it has {} sizes and {} strides", tensor.sizes.size(),
+                       tensor.strides.size());
+  }
+  if (tensor.offset < 0) return fmt::format("its offset is {}", tensor.offset);
+  if (tensor.conj && !is_complex(tensor.dtype)) {
+    return fmt::format("it is {} and conjugated", name(tensor.dtype));
+  }
+
+  // Signed, as those who index with it will do.
+  std::int64_t bytes = element_size(tensor.dtype);
+  std::int64_t last = tensor.offset;  // index of the last element
+  bool overflow = false;
+  const bool empty = std::find(tensor.sizes.begin(), tensor.sizes.end(), 0) != tensor.sizes.end();
+  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
+    const std::int64_t size = tensor.sizes[i];
+    const std::int64_t stride = tensor.strides[i];
+    if (size < 0) return fmt::format("its size {} is {}", i, size);
+    if (stride < 0) return fmt::format("its stride {} is {}", i, stride);
+    if (empty) continue;
+    std::int64_t reach = 0;
+    overflow = overflow || __builtin_mul_overflow(bytes, size, &bytes) ||
+               __builtin_mul_overflow(size - 1, stride, &reach) ||
+               __builtin_add_overflow(last, reach, &last);
+  }
+  if (overflow) return "its size overflows 64 bits";
+  if (empty) return std::nullopt;
+  const std::uint64_t elements = tensor.storage_bytes / element_size(tensor.dtype);
+  if (static_cast<std::uint64_t>(last) >= elements) {
+    return fmt::format("its last element is number {} of a storage of {}", last, elements);
+  }
+  return std::nullopt;
+}
+
+}  // namespace ckptring::plan

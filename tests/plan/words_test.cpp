@@ -1,0 +1,187 @@
+// The small vocabulary: dtypes, text, key paths, tensor bounds, the ckptring.json record.
+#include "plan/checkpoint_json.h"
+#include "plan/dtype.h"
+#include "plan/key_path.h"
+#include "plan/tensor_bounds.h"
+#include "plan/utf8.h"
+
+#include <ckptring/error.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+namespace ckptring::plan {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(DType, EveryNameLeadsBackToItsDType) {
+  std::set<std::string_view> names;
+  for (std::size_t i = 0; i < kDTypeCount; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    names.insert(name(dtype));
+    EXPECT_EQ(dtype_from_name(name(dtype)), dtype);
+    if (!typed_storage_name(dtype).empty()) {
+      EXPECT_EQ(dtype_from_typed_storage(typed_storage_name(dtype)), dtype);
+    }
+  }
+  EXPECT_EQ(names.size(), kDTypeCount);
+  EXPECT_FALSE(dtype_from_name("float42"));
+  EXPECT_FALSE(dtype_from_typed_storage(""));
+}
+
+TEST(Utf8, AcceptsWhatUnicodeDefines) {
+  for (const char* text : {"", "plain", "eight123", "nine12345", "h\xc3\xa9", "\xe2\x82\xac",
+                           "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf", "12345678\xc3\xa9"}) {
+    EXPECT_TRUE(is_utf8(text)) << text;
+  }
+  EXPECT_TRUE(is_utf8(std::string_view("a\0b", 3)));
+}
+
+TEST(Utf8, RefusesWhatIsNotText) {
+  for (const char* text : {"\x80", "\xc3", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
+                           "\xf4\x90\x80\x80", "\xff", "12345678\xe2\x82", "\xf0\x80\x80\x80"}) {
+    EXPECT_FALSE(is_utf8(text)) << testing::PrintToString(text);
+  }
+}
+
+TEST(KeyPath, ReadsAsOneWouldWriteIt) {
+  KeyPath path;
+  EXPECT_EQ(path.text(), "");
+  path.push_key("a");
+  path.push_key("b");
+  path.push_index(0);
+  path.push_key(std::int64_t{7});
+  EXPECT_EQ(path.text(), "a.b[0].7");
+  path.pop();
+  path.pop();
+  EXPECT_EQ(path.text(), "a.b");
+}
+
+Tensor tensor_of(std::int64_t offset, std::vector<std::int64_t> sizes,
+                 std::vector<std::int64_t> strides, std::uint64_t storage_bytes = 48) {
+  Tensor tensor{};
+  tensor.dtype = DType::float32;
+  tensor.storage_bytes = storage_bytes;
+  tensor.offset = offset;
+  tensor.sizes = std::move(sizes);
+  tensor.strides = std::move(strides);
+  return tensor;
+}
+
+constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+
+TEST(TensorBounds, AcceptsEveryViewThatLiesInItsStorage) {
+  EXPECT_FALSE(tensor_problem(tensor_of(0, {3, 4}, {4, 1})));
+  EXPECT_FALSE(tensor_problem(tensor_of(11, {}, {})));
+  EXPECT_FALSE(tensor_problem(tensor_of(0, {4, 3}, {1, 4}))) << "transposed";
+  EXPECT_FALSE(tensor_problem(tensor_of(5, {1000}, {0}))) << "expanded";
+  EXPECT_FALSE(tensor_problem(tensor_of(0, {1}, {kMax}))) << "one element, any stride";
+  EXPECT_FALSE(tensor_problem(tensor_of(99, {0}, {1}, 0))) << "empty";
+  EXPECT_EQ(tensor_bytes(tensor_of(0, {3, 4}, {4, 1})), 48U);
+}
+
+TEST(TensorBounds, NamesWhatIsWrong) {
+  const auto problem = [](const Tensor& tensor) { return tensor_problem(tensor).value_or(""); };
+  EXPECT_THAT(problem(tensor_of(0, {13}, {1})), HasSubstr("number 12 of a storage of 12"));
+  EXPECT_THAT(problem(tensor_of(1, {3, 4}, {4, 1})), HasSubstr("last element"));
+  EXPECT_THAT(problem(tensor_of(12, {}, {})), HasSubstr("last element"));
+  EXPECT_THAT(problem(tensor_of(-1, {1}, {1})), HasSubstr("offset is -1"));
+  EXPECT_THAT(problem(tensor_of(0, {-1}, {1})), HasSubstr("size 0 is -1"));
+  EXPECT_THAT(problem(tensor_of(0, {0, -1}, {1, 1})), HasSubstr("size 1 is -1"));
+  EXPECT_THAT(problem(tensor_of(0, {1}, {-1})), HasSubstr("stride 0 is -1"));
+  EXPECT_THAT(problem(tensor_of(0, {1}, {})), HasSubstr("1 sizes and 0 strides"));
+  EXPECT_THAT(problem(tensor_of(0, {kMax, kMax}, {0, 0})), HasSubstr("overflows"));
+  EXPECT_THAT(problem(tensor_of(0, {2, 2}, {kMax, kMax})), HasSubstr("overflows"));
+  EXPECT_THAT(problem(tensor_of(kMax, {2}, {1})), HasSubstr("overflows"));
+  Tensor conjugated = tensor_of(0, {1}, {1});
+  conjugated.conj = true;
+  EXPECT_THAT(problem(conjugated), HasSubstr("conjugated"));
+}
+
+ErrorCode code_of(const std::string& json) {
+  try {
+    from_json(json, "/file.pt");
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::ok;
+}
+
+TEST(CheckpointJson, GivesBackWhatWasPutIn) {
+  const Metadata metadata{{"flag", true},
+                          {"count", std::int64_t{-5}},
+                          {"big", std::numeric_limits<std::int64_t>::max()},
+                          {"loss", 1.0},
+                          {"minus zero", -0.0},
+                          {"third", 1.0 / 3},
+                          {"name", std::string("h\xc3\xa9 \"quoted\"\n")},
+                          {"best", std::numeric_limits<double>::infinity()},
+                          {"worst", -std::numeric_limits<double>::infinity()}};
+  const CheckpointInfo info =
+      from_json(to_json({.global_rank = 3, .global_world_size = 8}, 100, metadata), "/file.pt");
+  EXPECT_EQ(info.path, "/file.pt");
+  EXPECT_EQ(info.format_version, kFormatVersion);
+  EXPECT_EQ(info.rank, 3);
+  EXPECT_EQ(info.world_size, 8);
+  EXPECT_EQ(info.step, 100);
+  EXPECT_EQ(info.metadata, metadata);
+  EXPECT_TRUE(std::signbit(std::get<double>(info.metadata.at("minus zero"))));
+
+  const CheckpointInfo bare = from_json(to_json({}, {}, {}), "/file.pt");
+  EXPECT_EQ(bare.step, std::nullopt);
+  EXPECT_TRUE(bare.metadata.empty());
+}
+
+TEST(CheckpointJson, KeepsNotANumber) {
+  const CheckpointInfo info = from_json(to_json({}, {}, {{"loss", std::nan("")}}), "/file.pt");
+  EXPECT_TRUE(std::isnan(std::get<double>(info.metadata.at("loss"))));
+}
+
+TEST(CheckpointJson, IsTheSameTextForTheSameFacts) {
+  EXPECT_EQ(to_json({}, 7, {{"b", true}, {"a", 1.5}}),
+            "{\"format_version\":1,\"metadata\":{\"a\":1.5,\"b\":true},\"rank\":0,\"step\":7,"
+            "\"world_size\":1}\n");
+}
+
+TEST(CheckpointJson, RefusesTextThatIsNotUtf8) {
+  EXPECT_THROW((void)to_json({}, {}, {{"k", std::string("\xff")}}), Error);
+  EXPECT_THROW((void)to_json({}, {}, {{"\xff", true}}), Error);
+}
+
+TEST(CheckpointJson, OfANewerFormatNamesBothVersions) {
+  try {
+    from_json(R"({"format_version": 2, "rank": "changed"})", "/file.pt");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::newer_format);
+    EXPECT_THAT(error.what(), HasSubstr("version 2"));
+    EXPECT_THAT(error.what(), HasSubstr("version 1"));
+    EXPECT_THAT(error.what(), HasSubstr("/file.pt"));
+  }
+}
+
+TEST(CheckpointJson, ThatIsWrongIsDamaged) {
+  const std::string good = R"("format_version":1,"rank":0,"world_size":1)";
+  EXPECT_EQ(code_of("{" + good + "}"), ErrorCode::ok);
+  for (const std::string& json :
+       {std::string(), std::string("{"), std::string("[]"), std::string("{}"),
+        std::string(R"({"format_version":"1","rank":0,"world_size":1})"),
+        std::string(R"({"format_version":0,"rank":0,"world_size":1})"),
+        std::string(R"({"format_version":1,"rank":-1,"world_size":1})"),
+        std::string(R"({"format_version":1,"rank":1,"world_size":1})"),
+        std::string(R"({"format_version":1,"rank":0,"world_size":99999999999})"),
+        std::string(R"({"format_version":18446744073709551615,"rank":0,"world_size":1})"),
+        "{" + good + R"(,"step":1.5})", "{" + good + R"(,"step":9223372036854775808})",
+        "{" + good + R"(,"metadata":[]})", "{" + good + R"(,"metadata":{"a":null}})",
+        "{" + good + R"(,"metadata":{"a":{"float":"many"}}})", std::string(100000, '[')}) {
+    EXPECT_EQ(code_of(json), ErrorCode::damaged) << json.substr(0, 100);
+  }
+}
+
+}  // namespace
+}  // namespace ckptring::plan
