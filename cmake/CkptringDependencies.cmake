@@ -3,6 +3,13 @@ find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(Boost REQUIRED)  # headers only: Interprocess
 find_package(fmt REQUIRED)
+# torch's include folder has a newer fmt among its own headers, and comes before /usr/include: one
+# program would get both. This root comes before torch's.
+get_target_property(fmt_include fmt::fmt-header-only INTERFACE_INCLUDE_DIRECTORIES)
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/include_roots/fmt)
+file(CREATE_LINK ${fmt_include}/fmt ${PROJECT_BINARY_DIR}/include_roots/fmt/fmt SYMBOLIC)
+target_include_directories(fmt::fmt-header-only SYSTEM BEFORE INTERFACE
+  ${PROJECT_BINARY_DIR}/include_roots/fmt)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(ISAL REQUIRED)
