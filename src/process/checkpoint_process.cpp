@@ -208,6 +208,7 @@ bool CheckpointProcess::is_ready() const noexcept {
 
 bool CheckpointProcess::has_news() const {
   const std::scoped_lock lock(mutex_);
+  if (helper_runs() && !was_ready_ && is_ready()) return true;
   return std::any_of(expected_.begin(), expected_.end(), [this](const auto& entry) {
     // OUTCOME, and DOORBELL (called between flag and poll).
     const auto word = ring::Word<ring::Progress>::unpack(
@@ -317,7 +318,6 @@ void CheckpointProcess::kill_helper(std::string why) {
 }
 
 void CheckpointProcess::check_timeouts() {
-  const std::uint64_t now = os::monotonic_ns();
   bool busy = false;
   bool gave_up = false;
   {
@@ -330,10 +330,11 @@ void CheckpointProcess::check_timeouts() {
     if (busy) give_up(ErrorCode::process_failed, "");
     return;
   }
+  if (restart_at_ns_ != 0 && os::monotonic_ns() >= restart_at_ns_) start();
+  if (!helper_runs()) return;
+  const std::uint64_t now = os::monotonic_ns();
   if (now - last_look_ns_ > os::to_ns(kFrozenSecs)) activity_floor_ns_ = now;
   last_look_ns_ = now;
-  if (restart_at_ns_ != 0 && now >= restart_at_ns_) start();
-  if (!helper_runs()) return;
 
   const bool starting = !is_ready();
   const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});

@@ -389,6 +389,7 @@ AsyncSave::~AsyncSave() {
     last = std::move(parts_->generation);
   }
   last.reset();  // from here on no outcome arrives
+  if (!parts_->closed) (void)parts_->take_previous_failure();
   const auto left = parts_->in_flight;
   for (const auto& save : left) {
     parts_->finish(save, std::make_exception_ptr(Error(
@@ -396,7 +397,6 @@ AsyncSave::~AsyncSave() {
                              "the checkpointer was destroyed before the save was durable; the "
                              "checkpoint process goes on with it")));
   }
-  if (!parts_->closed) (void)parts_->take_previous_failure();
 }
 
 void AsyncSave::check_usable() {

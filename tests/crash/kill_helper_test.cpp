@@ -1,0 +1,202 @@
+// The checkpoint process is killed while it works; the save completes all the same.
+#include "save/async_save.h"
+#include "save/sync_save.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::job_for;
+using test::noise;
+
+class KillHelper : public ::testing::TestWithParam<WriteMode> {
+ protected:
+  KillHelper() { set_log_level(LogLevel::error); }
+  ~KillHelper() override { set_log_level(LogLevel::warn); }
+
+  static CheckpointerConfig config() {
+    CheckpointerConfig config;
+    config.process_config.executable = CKPTRING_DRAIN_PATH;
+    config.process_config.block_bytes = 256 << 10;
+    config.process_config.ring_bytes = 16 * (256 << 10);
+    config.process_config.max_restarts = 1000;
+    config.writer_config.mode = GetParam();
+    return config;
+  }
+
+  std::string expected_file(std::shared_ptr<test::Storages> storages) {
+    SyncSave sync({}, {}, {});
+    return contents_of(sync.run(job_for(directory_ / "expected", std::move(storages))).path);
+  }
+
+  test::TemporaryDirectory directory_;
+};
+
+TEST_P(KillHelper, InTheMiddleOfASaveTheFileIsWholeAndTheSame) {
+  const auto storages = noise({20'000'000, 123, 5'000'000}, 1);
+  const std::string expected = expected_file(storages);
+  AsyncSave async(config(), {});
+  async.ready();
+  const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
+  // The temporary appears once blocks are being taken.
+  while (!std::filesystem::exists(directory_ / "run") && !save.written.ready()) {
+    std::this_thread::yield();
+  }
+  const int victim = async.process_id();
+  ASSERT_GT(victim, 0);
+  ASSERT_EQ(::kill(victim, SIGKILL), 0);
+  const SaveReport report = save.written.get();
+  EXPECT_TRUE(contents_of(report.path) == expected);
+  EXPECT_GE(report.restarts, 1u) << "the kill came too late to test anything";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1);
+}
+
+TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
+  const auto storages = noise({6'000'000, 70'000, 1'000'000}, 2);
+  const std::string expected = expected_file(storages);
+  AsyncSave async(config(), {});
+  std::mt19937 random(7);
+  int kills = 0;
+  for (int i = 0; i < 8; ++i) {
+    const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
+    while (!save.written.wait_for(std::chrono::microseconds(random() % 20'000))) {
+      const int victim = async.process_id();
+      // It may just have ended by itself or by the previous kill.
+      if (victim > 0 && ::kill(victim, SIGKILL) == 0) ++kills;
+      if (kills % 7 == 6) (void)save.written.wait_for(std::chrono::seconds(1));
+    }
+    ASSERT_NO_THROW(save.written.get());
+    ASSERT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected) << "save " << i;
+  }
+  EXPECT_GT(kills, 8);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1);
+}
+
+TEST_P(KillHelper, MoreOftenThanTheBudgetAllowsFailsTheSaveWithTheCauseAndTheNextOneWorks) {
+  CheckpointerConfig limited = config();
+  limited.process_config.max_restarts = 2;
+  AsyncSave async(limited, {});
+  async.ready();
+  const auto storages = noise({60'000'000}, 3);
+  const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
+  while (!save.written.ready()) {
+    const int victim = async.process_id();
+    if (victim > 0) (void)::kill(victim, SIGKILL);
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  try {
+    save.written.get();
+    FAIL() << "survived more kills than allowed";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::process_failed);
+    EXPECT_NE(error.cause().find("terminated by signal 9 (Killed) after 2 restarts"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint_0.pt"));
+  const std::string expected = expected_file(storages);
+  EXPECT_NO_THROW(async.submit(job_for(directory_ / "run", storages)).written.get());
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1)
+      << "the dead process's temporary was not removed by the next save";
+}
+
+INSTANTIATE_TEST_SUITE_P(WriteModes, KillHelper,
+                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
+                                           WriteMode::buffered),
+                         [](const auto& info) {
+                           switch (info.param) {
+                             case WriteMode::direct_io_uring:
+                               return "direct_io_uring";
+                             case WriteMode::direct_threads:
+                               return "direct_threads";
+                             default:
+                               return "buffered";
+                           }
+                         });
+
+/// Runs a trainer in a child process that tells through a pipe when its save is staged, then
+/// waits to be killed.
+class KillTrainer : public ::testing::Test {
+ protected:
+  test::TemporaryDirectory directory_;
+
+  static CheckpointerConfig config(std::uint64_t blocks) {
+    CheckpointerConfig config;
+    config.process_config.executable = CKPTRING_DRAIN_PATH;
+    config.process_config.block_bytes = 256 << 10;
+    config.process_config.ring_bytes = blocks * (256 << 10);
+    return config;
+  }
+
+  template <class Trainer>
+  static void run_and_kill(Trainer trainer) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::close(ends[0]);
+      trainer([&](int process) { (void)!::write(ends[1], &process, sizeof process); });
+      ::_exit(3);
+    }
+    ::close(ends[1]);
+    int process = 0;
+    ASSERT_EQ(::read(ends[0], &process, sizeof process), static_cast<ssize_t>(sizeof process));
+    ::close(ends[0]);
+    ASSERT_EQ(::kill(child, SIGKILL), 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    // An orphan now; it ends by itself.
+    while (::kill(process, 0) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+};
+
+TEST_F(KillTrainer, AfterStagedTheCheckpointProcessCommitsAndEnds) {
+  const auto storages = noise({20'000'000}, 4);
+  SyncSave sync({}, {}, {});
+  const std::string expected =
+      contents_of(sync.run(job_for(directory_ / "expected", storages)).path);
+  run_and_kill([&](auto tell) {
+    AsyncSave async(config(100), {});
+    async.ready();
+    const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
+    save.staged.wait();
+    tell(async.process_id());
+    ::pause();
+  });
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
+}
+
+TEST_F(KillTrainer, BeforeSealedLeavesNothing) {
+  const auto storages = noise({5'000'000}, 5);
+  run_and_kill([&](auto tell) {
+    AsyncSave async(config(100), {});
+    async.ready();
+    SaveJob job = job_for(directory_ / "new/run", storages);
+    const int process = async.process_id();
+    job.check_unchanged = [&] {  // after the last copy, before sealing
+      tell(process);
+      ::pause();
+    };
+    async.submit(std::move(job)).written.wait();
+  });
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
+}
+
+}  // namespace
+}  // namespace ckptring::save

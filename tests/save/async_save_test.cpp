@@ -1,0 +1,287 @@
+#include "save/async_save.h"
+
+#include "save/sync_save.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <functional>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::job_for;
+using test::noise;
+
+/// A directory that cannot be made, whoever asks for it.
+const std::string kUnwritable = "/proc/ckptring-test/run";
+
+CheckpointerConfig small_ring(std::uint64_t blocks = 4) {
+  CheckpointerConfig config;
+  config.process_config.executable = CKPTRING_DRAIN_PATH;
+  config.process_config.block_bytes = 64 << 10;
+  config.process_config.ring_bytes = blocks * (64 << 10);
+  return config;
+}
+
+CheckpointerConfig automatic_ring() {
+  CheckpointerConfig config;
+  config.process_config.executable = CKPTRING_DRAIN_PATH;
+  return config;
+}
+
+ErrorCode code_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::ok;
+}
+
+std::string file_of_sync_save(const test::TemporaryDirectory& directory,
+                              std::shared_ptr<test::Storages> storages) {
+  SyncSave sync({}, {}, {});
+  (void)sync.run(job_for(directory / "sync", std::move(storages)));
+  return contents_of(directory / "sync/checkpoint_0.pt");
+}
+
+TEST(AsyncSave, WritesTheSameFileAsTheSyncPathThroughARingMuchSmallerThanTheFile) {
+  const test::TemporaryDirectory directory;
+  const auto storages = noise({1, 0, 100'000, 3'000'000, 77}, 1);
+  const std::string expected = file_of_sync_save(directory, storages);
+  ASSERT_GT(expected.size(), 3'100'000u);
+  AsyncSave async(small_ring(), {});
+  const SaveHandle save = async.submit(job_for(directory / "async", storages));
+  const SaveReport report = save.written.get();
+  EXPECT_EQ(report.bytes, expected.size());
+  EXPECT_EQ(report.path, directory / "async/checkpoint_0.pt");
+  EXPECT_TRUE(contents_of(report.path) == expected);
+}
+
+TEST(AsyncSave, StagesSoThatTheStorageMayChangeOnceStaged) {
+  const test::TemporaryDirectory directory;
+  const auto storages = noise({500'000, 500'000}, 2);
+  const std::string expected = file_of_sync_save(directory, storages);
+  AsyncSave async(automatic_ring(), {});
+  const SaveHandle save = async.submit(job_for(directory / "async", storages));
+  save.staged.get();
+  for (auto& storage : *storages) std::fill(storage.begin(), storage.end(), std::byte{0xee});
+  save.written.get();
+  EXPECT_TRUE(contents_of(directory / "async/checkpoint_0.pt") == expected);
+}
+
+TEST(AsyncSave, CommitsManySavesOneAfterTheOther) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.max_saves_in_flight = 3;
+  AsyncSave async(config, {});
+  std::vector<SaveHandle> saves;
+  for (int i = 0; i < 40; ++i) {
+    saves.push_back(async.submit(job_for(directory / std::to_string(i),
+                                         noise({300'000, 17}, 100 + static_cast<unsigned>(i)))));
+  }
+  for (const SaveHandle& save : saves) EXPECT_NO_THROW(save.written.get());
+  SyncSave sync({}, {}, {});
+  for (const int i : {0, 7, 39}) {
+    (void)sync.run(
+        job_for(directory / "sync", noise({300'000, 17}, 100 + static_cast<unsigned>(i))));
+    EXPECT_TRUE(contents_of(directory / (std::to_string(i) + "/checkpoint_0.pt")) ==
+                contents_of(directory / "sync/checkpoint_0.pt"));
+  }
+}
+
+TEST(AsyncSave, ReplacesTheFileOfAnEarlierSaveInOneStep) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(automatic_ring(), {});
+  async.submit(job_for(directory / "run", noise({100'000}, 3))).written.get();
+  const auto second = noise({200'000}, 4);
+  async.submit(job_for(directory / "run", second)).written.get();
+  EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") ==
+              file_of_sync_save(directory, second));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "run"), {}), 1)
+      << "a temporary was left behind";
+}
+
+TEST(AsyncSave, RemakesTheAutomaticRingForALargerFile) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(automatic_ring(), {});
+  async.ready();
+  const int first_process = async.process_id();
+  async.submit(job_for(directory / "small", noise({100}, 5))).written.get();
+  EXPECT_EQ(async.process_id(), first_process) << "two blocks hold the small file";
+  const auto large = noise({30'000'000}, 6);
+  async.submit(job_for(directory / "large", large)).written.get();
+  EXPECT_NE(async.process_id(), first_process);
+  EXPECT_TRUE(contents_of(directory / "large/checkpoint_0.pt") ==
+              file_of_sync_save(directory, large));
+}
+
+TEST(AsyncSave, FailsOnlyTheSaveWhoseFileCannotBeWritten) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  const SaveHandle failing = async.submit(job_for(kUnwritable, noise({1'000'000}, 7)));
+  EXPECT_NO_THROW(failing.staged.wait());
+  EXPECT_THROW(failing.written.get(), Error);
+  EXPECT_NO_THROW(async.submit(job_for(directory / "good", noise({1'000'000}, 8))).written.get());
+}
+
+TEST(AsyncSave, RefusesAPathThatIsAFileAtOnce) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  std::ofstream(directory / "file") << "not a directory";
+  EXPECT_EQ(code_of([&] { (void)async.submit(job_for(directory / "file", noise({1}, 7))); }),
+            ErrorCode::invalid_argument);
+  EXPECT_NO_THROW(async.submit(job_for(directory / "good", noise({1}, 8))).written.get());
+}
+
+TEST(AsyncSave, HandsAnUnfetchedFailureOverOnce) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  async.submit(job_for(kUnwritable, noise({1000}, 9))).written.wait();
+  const SaveHandle next = async.submit(job_for(directory / "good", noise({1000}, 10)));
+  ASSERT_NE(next.previous_failure, nullptr);
+  EXPECT_THROW(std::rethrow_exception(next.previous_failure), Error);
+  next.written.get();
+  EXPECT_EQ(async.submit(job_for(directory / "good", noise({1000}, 11))).previous_failure, nullptr);
+}
+
+TEST(AsyncSave, ThrowsAnUnfetchedFailureFromTheNextSaveIfConfigured) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.throw_previous_failure = true;
+  AsyncSave async(config, {});
+  async.submit(job_for(kUnwritable, noise({1000}, 9)));
+  EXPECT_THROW(async.check_usable(), Error);
+  EXPECT_NO_THROW(async.check_usable());
+  EXPECT_NO_THROW(async.submit(job_for(directory / "good", noise({1000}, 10))).written.get());
+}
+
+TEST(AsyncSave, UndoesASaveWhoseStateChangedWhileItWasStaged) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  SaveJob job = job_for(directory / "new/deep/run", noise({2'000'000}, 12));
+  job.check_unchanged = [] {
+    throw Error(ErrorCode::changed_while_staging, "save key t0 of", "run", "it was modified");
+  };
+  const SaveHandle save = async.submit(std::move(job));
+  EXPECT_EQ(code_of([&] { save.staged.get(); }), ErrorCode::changed_while_staging);
+  EXPECT_EQ(code_of([&] { save.written.get(); }), ErrorCode::changed_while_staging);
+  EXPECT_FALSE(std::filesystem::exists(directory / "new")) << "directories of an undone save stay";
+  EXPECT_NO_THROW(async.submit(job_for(directory / "good", noise({2'000'000}, 13))).written.get());
+}
+
+TEST(AsyncSave, ReportsAMissingHelperByReadyAndBySaves) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.process_config.executable = directory / "no-such-program";
+  AsyncSave async(config, {});
+  EXPECT_EQ(code_of([&] { async.ready(); }), ErrorCode::process_failed);
+  const SaveHandle save = async.submit(job_for(directory / "run", noise({1'000'000}, 14)));
+  try {
+    save.written.get();
+    FAIL() << "a save without a checkpoint process";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::process_failed);
+    EXPECT_NE(std::string(error.what()).find("no-such-program"), std::string::npos) << error.what();
+  }
+}
+
+TEST(AsyncSave, ReportsAHelperThatIsNone) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.process_config.executable = "/bin/false";
+  config.process_config.max_restarts = 2;
+  AsyncSave async(config, {});
+  EXPECT_EQ(code_of([&] { async.ready(); }), ErrorCode::process_failed);
+}
+
+TEST(AsyncSave, FailsAfterTheTimeOutIfTheHelperNeverBecomesReady) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  std::ofstream(directory / "sleeper") << "#!/bin/sh\nexec sleep 1000\n";
+  std::filesystem::permissions(directory / "sleeper", std::filesystem::perms::owner_all);
+  config.process_config.executable = directory / "sleeper";
+  config.process_config.subprocess_init_timeout_secs = 0.2;
+  config.process_config.max_restarts = 0;
+  AsyncSave async(config, {});
+  EXPECT_EQ(code_of([&] { async.ready(); }), ErrorCode::process_failed);
+}
+
+TEST(AsyncSave, CloseFinishesWhatWasBegunAndRefusesFurtherUse) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  const SaveHandle save = async.submit(job_for(directory / "run", noise({5'000'000}, 15)));
+  async.close();
+  EXPECT_TRUE(save.written.ready());
+  EXPECT_NO_THROW(save.written.get());
+  async.close();
+  EXPECT_EQ(code_of([&] { async.check_usable(); }), ErrorCode::closed);
+  EXPECT_EQ(async.process_id(), 0);
+}
+
+TEST(AsyncSave, DestructionLeavesTheSaveToTheCheckpointProcess) {
+  const test::TemporaryDirectory directory;
+  const auto storages = noise({4'000'000}, 16);
+  const std::string expected = file_of_sync_save(directory, storages);
+  Future<SaveReport> written;
+  int process = 0;
+  {
+    AsyncSave async(automatic_ring(), {});
+    const SaveHandle save = async.submit(job_for(directory / "run", storages));
+    written = save.written;
+    save.staged.wait();
+    async.ready();
+    process = async.process_id();
+  }
+  ASSERT_TRUE(written.ready());
+  // Committed just before, or left to finish; never failed, never lost.
+  if (written.error()) {
+    EXPECT_EQ(code_of([&] { written.get(); }), ErrorCode::outcome_unknown);
+  }
+  while (process != 0 && ::kill(process, 0) == 0) std::this_thread::yield();
+  EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
+}
+
+TEST(AsyncSave, WaitWrittenNamesWhatIsNotDurable) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  async.submit(job_for(directory / "good", noise({1000}, 17)));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  EXPECT_TRUE(async.wait_written(deadline).empty());
+  async.submit(job_for(kUnwritable, noise({1000}, 18)));
+  const auto unwritten = async.wait_written(deadline);
+  ASSERT_EQ(unwritten.size(), 1u);
+  EXPECT_EQ(unwritten[0].path, std::string(kUnwritable) + "/checkpoint_0.pt");
+  EXPECT_NE(unwritten[0].error, nullptr);
+}
+
+TEST(AsyncSave, RefusesEveryCallInAForkedChildAndLeavesTheParentAlone) {
+  const test::TemporaryDirectory directory;
+  auto async = std::make_unique<AsyncSave>(small_ring(), RankInfo{});
+  async->ready();
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    bool refused = code_of([&] { async->check_usable(); }) == ErrorCode::wrong_process &&
+                   code_of([&] { async->close(); }) == ErrorCode::wrong_process &&
+                   code_of([&] { (void)async->process_id(); }) == ErrorCode::wrong_process;
+    async.reset();
+    ::_exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_NO_THROW(async->submit(job_for(directory / "run", noise({1'000'000}, 19))).written.get());
+}
+
+}  // namespace
+}  // namespace ckptring::save

@@ -1,0 +1,45 @@
+#include "save/sync_save.h"
+
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+namespace ckptring::save {
+namespace {
+
+TEST(SyncSave, IsDurableOnReturnWithAReport) {
+  const test::TemporaryDirectory directory;
+  SyncSave sync({}, {}, {});
+  const SaveReport report =
+      sync.run(test::job_for(directory / "a/b/c", test::noise({10'000'000, 5}, 1)));
+  EXPECT_EQ(report.path, directory / "a/b/c/checkpoint_0.pt");
+  EXPECT_EQ(std::filesystem::file_size(report.path), report.bytes);
+  EXPECT_GT(report.fsync_seconds, 0);
+}
+
+TEST(SyncSave, WritesIdenticalFilesFromIdenticalStates) {
+  const test::TemporaryDirectory directory;
+  SyncSave sync({}, {}, {});
+  (void)sync.run(test::job_for(directory / "a", test::noise({1'000'000, 5}, 1)));
+  (void)sync.run(test::job_for(directory / "b", test::noise({1'000'000, 5}, 1)));
+  EXPECT_TRUE(test::contents_of(directory / "a/checkpoint_0.pt") ==
+              test::contents_of(directory / "b/checkpoint_0.pt"));
+}
+
+TEST(SyncSave, LeavesNothingBehindWhenItFails) {
+  const test::TemporaryDirectory directory;
+  SyncSave sync({}, {}, {});
+  SaveJob job = test::job_for(directory / "new/run", test::noise({1'000'000}, 1));
+  job.check_unchanged = [] {
+    throw Error(ErrorCode::changed_while_staging, "save", "", "changed");
+  };
+  EXPECT_THROW((void)sync.run(std::move(job)), Error);
+  EXPECT_FALSE(std::filesystem::exists(directory / "new"));
+}
+
+}  // namespace
+}  // namespace ckptring::save
