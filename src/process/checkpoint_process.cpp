@@ -308,7 +308,11 @@ void CheckpointProcess::on_death() {
     return;
   }
   log_.warn("{}; starting it again", cause);
-  restart_at_ns_ = os::monotonic_ns() + os::to_ns(back_off_secs(restarts - 1));
+  // One that got somewhere before it died is no reason to wait.
+  const std::uint64_t tail = segment_.view().consumer().tail.load(std::memory_order_relaxed);
+  fruitless_deaths_ = tail == tail_at_death_ ? fruitless_deaths_ + 1 : 0;
+  tail_at_death_ = tail;
+  restart_at_ns_ = os::monotonic_ns() + os::to_ns(back_off_secs(fruitless_deaths_));
 }
 
 void CheckpointProcess::kill_helper(std::string why) {

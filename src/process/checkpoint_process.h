@@ -136,8 +136,10 @@ class CheckpointProcess {
   std::uint64_t restart_at_ns_ = 0;      ///< a restart is due then; 0: none is
   std::uint64_t activity_floor_ns_ = 0;  ///< time-outs count from here at the earliest
   std::uint64_t last_look_ns_ = 0;
-  std::uint32_t idle_restarts_ = 0;  ///< deaths in a row without any save
-  std::string killed_because_;       ///< set while a kill of ours is under way
+  std::uint32_t idle_restarts_ = 0;     ///< deaths in a row without any save
+  std::uint32_t fruitless_deaths_ = 0;  ///< in a row, without a block in between
+  std::uint64_t tail_at_death_ = UINT64_MAX;
+  std::string killed_because_;  ///< set while a kill of ours is under way
   std::atomic<int> pid_{0};
   std::thread thread_;
 };

@@ -71,7 +71,7 @@ TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
   AsyncSave async(config(), {});
   std::mt19937 random(7);
   int kills = 0;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 6; ++i) {
     const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
     while (!save.written.wait_for(std::chrono::microseconds(random() % 20'000))) {
       const int victim = async.process_id();
@@ -82,7 +82,7 @@ TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
     ASSERT_NO_THROW(save.written.get());
     ASSERT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected) << "save " << i;
   }
-  EXPECT_GT(kills, 8);
+  EXPECT_GT(kills, 6);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1);
 }
 
