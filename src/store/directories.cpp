@@ -5,6 +5,11 @@
 #include <algorithm>
 
 namespace ckptring::store {
+namespace {
+
+constexpr int kAttempts = 16;
+
+}  // namespace
 
 std::string path_in(const std::string& directory, std::string_view name) {
   std::string path = directory;
@@ -13,19 +18,24 @@ std::string path_in(const std::string& directory, std::string_view name) {
 }
 
 SaveDirectories::SaveDirectories(FileSystem& files, const SaveTarget& target)
-    : files_(files), target_(target) {}
+    : files_(files), target_(target), sync_levels_(target.missing_levels) {}
 
-void SaveDirectories::make() {
-  for (std::uint32_t level = target_.missing_levels; level > 0; --level) {
-    std::string path = ancestor(level - 1);
+void SaveDirectories::make() { make_ancestor(0); }
+
+void SaveDirectories::make_ancestor(std::uint32_t levels) {
+  std::string path = ancestor(levels);
+  // Each round is lost only to another save's abort in just that moment.
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (files_.mkdir(path, 0777) == 0) {
-      if (std::find(made_.begin(), made_.end(), path) == made_.end()) {
-        made_.push_back(std::move(path));
-      }
-    } else if (errno != EEXIST) {
-      throw Error::from_errno(errno, "make directory", path);
+      sync_levels_ = std::max(sync_levels_, levels + 1);
+      if (std::find(made_.begin(), made_.end(), path) == made_.end()) made_.push_back(path);
+      return;
     }
+    if (errno == EEXIST) return;
+    if (errno != ENOENT || path == "/") break;
+    make_ancestor(levels + 1);
   }
+  throw Error::from_errno(errno, "make directory", path);
 }
 
 void SaveDirectories::claim_missing() {
@@ -36,7 +46,7 @@ void SaveDirectories::claim_missing() {
 }
 
 void SaveDirectories::sync() const {
-  for (std::uint32_t level = 0; level <= target_.missing_levels; ++level) {
+  for (std::uint32_t level = 0; level <= sync_levels_; ++level) {
     const std::string path = ancestor(level);
     const os::UniqueFd fd = open_file(files_, path, O_RDONLY | O_DIRECTORY);
     if (!fd) throw Error::from_errno(errno, "open directory", path);

@@ -19,7 +19,8 @@ class SaveDirectories {
   /// Refers to both arguments as long as it lives.
   SaveDirectories(FileSystem& files, const SaveTarget& target);
 
-  /// Makes what is missing, with mode 0777 under the process's umask.
+  /// Makes what is missing, with mode 0777 under the process's umask; also what was there when
+  /// the target was made and was removed since, by the abort of another save.
   /// @throws Error
   void make();
 
@@ -39,10 +40,12 @@ class SaveDirectories {
  private:
   /// `directory` without its last `levels` components.
   [[nodiscard]] std::string ancestor(std::uint32_t levels) const;
+  void make_ancestor(std::uint32_t levels);
 
   FileSystem& files_;
   const SaveTarget& target_;
   std::vector<std::string> made_;  ///< outermost first
+  std::uint32_t sync_levels_;      ///< how far up names may be new
 };
 
 }  // namespace ckptring::store

@@ -1,0 +1,247 @@
+// Finding checkpoints, and cleaning up.
+
+#include "plan/pt_plan_builder.h"
+#include "store/block_drain.h"
+#include "store/drive.h"
+#include "store/scratch.h"
+#include "store/temporary_name.h"
+
+#include <ckptring/checkpoints.h>
+#include <ckptring/log.h>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+namespace ckptring::store::test {
+namespace {
+
+/// The bytes of a small checkpoint: one dict with one number in it.
+std::vector<std::byte> checkpoint_bytes(const RankInfo& rank, std::optional<std::int64_t> step,
+                                        const Metadata& metadata) {
+  plan::PtPlanBuilder builder;
+  builder.begin_dict();
+  builder.key("x");
+  builder.integer(7);
+  builder.end_dict();
+  const plan::FilePlan plan = builder.finish(rank, step, metadata);
+  std::vector<std::byte> bytes(plan.total_bytes());
+  plan.for_each_piece(0, bytes.size(), [&](const plan::FilePlan::Piece& piece) {
+    std::memcpy(bytes.data() + piece.file_offset, piece.literal, piece.size);
+  });
+  return bytes;
+}
+
+class Checkpoints : public ::testing::Test {
+ protected:
+  void save(const std::string& name, std::optional<std::int64_t> step, int world_size = 1,
+            const Metadata& metadata = {}) {
+    for (int rank = 0; rank < world_size; ++rank)
+      save_rank(name, step, {rank, world_size}, metadata);
+  }
+  void save_rank(const std::string& name, std::optional<std::int64_t> step, RankInfo rank,
+                 const Metadata& metadata = {}) {
+    const std::vector<std::byte> bytes = checkpoint_bytes(rank, step, metadata);
+    const SaveTarget where = make_target(system_files(), scratch_ / name, rank, bytes.size());
+    save_all(*make_file_sink(system_files(), {}, where, nullptr), bytes, 65536);
+  }
+  std::string newest(double wait_secs = 0) const {
+    const auto found = latest(scratch_.path(), {wait_secs});
+    return found ? std::filesystem::path(found->path).filename().string() : "";
+  }
+  std::string leave(const std::string& directory, double age_secs) const {
+    std::filesystem::create_directories(directory);
+    const std::string path = directory + "/" + new_temporary_name("checkpoint_0.pt");
+    write_text(path, "torn");
+    ::timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    now.tv_sec -= static_cast<time_t>(age_secs);
+    const ::timespec times[2] = {now, now};
+    EXPECT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+    return path;
+  }
+  static os::UniqueFd lock(const std::string& path) {
+    os::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    EXPECT_EQ(::flock(fd.get(), LOCK_EX | LOCK_NB), 0);
+    return fd;
+  }
+
+  Scratch scratch_;
+};
+
+TEST_F(Checkpoints, LatestIsTheOneWithTheHighestStepWhateverItsName) {
+  save("c_3", 10);
+  save("a_1", 30);
+  save("b_2", 20);
+  const auto found = latest(scratch_.path(), {0});
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->path, scratch_ / "a_1");
+  EXPECT_EQ(found->step, 30);
+  EXPECT_EQ(found->world_size, 1);
+}
+
+TEST_F(Checkpoints, LatestGoesByTheLastNumberInTheNameWithoutAStep) {
+  save("v2_epoch_9", {});
+  save("v1_epoch_10", {});
+  save("final", {});
+  EXPECT_EQ(newest(), "v1_epoch_10");
+}
+
+TEST_F(Checkpoints, LatestComparesStepsAsNumbers) {
+  save("step_9", 9);
+  save("step_10", 10);
+  save("step_-11", -11);
+  EXPECT_EQ(newest(), "step_10");
+}
+
+TEST_F(Checkpoints, LatestHandsBackTheMetadata) {
+  const Metadata metadata = {{"run", std::string("blue")}, {"loss", 0.5}};
+  save("step_1", 1, 2, metadata);
+  const auto found = latest(scratch_.path(), {0});
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->metadata, metadata);
+  EXPECT_EQ(found->world_size, 2);
+  EXPECT_EQ(found->rank, 0);
+}
+
+TEST_F(Checkpoints, LatestIsNothingWhereThereIsNone) {
+  EXPECT_EQ(newest(), "");
+  std::filesystem::create_directories(scratch_ / "step_1");
+  write_text(scratch_ / "step_1/notes.txt", "hello");
+  write_text(scratch_ / "checkpoint_0.pt", "not in a subdirectory");
+  EXPECT_EQ(newest(), "");
+}
+
+TEST_F(Checkpoints, LatestNeedsADirectory) {
+  EXPECT_EQ(error_of([&] { (void)latest(scratch_ / "none", {0}); }).code(), ErrorCode::not_found);
+  write_text(scratch_ / "file", "text");
+  EXPECT_EQ(error_of([&] { (void)latest(scratch_ / "file", {0}); }).code(),
+            ErrorCode::invalid_argument);
+  EXPECT_EQ(error_of([&] { (void)latest(scratch_.path(), {-1}); }).code(),
+            ErrorCode::invalid_argument);
+}
+
+TEST_F(Checkpoints, LatestSkipsACheckpointThatLacksARank) {
+  save("step_1", 1, 3);
+  save_rank("step_2", 2, {0, 3});
+  save_rank("step_2", 2, {2, 3});
+  EXPECT_EQ(newest(), "step_1");
+  save_rank("step_2", 2, {1, 3});
+  EXPECT_EQ(newest(), "step_2");
+}
+
+TEST_F(Checkpoints, LatestSkipsACheckpointWhoseRanksDisagree) {
+  save("step_1", 1, 2);
+  save_rank("step_2", 2, {0, 2});
+  save_rank("step_2", 3, {1, 2});
+  EXPECT_EQ(newest(), "step_1") << "another step";
+  save_rank("step_2", 2, {1, 2}, {{"run", std::string("red")}});
+  EXPECT_EQ(newest(), "step_1") << "other metadata";
+  std::filesystem::copy_file(scratch_ / "step_2/checkpoint_0.pt",
+                             scratch_ / "step_2/checkpoint_1.pt",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(newest(), "step_1") << "another rank's file";
+}
+
+TEST_F(Checkpoints, LatestSkipsDamagedFiles) {
+  save("step_1", 1);
+  save("step_2", 2);
+  std::filesystem::resize_file(scratch_ / "step_2/checkpoint_0.pt", 100);
+  EXPECT_EQ(newest(), "step_1");
+}
+
+TEST_F(Checkpoints, LatestSkipsFilesOfALargerWorldThatWasOverwritten) {
+  save("step_1", 1, 4);
+  save("step_1", 2, 2);
+  const auto found = latest(scratch_.path(), {0});
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->world_size, 2);
+  EXPECT_EQ(found->step, 2);
+}
+
+TEST_F(Checkpoints, LatestDoesNotWaitForTheDead) {
+  save("step_1", 1);
+  leave(scratch_ / "step_2", 0);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(newest(60), "step_1");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+}
+
+TEST_F(Checkpoints, LatestWaitsForTheLivingAndThenCountsTheirs) {
+  save("step_1", 1);
+  const std::vector<std::byte> bytes = checkpoint_bytes({0, 1}, 2, {});
+  const SaveTarget where = make_target(system_files(), scratch_ / "step_2", {0, 1}, bytes.size());
+  const auto saving = make_file_sink(system_files(), {}, where, nullptr);
+  ASSERT_TRUE(saving->begin(Beginning::fresh));
+  std::thread other([&] {
+    // `latest` has looked by then, or not: right in both cases.
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    write_blocks(*saving, bytes, 65536, 0, 1);
+    saving->commit(kIgnorePhases);
+  });
+  EXPECT_EQ(newest(30), "step_2");
+  other.join();
+}
+
+TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning) {
+  save("step_1", 1);
+  const std::string alive = leave(scratch_ / "step_2", 0);
+  const os::UniqueFd holder = lock(alive);
+  std::vector<std::string> lines;
+  set_log_handler([&](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warn) lines.emplace_back(line);
+  });
+  EXPECT_EQ(newest(0.05), "step_1");
+  set_log_handler({});
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_NE(lines[0].find(alive), std::string::npos) << lines[0];
+}
+
+TEST_F(Checkpoints, CleanRemovesOldTemporariesThatNobodyHolds) {
+  save("step_1", 1);
+  const std::string dead = leave(scratch_ / "step_2", 7200);
+  const std::string deep = leave(scratch_ / "a/b/c", 7200);
+  const std::string young = leave(scratch_ / "step_3", 1800);
+  const std::string alive = leave(scratch_ / "step_4", 7200);
+  const os::UniqueFd holder = lock(alive);
+  write_text(scratch_ / "step_1/.hidden", "mine");
+  CleanResult result = clean(scratch_.path());
+  std::sort(result.removed.begin(), result.removed.end());
+  std::sort(result.in_use.begin(), result.in_use.end());
+  std::vector<std::string> removed = {dead, deep};
+  std::sort(removed.begin(), removed.end());
+  EXPECT_EQ(result.removed, removed);
+  EXPECT_EQ(result.in_use, (std::vector<std::string>{young, alive}));
+  EXPECT_FALSE(exists(dead));
+  EXPECT_FALSE(exists(deep));
+  EXPECT_TRUE(exists(young));
+  EXPECT_TRUE(exists(alive));
+  EXPECT_TRUE(exists(scratch_ / "step_1/checkpoint_0.pt"));
+  EXPECT_TRUE(exists(scratch_ / "step_1/.hidden"));
+}
+
+TEST_F(Checkpoints, CleanTakesAnotherAge) {
+  const std::string young = leave(scratch_ / "step_3", 10);
+  EXPECT_EQ(clean(scratch_.path(), 5).removed, std::vector<std::string>{young});
+}
+
+TEST_F(Checkpoints, CleanDoesNotFollowLinks) {
+  const Scratch elsewhere;
+  const std::string outside = leave(elsewhere / "x", 7200);
+  std::filesystem::create_directory_symlink(elsewhere.path(), scratch_ / "link");
+  EXPECT_TRUE(clean(scratch_.path()).removed.empty());
+  EXPECT_TRUE(exists(outside));
+}
+
+TEST_F(Checkpoints, CleanNeedsADirectoryAndAnAge) {
+  EXPECT_EQ(error_of([&] { (void)clean(scratch_ / "none"); }).code(), ErrorCode::not_found);
+  EXPECT_EQ(error_of([&] { (void)clean(scratch_.path(), -1); }).code(),
+            ErrorCode::invalid_argument);
+}
+
+}  // namespace
+}  // namespace ckptring::store::test

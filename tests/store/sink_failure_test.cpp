@@ -1,0 +1,404 @@
+// What can go wrong on the way to the disk, and what is left then.
+
+#include "store/drive.h"
+#include "store/forwarding_files.h"
+#include "store/scratch.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+
+namespace ckptring::store::test {
+namespace {
+
+std::unique_ptr<SaveSink> sink(FileSystem& files, const SaveTarget& target,
+                               WriteMode mode = WriteMode::automatic) {
+  CheckpointWriterConfig config;
+  config.mode = mode;
+  return make_file_sink(files, config, target, nullptr);
+}
+
+constexpr WriteMode kModes[] = {WriteMode::direct_io_uring, WriteMode::direct_threads,
+                                WriteMode::buffered};
+constexpr WriteMode kSeamModes[] = {WriteMode::direct_threads, WriteMode::buffered};
+
+class SinkFailure : public ::testing::Test {
+ protected:
+  SaveTarget target() const {
+    return make_target(system_files(), scratch_ / "run/step_1", {0, 1}, bytes_.size());
+  }
+  void expect_nothing_left() const { EXPECT_EQ(tree(scratch_.path()), std::vector<std::string>{}); }
+
+  Scratch scratch_;
+  std::vector<std::byte> bytes_ = random_bytes(100'000);
+};
+
+TEST_F(SinkFailure, ShortInterruptedAndTurnedAwayWritesAreFinished) {
+  class Stuttering final : public ForwardingFiles {
+    ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                   int rwf_flags) override {
+      switch (calls_++ % 4) {
+        case 0:
+          errno = EINTR;
+          return -1;
+        case 1:
+          errno = EAGAIN;
+          return -1;
+        case 2: {
+          // Direct writes only go on from whole units; buffered ones from anywhere.
+          const std::size_t part = rwf_flags == 0 ? 4096 : size / 2 + 1;
+          return ForwardingFiles::pwrite(fd, data, std::min(size, part), offset, rwf_flags);
+        }
+        default:
+          return ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+      }
+    }
+    std::atomic<int> calls_ = 0;
+  };
+  for (const WriteMode mode : kSeamModes) {
+    Stuttering files;
+    const SaveTarget where = target();
+    save_all(*sink(files, where, mode), bytes_, 16384);
+    EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
+  }
+}
+
+TEST_F(SinkFailure, AFailedWriteFailsTheSaveAndLeavesNothing) {
+  class Failing final : public ForwardingFiles {
+   public:
+    explicit Failing(int error) : error_(error) {}
+
+   private:
+    ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                   int rwf_flags) override {
+      if (offset != 2 * 16384) return ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+      errno = error_;
+      return -1;
+    }
+    int error_;
+  };
+  for (const WriteMode mode : kSeamModes) {
+    for (const auto& [error_number, code] :
+         {std::pair(EIO, ErrorCode::io), std::pair(ENOSPC, ErrorCode::no_space),
+          std::pair(EDQUOT, ErrorCode::no_space)}) {
+      Failing files(error_number);
+      const SaveTarget where = target();
+      const auto one = sink(files, where, mode);
+      const Error error = error_of([&] { save_all(*one, bytes_, 16384); });
+      EXPECT_EQ(error.code(), code);
+      EXPECT_EQ(error.errno_value(), error_number);
+      EXPECT_NE(error.path().find(where.temporary_name), std::string::npos);
+      one->abort();
+      expect_nothing_left();
+    }
+  }
+}
+
+/// Fails one operation by name, and records all that change something, in order.
+class Recording final : public ForwardingFiles {
+ public:
+  explicit Recording(std::string fail = {}, int error = EIO)
+      : fail_(std::move(fail)), error_(error) {}
+  [[nodiscard]] std::vector<std::string> log() {
+    const std::scoped_lock lock(mutex_);
+    return log_;
+  }
+  int fallocate(int fd, std::uint64_t bytes) override {
+    return note("fallocate") ? ForwardingFiles::fallocate(fd, bytes) : -1;
+  }
+  int ftruncate(int fd, std::uint64_t bytes) override {
+    return note("ftruncate") ? ForwardingFiles::ftruncate(fd, bytes) : -1;
+  }
+  int fsync(int fd) override {
+    struct ::stat status {};
+    (void)fstat(fd, status);
+    return note(S_ISDIR(status.st_mode) ? "fsync directory" : "fsync file")
+               ? ForwardingFiles::fsync(fd)
+               : -1;
+  }
+  ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                 int rwf_flags) override {
+    note("pwrite");
+    return ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+  }
+  int rename(const std::string& from, const std::string& to) override {
+    return note("rename") ? ForwardingFiles::rename(from, to) : -1;
+  }
+  int mkdir(const std::string& path, mode_t mode) override {
+    return note("mkdir") ? ForwardingFiles::mkdir(path, mode) : -1;
+  }
+
+ private:
+  bool note(const std::string& operation) {
+    const std::scoped_lock lock(mutex_);
+    log_.push_back(operation);
+    errno = error_;
+    return operation != fail_;
+  }
+  std::string fail_;
+  int error_;
+  std::mutex mutex_;
+  std::vector<std::string> log_;
+};
+
+std::vector<std::string> after(const std::vector<std::string>& log, const std::string& last) {
+  const auto at = std::find(log.rbegin(), log.rend(), last);
+  return {at.base(), log.end()};
+}
+
+TEST_F(SinkFailure, TheCommitSyncsTheFileThenRenamesThenSyncsEachNewName) {
+  for (const WriteMode mode : kSeamModes) {
+    Recording files;
+    const SaveTarget where = target();
+    ASSERT_EQ(where.missing_levels, 2U);
+    save_all(*sink(files, where, mode), bytes_, 16384);
+    // step_1 holds the file, run holds step_1, the scratch directory holds run.
+    std::vector<std::string> expected = {"fsync file", "rename", "fsync directory",
+                                         "fsync directory", "fsync directory"};
+    if (mode != WriteMode::buffered) expected.insert(expected.begin(), "ftruncate");
+    std::vector<std::string> commit = after(files.log(), "pwrite");
+    if (commit.front() == "ftruncate" && mode == WriteMode::buffered) commit.erase(commit.begin());
+    EXPECT_EQ(commit, expected);
+    std::filesystem::remove_all(scratch_ / "run");
+  }
+}
+
+TEST_F(SinkFailure, AFailedFsyncIsNeverTriedAgain) {
+  for (const WriteMode mode : kSeamModes) {
+    Recording files("fsync file");
+    const SaveTarget where = target();
+    const auto one = sink(files, where, mode);
+    EXPECT_EQ(error_of([&] { save_all(*one, bytes_, 16384); }).code(), ErrorCode::io);
+    EXPECT_THROW(one->commit(kIgnorePhases), Error);
+    const std::vector<std::string> log = files.log();
+    EXPECT_EQ(std::count(log.begin(), log.end(), "fsync file"), 1);
+    EXPECT_EQ(std::count(log.begin(), log.end(), "rename"), 0);
+    one->abort();
+    expect_nothing_left();
+  }
+}
+
+TEST_F(SinkFailure, AnyFailedStepBeforeTheRenameLeavesNothing) {
+  for (const char* step : {"mkdir", "fallocate", "ftruncate", "rename"}) {
+    Recording files(step);
+    const SaveTarget where = target();
+    const auto one = sink(files, where, WriteMode::direct_threads);
+    EXPECT_EQ(error_of([&] { save_all(*one, bytes_, 16384); }).code(), ErrorCode::io) << step;
+    one->abort();
+    expect_nothing_left();
+  }
+}
+
+TEST_F(SinkFailure, AFailedDirectorySyncIsAnErrorAndKeepsTheWholeFile) {
+  Recording files("fsync directory");
+  const SaveTarget where = target();
+  const auto one = sink(files, where);
+  EXPECT_EQ(error_of([&] { save_all(*one, bytes_, 16384); }).code(), ErrorCode::io);
+  one->abort();
+  EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
+}
+
+TEST_F(SinkFailure, AFullDiskIsReportedBeforeTheFirstByte) {
+  for (const int error_number : {ENOSPC, EDQUOT, EFBIG}) {
+    Recording files("fallocate", error_number);
+    const SaveTarget where = target();
+    const auto one = sink(files, where);
+    EXPECT_EQ(error_of([&] { one->begin(Beginning::fresh); }).code(), ErrorCode::no_space);
+    one->abort();
+    expect_nothing_left();
+  }
+}
+
+TEST_F(SinkFailure, ADiskThatCannotReserveIsWrittenAnyway) {
+  for (const int error_number : {EOPNOTSUPP, ENOSYS}) {
+    for (const WriteMode mode : kSeamModes) {
+      Recording files("fallocate", error_number);
+      const SaveTarget where = target();
+      save_all(*sink(files, where, mode), bytes_, 16384);
+      EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
+    }
+  }
+}
+
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(std::uint64_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const ::rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  ::rlimit before_{};
+};
+
+// With the default disposition of SIGXFSZ: a write too far would end this test.
+TEST_F(SinkFailure, AFileSizeLimitIsRespectedBeforeTheFirstByte) {
+  const FileSizeLimit limit(bytes_.size() - 1);
+  for (const WriteMode mode : kModes) {
+    const SaveTarget where = target();
+    const auto one = sink(system_files(), where, mode);
+    const Error error = error_of([&] { one->begin(Beginning::fresh); });
+    EXPECT_EQ(error.code(), ErrorCode::no_space);
+    EXPECT_NE(error.cause().find("RLIMIT_FSIZE"), std::string::npos);
+    one->abort();
+    expect_nothing_left();
+  }
+}
+
+TEST_F(SinkFailure, AFileSizeLimitWithoutRoomForPaddingIsEnough) {
+  const FileSizeLimit limit(bytes_.size());
+  const SaveTarget where = target();
+  save_all(*sink(system_files(), where), bytes_, 16384);
+  EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
+}
+
+TEST_F(SinkFailure, NonsenseConfigurationsAreRefused) {
+  const SaveTarget where = target();
+  const auto refused = [&](auto&& change) {
+    CheckpointWriterConfig config;
+    change(config);
+    return error_of([&] { (void)make_file_sink(system_files(), config, where, nullptr); }).code();
+  };
+  EXPECT_EQ(refused([](auto& c) { c.queue_depth = 0; }), ErrorCode::invalid_argument);
+  EXPECT_EQ(refused([](auto& c) { c.queue_depth = 65; }), ErrorCode::invalid_argument);
+  EXPECT_EQ(refused([](auto& c) { c.threads = 0; }), ErrorCode::invalid_argument);
+  EXPECT_EQ(refused([](auto& c) { c.threads = 65; }), ErrorCode::invalid_argument);
+  EXPECT_EQ(refused([](auto& c) { c.busy_timeout_secs = -1; }), ErrorCode::invalid_argument);
+  EXPECT_EQ(refused([](auto& c) { c.busy_timeout_secs = std::nan(""); }),
+            ErrorCode::invalid_argument);
+}
+
+TEST_F(SinkFailure, ExtentsThatDoNotFitTheFileAreRefused) {
+  for (const WriteMode mode : kModes) {
+    const SaveTarget where = target();
+    const auto one = sink(system_files(), where, mode);
+    ASSERT_TRUE(one->begin(Beginning::fresh));
+    AlignedBytes memory(8192);
+    EXPECT_THROW(one->submit({1, 100, memory.data(), 4096, 4096}), Error);
+    EXPECT_THROW(one->submit({1, 0, memory.data() + 8, 4096, 4096}), Error);
+    EXPECT_THROW(one->submit({1, 0, memory.data(), 4095, 4095}), Error);
+    EXPECT_THROW(one->submit({1, 98304, memory.data(), 4096, 4096}), Error);
+    EXPECT_THROW(one->submit({1, 1U << 20, memory.data(), 4096, 4096}), Error);
+    EXPECT_THROW(one->submit({1, 0, memory.data(), 0, 0}), Error);
+    one->abort();
+    expect_nothing_left();
+  }
+}
+
+// ── Against the real kernel, in a namespace of its own ──────────────────────────────────────────
+
+/// Runs `body` in a child with its own mounts, where it may mount, and as whoever it wants to be.
+/// What it returns as text is a failure; empty is success.
+std::string in_own_mounts(const std::function<std::string()>& body) {
+  int channel[2];
+  if (::pipe(channel) != 0) return "pipe";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(channel[0]);
+    std::string text;
+    const int flags = CLONE_NEWNS | (::geteuid() == 0 ? 0 : CLONE_NEWUSER);
+    if (::unshare(flags) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+      text = "no mounts of its own: errno " + std::to_string(errno);
+    } else {
+      try {
+        text = body();
+      } catch (const std::exception& error) {
+        text = std::string("unexpected: ") + error.what();
+      }
+    }
+    const ssize_t ignored = ::write(channel[1], text.data(), text.size());
+    ::_exit(ignored == static_cast<ssize_t>(text.size()) ? 0 : 1);
+  }
+  ::close(channel[1]);
+  std::string text;
+  char buffer[512];
+  for (ssize_t got; (got = ::read(channel[0], buffer, sizeof buffer)) > 0;) {
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  ::close(channel[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (status != 0) text += " (child ended with status " + std::to_string(status) + ")";
+  return text;
+}
+
+std::string code_of_save(FileSystem& files, const std::string& directory,
+                         const std::vector<std::byte>& bytes, WriteMode mode) {
+  std::unique_ptr<SaveSink> one;
+  try {
+    const SaveTarget where = make_target(files, directory, {0, 1}, bytes.size());
+    one = sink(files, where, mode);
+    if (!one->begin(Beginning::fresh)) return "held elsewhere";
+    write_blocks(*one, bytes, 16384, 0, block_count(bytes.size(), 16384));
+    one->commit(kIgnorePhases);
+    return "committed";
+  } catch (const Error& error) {
+    if (one) one->abort();
+    return std::string(to_string(error.code()));
+  }
+}
+
+TEST_F(SinkFailure, ARealFullDiskFailsWithNoSpaceAndLeavesNothing) {
+  const std::string said = in_own_mounts([&]() -> std::string {
+    if (::mount("small", scratch_.path().c_str(), "tmpfs", 0, "size=64k") != 0) return "mount";
+    const std::string code =
+        code_of_save(system_files(), scratch_ / "a/b", bytes_, WriteMode::automatic);
+    if (code != "no_space") return "the save: " + code;
+    if (!tree(scratch_.path()).empty()) return "something was left";
+    // The same without a reservation: the write itself finds out.
+    Recording no_reserve("fallocate", EOPNOTSUPP);
+    const std::string later =
+        code_of_save(no_reserve, scratch_ / "a/b", bytes_, WriteMode::automatic);
+    if (later != "no_space") return "the save without a reservation: " + later;
+    return tree(scratch_.path()).empty() ? "" : "something was left by the second";
+  });
+  EXPECT_EQ(said, "");
+}
+
+TEST_F(SinkFailure, ARealReadOnlyDiskFailsWithPermission) {
+  const std::string said = in_own_mounts([&]() -> std::string {
+    if (::mount("ro", scratch_.path().c_str(), "tmpfs", MS_RDONLY, "size=64k") != 0) {
+      return "mount";
+    }
+    for (const char* where : {"", "/a/b"}) {
+      const std::string code =
+          code_of_save(system_files(), scratch_.path() + where, bytes_, WriteMode::automatic);
+      if (code != "permission") return code;
+    }
+    return "";
+  });
+  EXPECT_EQ(said, "");
+}
+
+TEST_F(SinkFailure, ADirectoryWithoutPermissionFailsWithPermission) {
+  const std::string said = in_own_mounts([&]() -> std::string {
+    if (::geteuid() == 0 && (::chmod(scratch_.path().c_str(), 0755) != 0 || ::setuid(65534) != 0)) {
+      return "become nobody";
+    }
+    std::error_code ignored;
+    std::filesystem::permissions(scratch_.path(), std::filesystem::perms(0555), ignored);
+    for (const char* where : {"", "/a/b"}) {
+      const std::string code =
+          code_of_save(system_files(), scratch_.path() + where, bytes_, WriteMode::automatic);
+      if (code != "permission") return code;
+    }
+    return "";
+  });
+  EXPECT_EQ(said, "");
+}
+
+}  // namespace
+}  // namespace ckptring::store::test
