@@ -1,0 +1,15 @@
+// Where numbers come from.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+namespace bench {
+
+/// Processor, cores, memory, kernel, the load when asked, and the commit where the environment
+/// variable CKPTRING_COMMIT names it.
+nlohmann::ordered_json describe_machine();
+
+/// The file system that `directory` lies on, e.g. "ext4".
+std::string file_system_of(const std::string& directory);
+
+}  // namespace bench

@@ -1,0 +1,110 @@
+#include "support/process.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace bench {
+namespace {
+
+std::ifstream open_proc(::pid_t process, const char* name) {
+  const std::string path = "/proc/" + std::to_string(process) + "/" + name;
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error("cannot read " + path);
+  return file;
+}
+
+/// Calls `take(name, bytes)` for each "Name:  123 kB", and `other(line)` for other lines.
+template <class Take, class Other>
+void for_each_size(std::istream& file, Take&& take, Other&& other) {
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::uint64_t kibibytes = 0;
+    if (words >> name && name.ends_with(':')) {
+      if (words >> kibibytes) take(name, kibibytes * 1024);
+    } else {
+      other(line);
+    }
+  }
+}
+
+double seconds(const ::timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+}
+
+}  // namespace
+
+ProcessMemory memory_of(::pid_t process) {
+  ProcessMemory memory;
+  std::ifstream rollup = open_proc(process, "smaps_rollup");
+  for_each_size(
+      rollup,
+      [&](const std::string& name, std::uint64_t bytes) {
+        if (name == "Pss:") memory.pss = bytes;
+        if (name == "Pss_Anon:") memory.pss_anonymous = bytes;
+        if (name == "Pss_File:") memory.pss_file = bytes;
+        if (name == "Pss_Shmem:") memory.pss_shared_memory = bytes;
+      },
+      [](const std::string&) {});
+  if (memory.pss == 0) {
+    throw std::runtime_error("the memory of process " + std::to_string(process) +
+                             " cannot be looked at");
+  }
+  std::ifstream status = open_proc(process, "status");
+  for_each_size(
+      status,
+      [&](const std::string& name, std::uint64_t bytes) {
+        if (name == "VmPTE:") memory.page_tables = bytes;
+      },
+      [](const std::string&) {});
+  return memory;
+}
+
+ProcessWithoutRing memory_without_ring(::pid_t process) {
+  ProcessWithoutRing memory;
+  std::ifstream maps = open_proc(process, "smaps");
+  bool in_ring = false;
+  for_each_size(
+      maps,
+      [&](const std::string& name, std::uint64_t bytes) {
+        if (in_ring && name == "Size:") memory.ring_bytes += bytes;
+        if (!in_ring && name == "Pss:") memory.pss_bytes += bytes;
+        if (!in_ring && name == "Rss:") memory.rss_bytes += bytes;
+      },
+      // Each mapping begins with a line of another form.
+      [&](const std::string& line) { in_ring = line.find("/memfd:") != std::string::npos; });
+  return memory;
+}
+
+double cpu_seconds_of(::pid_t process) {
+  std::ifstream stat = open_proc(process, "stat");
+  std::string line;
+  std::getline(stat, line);
+  // The second field is the name in parentheses and may hold anything, spaces too.
+  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::string skipped;
+  for (int i = 3; i < 14; ++i) fields >> skipped;
+  std::uint64_t user = 0;
+  std::uint64_t system = 0;
+  if (!(fields >> user >> system)) {
+    throw std::runtime_error("cannot read the times of process " + std::to_string(process));
+  }
+  return static_cast<double>(user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+double own_cpu_seconds() {
+  struct ::rusage usage {};
+  if (::getrusage(RUSAGE_SELF, &usage) != 0) {
+    throw std::system_error(errno, std::generic_category(), "getrusage");
+  }
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+}  // namespace bench

@@ -1,0 +1,52 @@
+// What a benchmark found: a table for people, JSON for programs.
+#pragma once
+
+#include "support/series.h"
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <vector>
+
+namespace bench {
+
+/// What is to be reached. The median counts.
+struct Goal {
+  enum class Kind { at_most, at_least };
+  Series measured;
+  Kind kind;
+  double limit;
+
+  [[nodiscard]] bool reached() const;
+};
+
+class Report {
+ public:
+  /// `name` of the benchmark; `parameters` as the JSON file shall have them.
+  Report(std::string name, nlohmann::ordered_json parameters);
+
+  /// Series added from here on stand below this heading in the table.
+  void heading(std::string text);
+  /// Series without samples are left out.
+  void add(Series series);
+  void add(Goal goal);
+  /// A sentence below the table: what was not measured, or what to beware of.
+  void note(std::string text);
+
+  void print() const;
+  /// @throws std::runtime_error naming the file
+  void write_json(const std::string& path) const;
+
+ private:
+  struct Section {
+    std::string heading;
+    std::vector<Series> series;
+  };
+  std::string name_;
+  nlohmann::ordered_json parameters_;
+  std::vector<Section> sections_;
+  std::vector<Goal> goals_;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace bench
