@@ -44,7 +44,7 @@ inline std::vector<std::byte> random_bytes(std::size_t size, std::uint32_t seed 
   std::mt19937 random(seed);
   std::vector<std::byte> bytes(size);
   for (std::size_t at = 0; at < size; at += 4) {
-    const std::uint32_t word = random();
+    const auto word = static_cast<std::uint32_t>(random());
     std::memcpy(bytes.data() + at, &word, std::min<std::size_t>(4, size - at));
   }
   return bytes;
