@@ -54,7 +54,7 @@ class FileSink final : public SaveSink {
     if (state_ != State::made && state_ != State::beginning) misused("begun twice");
     state_ = State::beginning;
     beginning_ = beginning;
-    check_file_size_limit();
+    if (beginning != Beginning::renaming) check_file_size_limit();
     if (beginning != Beginning::fresh) directories_.claim_missing();
     switch (temporary_.acquire(beginning)) {
       case TemporaryFile::Acquired::predecessor_writing:

@@ -1,6 +1,6 @@
 #include "store/file_source.h"
 
-#include "os/unique_fd.h"
+#include "os/uninherited_fd.h"
 #include "store/file_system.h"
 
 #include <ckptring/error.h>
@@ -16,7 +16,7 @@ namespace {
 
 class FileSource final : public plan::ByteSource {
  public:
-  FileSource(os::UniqueFd fd, std::string path, std::uint64_t size)
+  FileSource(os::UninheritedFd fd, std::string path, std::uint64_t size)
       : fd_(std::move(fd)), path_(std::move(path)), size_(size) {}
 
   [[nodiscard]] std::uint64_t size() const override { return size_; }
@@ -40,7 +40,7 @@ class FileSource final : public plan::ByteSource {
     throw Error(ErrorCode::damaged, "read", path_, "the file ends too early");
   }
 
-  os::UniqueFd fd_;
+  os::UninheritedFd fd_;
   std::string path_;
   std::uint64_t size_;
 };
@@ -52,7 +52,7 @@ std::unique_ptr<plan::ByteSource> open_file_source(const std::string& path) {
     throw Error(ErrorCode::invalid_argument, "open", path, "this is not a path");
   }
   // O_NONBLOCK: opening a FIFO that nobody writes to must not hang. It means nothing to files.
-  os::UniqueFd fd = open_file(system_files(), path, O_RDONLY | O_NONBLOCK);
+  os::UninheritedFd fd = open_file(system_files(), path, O_RDONLY | O_NONBLOCK);
   if (!fd) throw Error::from_errno(errno, "open", path);
   struct ::stat status {};
   if (::fstat(fd.get(), &status) != 0) throw Error::from_errno(errno, "look at", path);

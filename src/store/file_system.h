@@ -2,6 +2,7 @@
 // them, or drop what was not synced.
 #pragma once
 
+#include "os/uninherited_fd.h"
 #include "os/unique_fd.h"
 
 #include <fcntl.h>
@@ -57,10 +58,12 @@ auto uninterrupted(Call&& call) {
   return result;
 }
 
-/// Opens with O_CLOEXEC; an empty descriptor with errno set on failure.
-[[nodiscard]] inline os::UniqueFd open_file(FileSystem& files, const std::string& path, int flags,
-                                            mode_t mode = 0) {
-  return os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }));
+/// Opens with O_CLOEXEC; an empty descriptor with errno set on failure. A forked child does not
+/// keep it: locks belong to open files, so a data loader would hold on to them.
+[[nodiscard]] inline os::UninheritedFd open_file(FileSystem& files, const std::string& path,
+                                                 int flags, mode_t mode = 0) {
+  return os::UninheritedFd(
+      os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); })));
 }
 
 }  // namespace ckptring::store

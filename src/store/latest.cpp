@@ -68,7 +68,7 @@ std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
 }
 
 bool is_locked(FileSystem& files, const std::string& path) {
-  const os::UniqueFd fd = store::open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const os::UninheritedFd fd = store::open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!fd) return false;  // committed or removed since it was listed, or not ours to judge
   // Shared, and for a moment only: whoever wants it exclusively asks again.
   if (store::try_lock(files, fd.get(), path, /*shared=*/true) !=

@@ -30,7 +30,7 @@ constexpr milliseconds kBusyPause{20};
 DirectoryGuard::Outcome DirectoryGuard::take(FileSystem& files, const std::string& directory) {
   for (int attempt = 0; attempt < kGuardAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kGuardPause);
-    os::UniqueFd fd = open_file(files, directory, O_RDONLY | O_DIRECTORY);
+    os::UninheritedFd fd = open_file(files, directory, O_RDONLY | O_DIRECTORY);
     if (!fd) {
       if (errno == ENOENT) return Outcome::gone;
       throw Error::from_errno(errno, "open directory", directory);
@@ -53,7 +53,7 @@ DirectoryGuard::Outcome DirectoryGuard::take(FileSystem& files, const std::strin
 Removal remove_if_dead(FileSystem& files, const std::string& path) {
   // Never followed, never waited for: anybody may put a link or a FIFO under such a name.
   constexpr int kFlags = O_NOFOLLOW | O_NONBLOCK;
-  os::UniqueFd fd = open_file(files, path, O_RDWR | kFlags);
+  os::UninheritedFd fd = open_file(files, path, O_RDWR | kFlags);
   if (!fd && (errno == EACCES || errno == EPERM || errno == EROFS)) {
     fd = open_file(files, path, O_RDONLY | kFlags);
   }

@@ -26,7 +26,7 @@ class DirectoryGuard {
   Outcome take(FileSystem& files, const std::string& directory);
 
  private:
-  os::UniqueFd fd_;
+  os::UninheritedFd fd_;
 };
 
 enum class Removal {

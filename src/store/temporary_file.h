@@ -54,7 +54,7 @@ class TemporaryFile {
   const SaveTarget& target_;
   SaveDirectories& directories_;
   std::string path_;
-  os::UniqueFd fd_;
+  os::UninheritedFd fd_;
   bool created_ = false;
   bool locked_ = false;
 };

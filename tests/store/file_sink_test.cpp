@@ -6,7 +6,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -58,6 +61,32 @@ TEST_F(FileSink, HoldsTheTemporarysLockUntilTheCommit) {
   EXPECT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), -1);
   one->commit(kIgnorePhases);
   EXPECT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), 0);
+}
+
+TEST_F(FileSink, IsNotHeldByAForkedChild) {
+  const SaveTarget where = target(scratch_.path());
+  auto one = sink(where);
+  ASSERT_TRUE(one->begin(Beginning::fresh));
+  int channel[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+  const pid_t child = ::fork();  // a data loader
+  char byte = 0;
+  if (child == 0) {
+    ::close(channel[0]);
+    // "I run now", and then for as long as the parent wants.
+    const bool told = ::write(channel[1], &byte, 1) == 1;
+    ::_exit(told && ::read(channel[1], &byte, 1) == 0 ? 0 : 1);
+  }
+  ::close(channel[1]);
+  ASSERT_EQ(::read(channel[0], &byte, 1), 1);
+  one.reset();  // as if the parent had died
+  const os::UniqueFd other(::open((scratch_ / where.temporary_name).c_str(), O_RDWR | O_CLOEXEC));
+  EXPECT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the child was to be alive";
+  ::close(channel[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(FileSink, OpensTheTemporaryExactlyOnce) {

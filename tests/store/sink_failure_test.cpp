@@ -258,6 +258,15 @@ TEST_F(SinkFailure, AFileSizeLimitIsRespectedBeforeTheFirstByte) {
   }
 }
 
+TEST_F(SinkFailure, AFileSizeLimitDoesNotStopARenameThatWasRecorded) {
+  const SaveTarget where = target();
+  save_all(*sink(system_files(), where), bytes_, 16384);
+  const FileSizeLimit limit(1);
+  const auto next = sink(system_files(), where);
+  ASSERT_TRUE(next->begin(Beginning::renaming));
+  EXPECT_NO_THROW(next->commit(kIgnorePhases));
+}
+
 TEST_F(SinkFailure, AFileSizeLimitWithoutRoomForPaddingIsEnough) {
   const FileSizeLimit limit(bytes_.size());
   const SaveTarget where = target();

@@ -180,9 +180,16 @@ TEST_P(FileSinks, NeverFollowALinkInPlaceOfTheTemporary) {
   ASSERT_EQ(::symlink((scratch_ / "victim").c_str(), temporary().c_str()), 0);
   for (const Beginning beginning : {Beginning::fresh, Beginning::resuming, Beginning::renaming}) {
     const auto one = sink();
-    EXPECT_EQ(error_of([&] { one->begin(beginning); }).code(), ErrorCode::io);
+    const Error error = error_of([&] { one->begin(beginning); });
+    EXPECT_EQ(error.errno_value(), beginning == Beginning::fresh ? EEXIST : ELOOP);
   }
   EXPECT_EQ(std::filesystem::file_size(scratch_ / "victim"), 8U);
+}
+
+TEST_P(FileSinks, NeverTakeAFreshTemporaryThatIsAlreadyThere) {
+  std::filesystem::create_directories(target_.directory);
+  write_text(temporary(), "whose?");
+  EXPECT_EQ(error_of([&] { sink()->begin(Beginning::fresh); }).errno_value(), EEXIST);
 }
 
 TEST_P(FileSinks, RefuseAFifoInPlaceOfTheTemporary) {
