@@ -51,7 +51,7 @@ struct Options {
   std::int64_t batch = 4;
   int threads = 0;
   std::uint64_t seed = 1;
-  double learning_rate = 1e-3;
+  double learning_rate = 5e-4;
   GptShape shape;
 };
 
@@ -122,10 +122,12 @@ class Checkpoints {
     std::filesystem::create_directories(directory_);
     const auto newest = ckptring::latest(directory_);
     if (newest) run.restore(checkpointer_->load(newest->path).state);
-    // Sizes and populates the ring while the first steps run.
-    checkpointer_->prepare(run.collect());
     return newest ? std::optional(newest->path) : std::nullopt;
   }
+
+  /// Sizes the ring and populates it in the background, so that the first save is as quick as
+  /// any. To be called after a step: before the first one AdamW has no moments.
+  void prepare(const Run& run) { checkpointer_->prepare(run.collect()); }
 
   /// Begins a save. The run must not change before `wait_staged`.
   void save(const Run& run) {
@@ -265,6 +267,7 @@ void train(Options& options) {
                               options.threads));
   }
 
+  const auto first_step = run.step + 1;
   while (run.step < options.steps && preempted == 0) {
     const auto begin = Clock::now();
     const auto batch = run.batches.next();
@@ -281,6 +284,7 @@ void train(Options& options) {
     const auto value = loss.item<float>();
     losses.append(fmt::format("{} {:.9g}", run.step, value));
     if (checkpoints) {
+      if (run.step == first_step) checkpoints->prepare(run);
       checkpoints->poll();
       if (run.step % options.save_every == 0) checkpoints->save(run);
     }
