@@ -25,19 +25,6 @@ constexpr std::uint64_t kPage = 4096;
 constexpr unsigned kMaxQueueDepth = 64;
 constexpr unsigned kMaxThreads = 64;
 
-void check(const CheckpointWriterConfig& config) {
-  const auto refuse = [](const char* cause) {
-    throw Error(ErrorCode::invalid_argument, "configure the file writer", "", cause);
-  };
-  if (config.queue_depth < 1 || config.queue_depth > kMaxQueueDepth) {
-    refuse("queue_depth must be 1 to 64");
-  }
-  if (config.threads < 1 || config.threads > kMaxThreads) refuse("threads must be 1 to 64");
-  if (!(config.busy_timeout_secs >= 0) || !std::isfinite(config.busy_timeout_secs)) {
-    refuse("busy_timeout_secs must be finite and not negative");
-  }
-}
-
 class FileSink final : public SaveSink {
  public:
   FileSink(FileSystem& files, const CheckpointWriterConfig& config, SaveTarget target,
@@ -221,8 +208,21 @@ class FileSink final : public SaveSink {
 
 std::unique_ptr<SaveSink> make_file_sink(FileSystem& files, const CheckpointWriterConfig& config,
                                          const SaveTarget& target, WriterHook* hook) {
-  check(config);
+  check_writer_config(config);
   return std::make_unique<FileSink>(files, config, target, hook);
+}
+
+void check_writer_config(const CheckpointWriterConfig& config) {
+  const auto refuse = [](const char* cause) {
+    throw Error(ErrorCode::invalid_argument, "configure the file writer", "", cause);
+  };
+  if (config.queue_depth < 1 || config.queue_depth > kMaxQueueDepth) {
+    refuse("queue_depth must be 1 to 64");
+  }
+  if (config.threads < 1 || config.threads > kMaxThreads) refuse("threads must be 1 to 64");
+  if (!(config.busy_timeout_secs >= 0) || !std::isfinite(config.busy_timeout_secs)) {
+    refuse("busy_timeout_secs must be finite and not negative");
+  }
 }
 
 }  // namespace ckptring::store

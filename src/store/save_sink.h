@@ -60,8 +60,9 @@ class SaveSink {
 
   /// Makes the directories and the temporary, or opens it again, and takes its lock.
   /// @return false while another process holds the lock (a predecessor's writes still in
-  ///         flight): call again a little later. Until true: no submit, no commit.
-  /// @throws Error
+  ///         flight), or while another save to the same final name is under way: call again a
+  ///         little later. Until true: no submit, no commit.
+  /// @throws Error, busy_elsewhere once the other save took longer than `busy_timeout_secs`
   virtual bool begin(Beginning beginning) = 0;
 
   /// How many more extents may be submitted now without waiting.

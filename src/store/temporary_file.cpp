@@ -23,6 +23,7 @@ TemporaryFile::TemporaryFile(FileSystem& files, const SaveTarget& target,
       path_(path_in(target.directory, target.temporary_name)) {}
 
 TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
+  if (beginning != Beginning::fresh) may_exist_ = true;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     // The descriptor of an earlier call is kept: it may not be opened twice.
     if (!fd_) {
@@ -89,6 +90,7 @@ bool TemporaryFile::create(bool& name_in_use) {
     throw Error::from_errno(errno, "create", path_);
   }
   created_ = true;
+  may_exist_ = true;
   // Under the guard nobody else tries to lock it for longer than a look; `acquire` tries again.
   locked_ = try_lock(files_, fd_.get(), path_) == LockOutcome::taken;
   return true;
@@ -109,7 +111,7 @@ void TemporaryFile::reserve(std::uint64_t bytes) {
 }
 
 void TemporaryFile::remove() noexcept {
-  if (files_.unlink(path_) != 0 && errno != ENOENT && errno != ENOTDIR) {
+  if (may_exist_ && files_.unlink(path_) != 0 && errno != ENOENT && errno != ENOTDIR) {
     base::LogContext{target_.rank.global_rank, 0}.warn("cannot remove {}: errno {}", path_, errno);
   }
   close();

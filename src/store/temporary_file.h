@@ -41,7 +41,7 @@ class TemporaryFile {
   /// False where the file system has no locks.
   [[nodiscard]] bool locked() const noexcept { return locked_; }
 
-  /// Removes the name if it is there, and closes the file.
+  /// Removes the file, if this save may have made it, and closes it.
   void remove() noexcept;
   /// Closes the file and so lets go of the lock.
   void close() noexcept { fd_.reset(); }
@@ -55,6 +55,7 @@ class TemporaryFile {
   SaveDirectories& directories_;
   std::string path_;
   os::UninheritedFd fd_;
+  bool may_exist_ = false;  ///< made by this save, in this process or an earlier one
   bool created_ = false;
   bool locked_ = false;
 };

@@ -189,7 +189,10 @@ TEST_P(FileSinks, NeverFollowALinkInPlaceOfTheTemporary) {
 TEST_P(FileSinks, NeverTakeAFreshTemporaryThatIsAlreadyThere) {
   std::filesystem::create_directories(target_.directory);
   write_text(temporary(), "whose?");
-  EXPECT_EQ(error_of([&] { sink()->begin(Beginning::fresh); }).errno_value(), EEXIST);
+  const auto one = sink();
+  EXPECT_EQ(error_of([&] { one->begin(Beginning::fresh); }).errno_value(), EEXIST);
+  one->abort();
+  EXPECT_TRUE(exists(temporary())) << "it was not this save's to remove";
 }
 
 TEST_P(FileSinks, RefuseAFifoInPlaceOfTheTemporary) {
