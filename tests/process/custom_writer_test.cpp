@@ -1,0 +1,99 @@
+// Custom writers and hooks run in a helper program of the user's own.
+#include "save/async_save.h"
+#include "save/sync_save.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::job_for;
+using test::noise;
+
+class CustomWriter : public ::testing::Test {
+ protected:
+  ~CustomWriter() override { ::unsetenv("CUSTOM_DRAIN"); }
+
+  CheckpointerConfig config(const char* behaviour) {
+    ::setenv("CUSTOM_DRAIN", behaviour, 1);
+    CheckpointerConfig config;
+    config.process_config.executable = CUSTOM_DRAIN_PATH;
+    config.process_config.block_bytes = 64 << 10;
+    config.process_config.ring_bytes = 4 * (64 << 10);
+    std::filesystem::create_directory(directory_ / "run");
+    return config;
+  }
+  SaveHandle save(AsyncSave& async) { return async.submit(job_for(directory_ / "run", storages_)); }
+  std::string expected() {
+    SyncSave sync({}, {}, {});
+    return contents_of(sync.run(job_for(directory_ / "sync", storages_)).path);
+  }
+  static Error error_of(const SaveHandle& save) {
+    try {
+      save.written.get();
+    } catch (const Error& error) {
+      return error;
+    }
+    return {ErrorCode::ok, "", "", "no error"};
+  }
+
+  test::TemporaryDirectory directory_;
+  std::shared_ptr<test::Storages> storages_ = noise({1'000'000, 33}, 1);
+};
+
+TEST_F(CustomWriter, ReceivesTheFileInOrderWithFinalBytes) {
+  AsyncSave async(config("write"), {});
+  EXPECT_NO_THROW(save(async).written.get());
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt.custom") == expected());
+}
+
+TEST_F(CustomWriter, ThatThrowsFailsItsSaveWithItsOwnWords) {
+  AsyncSave async(config("throw"), {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::hook_failed) << error.what();
+  EXPECT_NE(error.cause().find("the cloud is full"), std::string::npos) << error.what();
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/.partial"));
+}
+
+TEST_F(CustomWriter, WhoseProcessDiesFailsItsSave) {
+  AsyncSave async(config("die"), {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::process_failed) << error.what();
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint_0.pt.custom"));
+}
+
+TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
+  CheckpointerConfig hanging = config("hang");
+  hanging.process_config.stall_timeout_secs = 0.3;
+  AsyncSave async(hanging, {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::stalled) << error.what();
+}
+
+TEST_F(CustomWriter, IsReplacedByTheBuiltInOneAroundHooks) {
+  AsyncSave async(config("hook-notes"), {});
+  const SaveReport report = save(async).written.get();
+  EXPECT_TRUE(contents_of(report.path) == expected());
+  EXPECT_EQ(contents_of(directory_ / "run/pre"), std::to_string(report.bytes));
+  EXPECT_EQ(contents_of(directory_ / "run/post"), report.path);
+  ASSERT_EQ(report.warnings.size(), 1u);
+  EXPECT_NE(report.warnings[0].find("nobody listens"), std::string::npos);
+}
+
+TEST_F(CustomWriter, HookThatThrowsBeforeTheCommitUndoesTheSave) {
+  AsyncSave async(config("hook-refuses"), {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::hook_failed);
+  EXPECT_NE(error.cause().find("not today"), std::string::npos) << error.what();
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ / "run"));
+}
+
+}  // namespace
+}  // namespace ckptring::save

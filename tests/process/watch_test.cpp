@@ -1,0 +1,139 @@
+// The trainer watches its checkpoint process.
+#include "os/pidfd.h"
+#include "save/async_save.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace ckptring::save {
+namespace {
+
+using test::job_for;
+using test::noise;
+
+CheckpointerConfig config() {
+  CheckpointerConfig config;
+  config.process_config.executable = CKPTRING_DRAIN_PATH;
+  config.process_config.block_bytes = 64 << 10;
+  config.process_config.ring_bytes = 4 * (64 << 10);
+  return config;
+}
+
+/// A program in `directory` that runs `script`.
+std::string program(const test::TemporaryDirectory& directory, const std::string& script) {
+  const std::string path = directory / "program";
+  std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  return path;
+}
+
+std::string failure_of(AsyncSave& async) {
+  try {
+    async.ready();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::process_failed);
+    return error.what();
+  }
+  return "ready";
+}
+
+TEST(Watch, KillsAndRestartsAStoppedProcessSoThatTheSaveCompletes) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig impatient = config();
+  impatient.process_config.stopped_timeout_secs = 0.2;
+  AsyncSave async(impatient, {});
+  async.ready();
+  ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+  const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+  EXPECT_GE(save.written.get().restarts, 1u);
+}
+
+TEST(Watch, RestartsAProcessThatDiesWhileIdle) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(config(), {});
+  async.ready();
+  const int first = async.process_id();
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  while (async.process_id() == first || async.process_id() == 0) std::this_thread::yield();
+  EXPECT_NO_THROW(async.submit(job_for(directory / "run", noise({2'000'000}, 2))).written.get());
+}
+
+TEST(Watch, PassesTheLastWordsOfAProgramThatCannotRunOn) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "echo 'libmagic.so: cannot open shared object file' >&2; exit 127");
+  failing.process_config.max_restarts = 1;
+  AsyncSave async(failing, {});
+  const std::string failure = failure_of(async);
+  EXPECT_NE(failure.find("exited with status 127"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("libmagic.so: cannot open shared object file"), std::string::npos)
+      << failure;
+  EXPECT_NE(failure.find("after 1 restarts"), std::string::npos) << failure;
+}
+
+TEST(Watch, GivesUpAtOnceOnAProgramOfAnotherVersion) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig other = config();
+  other.process_config.executable = program(
+      directory, std::string("exec '") + CKPTRING_DRAIN_PATH + "' --ckptring-protocol=999 \"$2\"");
+  AsyncSave async(other, {});
+  const std::string failure = failure_of(async);
+  EXPECT_NE(failure.find("version"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("999"), std::string::npos) << failure;
+}
+
+TEST(Watch, ReportsAProgramThatMayNotBeExecuted) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig plain = config();
+  plain.process_config.executable = directory / "text";
+  std::ofstream(directory / "text") << "no program";
+  AsyncSave async(plain, {});
+  EXPECT_NE(failure_of(async).find("Permission denied"), std::string::npos);
+}
+
+TEST(Watch, LeavesTheProcessDeafToWhatEndsTrainers) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(config(), {});
+  async.ready();
+  const int process = async.process_id();
+  for (const int signal : {SIGINT, SIGHUP, SIGTERM, SIGQUIT, SIGPIPE, SIGXFSZ}) {
+    ASSERT_EQ(::kill(process, signal), 0);
+  }
+  EXPECT_NO_THROW(async.submit(job_for(directory / "run", noise({2'000'000}, 3))).written.get());
+  EXPECT_EQ(async.process_id(), process);
+  EXPECT_NE(::getsid(process), ::getsid(0)) << "a session of its own";
+  EXPECT_NE(::getpgid(process), ::getpgid(0));
+}
+
+TEST(Watch, GivesTheProcessOnlyTheDescriptorsThatItNeeds) {
+  AsyncSave async(config(), {});
+  async.ready();
+  const std::string folder = "/proc/" + std::to_string(async.process_id()) + "/fd";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 8);
+}
+
+TEST(Watch, EndsTheProcessWithTheCheckpointer) {
+  int process = 0;
+  {
+    AsyncSave async(config(), {});
+    async.ready();
+    process = async.process_id();
+    async.close();
+  }
+  EXPECT_EQ(os::process_state(process), 0) << "still there, or a zombie";
+}
+
+}  // namespace
+}  // namespace ckptring::save
