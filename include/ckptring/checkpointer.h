@@ -27,8 +27,8 @@
 namespace ckptring {
 
 struct SaveOptions {
-  std::optional<std::int64_t> step;  ///< training step; `latest` orders by it
-  Metadata metadata;                 ///< stored with the checkpoint
+  std::optional<std::int64_t> step = {};  ///< training step; `latest` orders by it
+  Metadata metadata = {};                 ///< stored with the checkpoint
 };
 
 /// One way to save, and the way to load. All calls are thread-safe; saves are serialised. In a

@@ -18,7 +18,7 @@ struct LoadOptions {
   /// Missing keys are an error (missing_key) that names them all, before anything is changed.
   bool strict = false;
   /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs.
-  std::optional<c10::Device> default_map_location;
+  std::optional<c10::Device> default_map_location = {};
   /// Check each payload's CRC-32 while reading it.
   bool verify_checksums = true;
   /// Read and check every requested payload before the first byte of `state` is changed.

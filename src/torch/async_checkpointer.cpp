@@ -1,4 +1,5 @@
 #include "save/async_save.h"
+#include "store/file_sink.h"
 #include "torch/owner_process.h"
 #include "torch/plan_state.h"
 #include "torch/rank.h"
@@ -12,8 +13,9 @@
 namespace ckptring {
 namespace {
 
-const RankInfo& checked(const RankInfo& rank) {
+const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& config) {
   torch_state::check_rank(rank);
+  store::check_writer_config(config);
   return rank;
 }
 
@@ -21,7 +23,9 @@ const RankInfo& checked(const RankInfo& rank) {
 
 struct AsyncCheckpointer::Parts {
   Parts(const CheckpointerConfig& config, const RankInfo& rank_info)
-      : rank(checked(rank_info)), reader(rank_info), save(config, rank_info) {}
+      : rank(checked(rank_info, config.writer_config)),
+        reader(rank_info),
+        save(config, rank_info) {}
 
   torch_state::OwnerProcess owner;
   RankInfo rank;

@@ -1,12 +1,11 @@
 #include "base/log.h"
 #include "save/sync_save.h"
+#include "store/file_sink.h"
 #include "torch/owner_process.h"
 #include "torch/plan_state.h"
 #include "torch/rank.h"
 
 #include <ckptring/checkpointer.h>
-
-#include <fmt/format.h>
 
 #include <atomic>
 #include <exception>
@@ -16,8 +15,9 @@
 namespace ckptring {
 namespace {
 
-const RankInfo& checked(const RankInfo& rank) {
+const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& config) {
   torch_state::check_rank(rank);
+  store::check_writer_config(config);
   return rank;
 }
 
@@ -25,7 +25,9 @@ const RankInfo& checked(const RankInfo& rank) {
 
 struct SyncCheckpointer::Parts {
   Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer)
-      : rank(checked(rank_info)), save(config, rank_info, std::move(writer)), reader(rank_info) {}
+      : rank(checked(rank_info, config)),
+        save(config, rank_info, std::move(writer)),
+        reader(rank_info) {}
 
   void check_usable(const std::string& operation) const {
     owner.require(operation);
@@ -41,10 +43,8 @@ struct SyncCheckpointer::Parts {
     try {
       std::rethrow_exception(error);
     } catch (const std::exception& failure) {
-      base::write_log_line(
-          LogLevel::error,
-          fmt::format("[rank {}] an earlier save failed, and nobody asked for its result: {}",
-                      rank.global_rank, failure.what()));
+      base::LogContext{rank.global_rank}.error(
+          "an earlier save failed, and nobody asked for its result: {}", failure.what());
     }
     return error;
   }
@@ -91,10 +91,12 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     written.set_value(parts.save.run(std::move(job)));
     staged.set_value();
   } catch (const std::exception& error) {
+    const auto* known = dynamic_cast<const Error*>(&error);
+    // What could never work is the caller's to know at once, as on the other path.
+    if (known != nullptr && known->code() == ErrorCode::invalid_argument) throw;
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
     // Where only the disk failed, the state was copied and may change: staging did not fail.
-    const auto* known = dynamic_cast<const Error*>(&error);
     if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
       staged.set_error(parts.last_error);
     } else {
