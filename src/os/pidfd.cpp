@@ -45,7 +45,7 @@ std::string ExitStatus::in_words() const {
     case Kind::exited:
       return "exited with status " + std::to_string(value);
     case Kind::signalled:
-      return "terminated by signal " + std::to_string(value) + " (" + ::strsignal(value) + ")";
+      return "was terminated by signal " + std::to_string(value) + " (" + ::strsignal(value) + ")";
     case Kind::unknown:
       break;
   }

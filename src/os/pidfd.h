@@ -25,7 +25,7 @@ struct ExitStatus {
   Kind kind = Kind::unknown;  ///< unknown: somebody else reaped it
   int value = 0;              ///< exit status or signal number
 
-  /// "exited with status 3", "terminated by signal 9 (Killed)", ...
+  /// "exited with status 3", "was terminated by signal 9 (Killed)", ...
   [[nodiscard]] std::string in_words() const;
 };
 

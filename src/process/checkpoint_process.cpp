@@ -262,8 +262,22 @@ void CheckpointProcess::deliver(std::uint64_t save, SaveOutcome outcome) {
     outcome.report.restarts = found->second.restarts;
     expected_.erase(found);
   }
+  if (outcome.error && outcome.report.restarts > 0 && !given_up()) {
+    explain_with_last_death(outcome.error);
+  }
   if (!outcome.error) idle_restarts_ = 0;
   on_outcome_(save, std::move(outcome));
+}
+
+/// A failure that a restarted process reports may well come from its predecessor's death.
+void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) const {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    failure = std::make_exception_ptr(Error(error.code(), error.operation(), error.path(),
+                                            error.cause() + "; before that, " + last_death_,
+                                            error.errno_value()));
+  }
 }
 
 std::string CheckpointProcess::with_last_words(std::string cause) const {
@@ -278,8 +292,8 @@ void CheckpointProcess::on_death() {
   pidfd_.reset();
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
   const std::string how = std::exchange(killed_because_, {});
-  const std::string cause =
-      with_last_words("the checkpoint process " + (how.empty() ? status.in_words() : how));
+  const std::string death = "the checkpoint process " + (how.empty() ? status.in_words() : how);
+  last_death_ = with_last_words(death);
   std::uint32_t restarts = 0;
   {
     const std::scoped_lock lock(mutex_);
@@ -299,15 +313,16 @@ void CheckpointProcess::on_death() {
     }
   }
   if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
-    give_up(ErrorCode::process_failed, cause);
+    give_up(ErrorCode::process_failed, last_death_);
     return;
   }
   if (restarts > config_.max_restarts) {
-    give_up(ErrorCode::process_failed,
-            cause + " after " + std::to_string(config_.max_restarts) + " restarts");
+    give_up(
+        ErrorCode::process_failed,
+        with_last_words(death + " after " + std::to_string(config_.max_restarts) + " restarts"));
     return;
   }
-  log_.warn("{}; starting it again", cause);
+  log_.warn("{}; starting it again", last_death_);
   // One that got somewhere before it died is no reason to wait.
   const std::uint64_t tail = segment_.view().consumer().tail.load(std::memory_order_relaxed);
   fruitless_deaths_ = tail == tail_at_death_ ? fruitless_deaths_ + 1 : 0;

@@ -106,6 +106,7 @@ class CheckpointProcess {
   [[nodiscard]] bool is_ready() const noexcept;
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
+  void explain_with_last_death(std::exception_ptr& failure) const;
   [[nodiscard]] std::string with_last_words(std::string cause) const;
 
   const CheckpointProcessConfig config_;
@@ -139,6 +140,7 @@ class CheckpointProcess {
   std::uint32_t idle_restarts_ = 0;     ///< deaths in a row without any save
   std::uint32_t fruitless_deaths_ = 0;  ///< in a row, without a block in between
   std::uint64_t tail_at_death_ = UINT64_MAX;
+  std::string last_death_;
   std::string killed_because_;  ///< set while a kill of ours is under way
   std::atomic<int> pid_{0};
   std::thread thread_;

@@ -61,7 +61,7 @@ TEST(Pidfd, TellsHowAProcessEndedInWords) {
   const Child killed;
   ASSERT_TRUE(send_signal(killed.pidfd(), SIGTERM));
   killed.wait_for_end();
-  EXPECT_EQ(reap(killed.pidfd()).in_words(), "terminated by signal 15 (Terminated)");
+  EXPECT_EQ(reap(killed.pidfd()).in_words(), "was terminated by signal 15 (Terminated)");
 }
 
 TEST(Pidfd, SaysSoWhenSomebodyElseTookTheStatus) {

@@ -192,7 +192,7 @@ TEST_F(SpawnTest, GivesThePidfdOfTheVeryProcess) {
   EXPECT_FALSE(has_ended(child.pidfd.get()));
   EXPECT_EQ(::kill(child.pid, 0), 0);
   ASSERT_TRUE(send_signal(child.pidfd.get(), SIGKILL));
-  EXPECT_EQ(wait_for(child).in_words(), "terminated by signal 9 (Killed)");
+  EXPECT_EQ(wait_for(child).in_words(), "was terminated by signal 9 (Killed)");
 }
 
 TEST_F(SpawnTest, WorksFromSeveralThreadsAtOnce) {
