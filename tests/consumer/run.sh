@@ -47,7 +47,8 @@ case $target in
       > "$work/refusal" 2>&1; then
       fail "a missing libtorch should be an error"
     fi
-    grep -q "Set CKPTRING_TORCH_DIR" "$work/refusal" ||
+    # CMake wraps what it prints.
+    tr -s '[:space:]' ' ' < "$work/refusal" | grep -q "Set CKPTRING_TORCH_DIR" ||
       { cat "$work/refusal"; fail "the error should say what to do"; }
     build build
     "$work/build/save_and_load" "$work/checkpoints"
