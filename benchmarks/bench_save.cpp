@@ -41,6 +41,7 @@ using bench::Stopwatch;
 constexpr std::uint64_t kPage = 4096;
 constexpr int kMemorySaves = 3;
 constexpr double kMebibyte = 1 << 20;
+const ckptring::SaveOptions kSaveOptions{.step = 1, .metadata = {}};
 
 struct Options {
   int pairs = 9;
@@ -96,7 +97,7 @@ class SaveBenchmark {
     const std::string path = work_.path() + "/async";
     AsyncSave result{};
     const Stopwatch watch;
-    const ckptring::SaveHandle save = checkpointer.save(path, state_.state, {.step = 1});
+    const ckptring::SaveHandle save = checkpointer.save(path, state_.state, kSaveOptions);
     result.held = watch.seconds();
     save.staged.wait();
     result.staged = watch.seconds();
@@ -149,7 +150,7 @@ class SaveBenchmark {
     for (int i = 0; i < kMemorySaves; ++i) {
       progress(fmt::format("memory {}/{}", i + 1, kMemorySaves));
       const ckptring::SaveHandle save =
-          checkpointer_->save(work_.path() + "/memory", state_.state, {.step = 1});
+          checkpointer_->save(work_.path() + "/memory", state_.state, kSaveOptions);
       while (!save.written.ready()) look();
       look();
       (void)save.written.get();
@@ -183,7 +184,11 @@ class SaveBenchmark {
           walk_.add(bench::walk_state(state_.state) * 1e6);
         },
         [&] { bare_.add(gigabytes / bench::write_bare(work_.path() + "/bare", file_image)); },
-        [&] { sync_.add(gigabytes / save_sync(sync)); },
+        [&] {
+          const double cpu_before = bench::own_cpu_seconds();
+          sync_.add(gigabytes / save_sync(sync));
+          sync_cpu_.add((bench::own_cpu_seconds() - cpu_before) / gigabytes);
+        },
     };
     if (options_.with_fio && bench::have_fio()) {
       sides.emplace_back(
@@ -202,13 +207,12 @@ class SaveBenchmark {
     sync.close();
   }
 
-  double save_sync(ckptring::SyncCheckpointer& checkpointer) {
-    const double cpu_before = bench::own_cpu_seconds();
+  /// @return seconds until durable
+  double save_sync(ckptring::SyncCheckpointer& checkpointer) const {
     const Stopwatch watch;
     const ckptring::SaveHandle save =
-        checkpointer.save(work_.path() + "/sync", state_.state, {.step = 1});
+        checkpointer.save(work_.path() + "/sync", state_.state, kSaveOptions);
     const double seconds = watch.seconds();
-    sync_cpu_.add((bench::own_cpu_seconds() - cpu_before) / static_cast<double>(file_bytes_) * 1e9);
     (void)save.written.get();
     return seconds;
   }
@@ -277,7 +281,8 @@ class SaveBenchmark {
       report.add(series);
     }
     report.heading("Planning");
-    Series walk_per_tensor{"walk_per_tensor", "walk over the tensors' metadata", "us/tensor", {}};
+    Series walk_per_tensor{
+        "walk_per_tensor", "walk over the tensors' metadata, per tensor", "us", {}};
     Series beyond_walk{"planning_beyond_walk", "planning beyond the walk, per tensor", "us", {}};
     for (std::size_t i = 0; i < walk_.samples.size(); ++i) {
       walk_per_tensor.add(walk_.samples[i] / static_cast<double>(state_.tensors));
@@ -344,7 +349,7 @@ class SaveBenchmark {
   Series drained_{"drained", "drained", "ms", {}};
   Series fsync_{"fsync", "fsync", "ms", {}};
   Series commit_{"commit", "commit", "ms", {}};
-  Series planned_per_tensor_{"planned_per_tensor", "planning, walk included", "us/tensor", {}};
+  Series planned_per_tensor_{"planned_per_tensor", "planning, walk included, per tensor", "us", {}};
   Series walk_{"walk", "walk", "us", {}};
   Series helper_cpu_{"helper_cpu", "checkpoint process", "s/GB", {}};
   Series trainer_cpu_{"trainer_cpu", "trainer, async", "s/GB", {}};

@@ -5,6 +5,7 @@ Usage: plot_save.py NUMBERS.json PICTURE.png
 
 import json
 import sys
+import textwrap
 
 import matplotlib
 
@@ -25,7 +26,7 @@ def strip(axes, series, names, unit):
         axes.plot(across, one["samples"], ".", color=f"C{place}", markersize=4)
         axes.annotate(f"{one['median']:.4g}", (place + 0.28, one["median"]), va="center",
                       fontsize=8)
-    labels = [one["label"].replace(", ", ",\n").replace(": ", ":\n") for one in present]
+    labels = [textwrap.fill(one["label"], 15) for one in present]
     axes.set_xticks(range(len(present)), labels, fontsize=8)
     axes.set_xlim(-0.5, len(present) - 0.2)
     axes.set_ylim(bottom=0)

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <string>
+
 namespace bench {
 
 /// Processor, cores, memory, kernel, the load when asked, and the commit where the environment

@@ -35,7 +35,7 @@ void print_row(std::size_t width, const Series& series, const std::string& remar
   const Quartiles q = quartiles(series.samples);
   const std::string spread =
       series.samples.size() > 1 ? fmt::format("{} .. {}", number(q.lower), number(q.upper)) : "";
-  fmt::print("  {:<{}}  {:>8} {:<8} {:<20} {}\n", series.label, width, number(q.median),
+  fmt::print("  {:<{}}  {:>8} {:<5} {:<18} {}\n", series.label, width, number(q.median),
              series.unit, spread, remark);
 }
 
@@ -70,7 +70,7 @@ void Report::print() const {
   }
   for (const Goal& goal : goals_) width = std::max(width, goal.measured.label.size());
 
-  fmt::print("  {:<{}}  {:>8} {:<8} {}\n", "", width, "median", "", "quartiles");
+  fmt::print("  {:<{}}  {:>8} {:<5} {}\n", "", width, "median", "", "quartiles");
   for (const Section& section : sections_) {
     fmt::print("\n{}\n", section.heading);
     for (const Series& series : section.series) {

@@ -43,12 +43,13 @@ WarmMemory::WarmMemory(std::uint64_t bytes) {
     errno = error;
     fail("make warm memory");
   }
-  // Advice helps where the system leaves it to advice; collapsing also where it does not.
   (void)::madvise(bytes_.data(), size, MADV_HUGEPAGE);
-  std::memset(bytes_.data(), 0x5a, size);
   for (std::size_t at = 0; at < size; at += kHugePage) {
+    // Collapsing wants one page to begin with; what is missing comes zeroed and huge.
+    bytes_[at] = std::byte{0};
     if (::madvise(bytes_.data() + at, kHugePage, MADV_COLLAPSE) == 0) huge_bytes_ += kHugePage;
   }
+  std::memset(bytes_.data(), 0x5a, size);
 }
 
 WarmMemory::~WarmMemory() { (void)::munmap(mapping_.data(), mapping_.size()); }
