@@ -124,10 +124,7 @@ class FileSink final : public SaveSink {
 
   void abort() noexcept override {
     if (state_ == State::ended) return;
-    if (queue_) {
-      queue_->wait_idle();
-      queue_.reset();
-    }
+    queue_.reset();  // waits for what is in flight
     if (state_ != State::made) {
       temporary_.remove();
       directories_.remove_made();

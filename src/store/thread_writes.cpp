@@ -53,7 +53,15 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, unsigned threads, std::uin
   capacity_ = 2 * threads_.size();
 }
 
-ThreadWrites::~ThreadWrites() { stop(); }
+ThreadWrites::~ThreadWrites() {
+  {
+    const std::scoped_lock lock(mutex_);
+    waiting_.clear();
+    stopping_ = true;
+  }
+  work_or_stop_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
 
 void ThreadWrites::submit(std::uint64_t token, std::uint64_t offset, const std::byte* data,
                           std::uint64_t size) {
@@ -78,22 +86,6 @@ void ThreadWrites::reap(std::vector<Done>& done) {
   done_.clear();
 }
 
-void ThreadWrites::wait_idle() noexcept {
-  std::unique_lock lock(mutex_);
-  waiting_.clear();
-  idle_.wait(lock, [this] { return active_ == 0; });
-}
-
-void ThreadWrites::stop() noexcept {
-  {
-    const std::scoped_lock lock(mutex_);
-    waiting_.clear();
-    stopping_ = true;
-  }
-  work_or_stop_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
-}
-
 void ThreadWrites::write_until_stopped() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -101,12 +93,10 @@ void ThreadWrites::write_until_stopped() {
     if (stopping_) return;
     PendingWrite write = waiting_.front();
     waiting_.pop_front();
-    ++active_;
     lock.unlock();
     perform(write);
     lock.lock();
     done_.push_back({write.token(), write.error()});
-    if (--active_ == 0) idle_.notify_all();
     // Cannot fail short of 2^64 unread rings.
     const std::uint64_t ring = 1;
     (void)uninterrupted([&] { return ::write(done_event_.get(), &ring, sizeof ring); });

@@ -28,12 +28,10 @@ class ThreadWrites final : public WriteQueue {
               std::uint64_t size) override;
   [[nodiscard]] int completion_fd() const override { return done_event_.get(); }
   void reap(std::vector<Done>& done) override;
-  void wait_idle() noexcept override;
 
  private:
   void write_until_stopped();
   void perform(PendingWrite& write) noexcept;
-  void stop() noexcept;
 
   FileSystem& files_;
   int fd_;
@@ -45,11 +43,9 @@ class ThreadWrites final : public WriteQueue {
 
   std::mutex mutex_;
   std::condition_variable work_or_stop_;
-  std::condition_variable idle_;
   // Guarded by mutex_:
   std::deque<PendingWrite> waiting_;
   std::vector<Done> done_;
-  std::size_t active_ = 0;
   bool stopping_ = false;
 
   std::vector<std::thread> threads_;

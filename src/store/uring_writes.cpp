@@ -36,7 +36,18 @@ UringWrites::UringWrites(const ::io_uring& ring, int fd, unsigned depth, std::ui
 }
 
 UringWrites::~UringWrites() {
-  wait_idle();
+  // What was never submitted is dropped with the ring.
+  while (slots_.size() - free_slots_.size() > ::io_uring_sq_ready(&ring_)) {
+    ::io_uring_cqe* completion = nullptr;
+    const int result = ::io_uring_wait_cqe(&ring_, &completion);
+    if (result < 0) {
+      // Only a passing shortage or a signal can be the cause, and the memory must not be let go.
+      std::this_thread::sleep_for(kFlushPause);
+      continue;
+    }
+    free_slots_.push_back(static_cast<std::size_t>(::io_uring_cqe_get_data64(completion)));
+    ::io_uring_cqe_seen(&ring_, completion);
+  }
   ::io_uring_queue_exit(&ring_);
 }
 
@@ -95,21 +106,6 @@ void UringWrites::reap(std::vector<Done>& done) {
     free_slots_.push_back(slot);
   }
   flush();
-}
-
-void UringWrites::wait_idle() noexcept {
-  // What was never submitted is dropped with the ring.
-  while (slots_.size() - free_slots_.size() > ::io_uring_sq_ready(&ring_)) {
-    ::io_uring_cqe* completion = nullptr;
-    const int result = ::io_uring_wait_cqe(&ring_, &completion);
-    if (result < 0) {
-      // Only a passing shortage or a signal can be the cause, and the memory must not be let go.
-      std::this_thread::sleep_for(kFlushPause);
-      continue;
-    }
-    free_slots_.push_back(static_cast<std::size_t>(::io_uring_cqe_get_data64(completion)));
-    ::io_uring_cqe_seen(&ring_, completion);
-  }
 }
 
 }  // namespace ckptring::store

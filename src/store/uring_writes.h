@@ -31,7 +31,6 @@ class UringWrites final : public WriteQueue {
               std::uint64_t size) override;
   [[nodiscard]] int completion_fd() const override { return ring_.ring_fd; }
   void reap(std::vector<Done>& done) override;
-  void wait_idle() noexcept override;
 
  private:
   struct Slot {

@@ -14,7 +14,8 @@
 
 namespace ckptring::store {
 
-/// Driven by one thread. The destructor waits until no write is in flight.
+/// Driven by one thread. The destructor gives up what the kernel has not begun and waits for the
+/// rest: after it nobody reads the memory of a write.
 class WriteQueue {
  public:
   struct Done {
@@ -29,7 +30,7 @@ class WriteQueue {
   /// How many more writes may be submitted now.
   [[nodiscard]] virtual std::size_t room() const = 0;
   /// Requires room() > 0. `data` stays valid and unchanged until its token is reaped or
-  /// `wait_idle` returned.
+  /// the queue is gone.
   /// @throws Error
   virtual void submit(std::uint64_t token, std::uint64_t offset, const std::byte* data,
                       std::uint64_t size) = 0;
@@ -38,9 +39,6 @@ class WriteQueue {
   /// Appends what has ended. Never blocks.
   /// @throws Error if the queue itself fails
   virtual void reap(std::vector<Done>& done) = 0;
-  /// Gives up what the kernel has not begun, and waits for the rest. Nothing may be submitted
-  /// after.
-  virtual void wait_idle() noexcept = 0;
 };
 
 /// The file that a queue is to be made for.

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <mutex>
+#include <thread>
 
 namespace ckptring::store::test {
 namespace {
@@ -100,6 +101,37 @@ TEST_F(SinkFailure, AFailedWriteFailsTheSaveAndLeavesNothing) {
       one->abort();
       expect_nothing_left();
     }
+  }
+}
+
+TEST_F(SinkFailure, AnAbortReturnsWhenNoWriteIsUnderWayAnyMore) {
+  class Counting final : public ForwardingFiles {
+   public:
+    ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                   int rwf_flags) override {
+      ++under_way;
+      ++begun;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a slow disk
+      const ssize_t result = ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+      --under_way;
+      return result;
+    }
+    std::atomic<int> under_way = 0;
+    std::atomic<int> begun = 0;
+  };
+  for (const WriteMode mode : kSeamModes) {
+    Counting files;
+    const SaveTarget where = target();
+    const auto one = sink(files, where, mode);
+    ASSERT_TRUE(one->begin(Beginning::fresh));
+    AlignedBytes memory(4 * 16384);
+    for (std::uint64_t block = 0; block < 4; ++block) {
+      one->submit({block, block * 16384, memory.data() + block * 16384, 16384, 16384});
+    }
+    while (files.begun == 0) std::this_thread::yield();
+    one->abort();
+    EXPECT_EQ(files.under_way, 0);
+    expect_nothing_left();
   }
 }
 
