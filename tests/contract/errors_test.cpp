@@ -1,0 +1,234 @@
+// What goes wrong is said at once, with the key or path concerned; what was there stays.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <ATen/ops/quantize_per_tensor.h>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "contract/contract.h"
+#include "contract/states.h"
+
+namespace ckptring::test {
+namespace {
+
+using testing::HasSubstr;
+
+class Errors : public Contract {};
+CKPTRING_BOTH_PATHS(Errors);
+
+TEST_P(Errors, WhatIsNotThereIsNotFound) {
+  const Error error = error_of([&] { (void)checkpointer->load(directory / "nothing"); });
+  EXPECT_EQ(error.code(), ErrorCode::not_found);
+  EXPECT_THAT(error.what(), HasSubstr(directory / "nothing"));
+  std::filesystem::create_directory(directory / "empty");
+  const Error empty = error_of([&] { (void)checkpointer->load(directory / "empty"); });
+  EXPECT_EQ(empty.code(), ErrorCode::not_found);
+  EXPECT_THAT(empty.what(), HasSubstr("empty/checkpoint_0.pt"));
+}
+
+TEST_P(Errors, WhatIsNoCheckpointIsDamaged) {
+  std::ofstream(directory / "text") << "this is a text";
+  EXPECT_EQ(error_of([&] { (void)checkpointer->load(directory / "text"); }).code(),
+            ErrorCode::damaged);
+  std::ofstream(directory / "empty").close();
+  EXPECT_EQ(error_of([&] { (void)checkpointer->load(directory / "empty"); }).code(),
+            ErrorCode::damaged);
+}
+
+TEST_P(Errors, ATruncatedFileIsDamaged) {
+  const SaveReport report = save("it", sample_state());
+  for (const std::uint64_t left : {report.bytes - 1, report.bytes / 2, std::uint64_t{100}}) {
+    std::filesystem::copy_file(report.path, directory / "short",
+                               std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::resize_file(directory / "short", left);
+    EXPECT_EQ(error_of([&] { (void)checkpointer->load(directory / "short"); }).code(),
+              ErrorCode::damaged)
+        << left;
+  }
+}
+
+TEST_P(Errors, WhatCannotBeStoredIsNamedBeforeAnythingIsWritten) {
+  StateDict cyclic = make_state_dict();
+  cyclic.insert_or_assign("again", cyclic);
+  at::Tensor shrunk = at::ones({100});
+  shrunk.storage().unsafeGetStorageImpl()->set_nbytes(8);
+  StateDict bool_key = make_state_dict();
+  bool_key.insert_or_assign(true, 1);
+  StateDict bad_key = make_state_dict();
+  bad_key.insert_or_assign("\xff", 1);
+  const std::vector<std::pair<IValue, std::string>> cases = {
+      {at::ones({2, 2}).to_sparse(), "Sparse"},
+      {at::quantize_per_tensor(at::ones({2}), 0.1, 0, c10::kQInt8), "quantized"},
+      {at::empty({2}, c10::kMeta), "meta"},
+      {std::string("\xc3\x28"), "UTF-8"},
+      {bad_key, "UTF-8"},
+      {bool_key, "Bool"},
+      {c10::complex<double>(1, 2), "Complex"},
+      {c10::Device(c10::kCPU), "Device"},
+      {cyclic, "contains itself"},
+      {shrunk, "storage of 8 bytes"},
+      {at::empty({2}, c10::kBits8), "dtype"},
+  };
+  for (const auto& [value, cause] : cases) {
+    const StateDict state = dict({{"ok", 1}, {"a", dict({{"b", list({dict({{"c", value}})})}})}});
+    const Error error = error_of([&] { (void)checkpointer->save(directory / "it", state); });
+    EXPECT_EQ(error.code(), ErrorCode::unsupported_value) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("a.b[0].c"));
+    EXPECT_THAT(error.what(), HasSubstr(cause));
+    EXPECT_THAT(error.what(), HasSubstr(directory / "it"));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+  cyclic.clear();  // or it would never be freed
+  save("it", dict({{"x", 1}}));
+}
+
+TEST_P(Errors, FiveHundredLevelsCanBeStored) {
+  IValue nested = 1;
+  for (int i = 0; i < 500; ++i) nested = list({nested});
+  save("it", dict({{"deep", nested}}));
+  expect_equal(nested, checkpointer->load(directory / "it").state.at("deep"), "deep");
+}
+
+TEST_P(Errors, BadArgumentsAreRefused) {
+  const auto code = [&](const std::string& path, const SaveOptions& options) {
+    return error_of([&] { (void)checkpointer->save(path, dict({}), options); }).code();
+  };
+  EXPECT_EQ(code("", {}), ErrorCode::invalid_argument);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(code(directory / "it", {.step = {}, .metadata = {{"loss", nan}}}),
+            ErrorCode::invalid_argument);
+  EXPECT_EQ(code(directory / "it", {.step = {}, .metadata = {{"name", "\xff"}}}),
+            ErrorCode::invalid_argument);
+}
+
+TEST_P(Errors, APathThroughAFileIsRefusedAtOnce) {
+  std::ofstream(directory / "file") << "in the way";
+  for (const char* path : {"file", "file/deeper"}) {
+    const Error error = error_of([&] {
+      (void)checkpointer->save(directory / path, dict({{"x", 1}}));
+    });
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    EXPECT_THAT(error.what(), HasSubstr(directory / "file"));
+  }
+  const SaveHandle next = checkpointer->save(directory / "it", dict({{"x", 1}}));
+  EXPECT_EQ(next.previous_failure, nullptr);
+  next.written.get();
+}
+
+TEST_P(Errors, ImpossibleRanksAreRefused) {
+  for (const RankInfo rank : {RankInfo{-1, 1}, RankInfo{1, 1}, RankInfo{0, 0}, RankInfo{0, -3}}) {
+    EXPECT_EQ(error_of([&] { make_checkpointer(GetParam(), small_ring(), rank); }).code(),
+              ErrorCode::invalid_argument);
+  }
+}
+
+TEST_P(Errors, ImpossibleWriterSettingsAreRefused) {
+  for (const auto change : {+[](CheckpointWriterConfig& c) { c.queue_depth = 0; },
+                            +[](CheckpointWriterConfig& c) { c.queue_depth = 65; },
+                            +[](CheckpointWriterConfig& c) { c.threads = 0; },
+                            +[](CheckpointWriterConfig& c) { c.busy_timeout_secs = -1; }}) {
+    CheckpointerConfig config = small_ring();
+    change(config.writer_config);
+    EXPECT_EQ(error_of([&] { make_checkpointer(GetParam(), config); }).code(),
+              ErrorCode::invalid_argument);
+  }
+}
+
+TEST_P(Errors, AfterCloseNothingWorksButClosing) {
+  save("it", dict({{"x", 1}}));
+  checkpointer->close();
+  checkpointer->close();
+  EXPECT_EQ(error_of([&] { (void)checkpointer->save(directory / "it", dict({})); }).code(),
+            ErrorCode::closed);
+  EXPECT_EQ(error_of([&] { (void)checkpointer->load(directory / "it"); }).code(),
+            ErrorCode::closed);
+  EXPECT_EQ(CheckpointReader().read(directory / "it").state.at("x").toInt(), 1);
+}
+
+TEST_P(Errors, AFailedWriteFailsItsOwnFutureAndTheNextSaveWorks) {
+  const StateDict before = sample_state(1);
+  save("it", before);
+  const SaveHandle failed = checkpointer->save(kUnwritable, sample_state(2));
+  const Error error = error_of([&] { failed.written.get(); });
+  EXPECT_THAT(error.what(), HasSubstr(kUnwritable));
+  const SaveHandle next = checkpointer->save(directory / "next", sample_state(3));
+  next.written.get();
+  EXPECT_EQ(next.previous_failure, nullptr);  // it was fetched
+  expect_equal(before, checkpointer->load(directory / "it").state, "state");
+  expect_equal(sample_state(3), checkpointer->load(directory / "next").state, "state");
+}
+
+TEST_P(Errors, AFailureThatNobodyFetchedIsHandedOverOnce) {
+  const SaveHandle failed = checkpointer->save(kUnwritable, dict({{"x", 1}}));
+  failed.written.wait();
+  const SaveHandle next = checkpointer->save(directory / "a", dict({{"x", 1}}));
+  EXPECT_NE(next.previous_failure, nullptr);
+  next.written.get();
+  EXPECT_EQ(checkpointer->save(directory / "b", dict({{"x", 1}})).previous_failure, nullptr);
+}
+
+TEST_P(Errors, AForkedChildIsRefused) {
+  save("it", dict({{"x", 1}}));
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto refused = [](auto call) {
+      try {
+        call();
+      } catch (const Error& error) {
+        return error.code() == ErrorCode::wrong_process;
+      }
+      return false;
+    };
+    const bool right = refused([&] { (void)checkpointer->save(directory / "child", dict({})); }) &&
+                       refused([&] { (void)checkpointer->load(directory / "it"); }) &&
+                       refused([&] { checkpointer->close(); });
+    checkpointer.reset();  // does nothing, in particular not hang
+    ::_exit(right ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  save("after", dict({{"x", 2}}));
+  EXPECT_EQ(checkpointer->load(directory / "after").state.at("x").toInt(), 2);
+}
+
+class DefaultRank : public testing::Test {
+ protected:
+  void SetUp() override { set(nullptr, nullptr); }
+  void TearDown() override { set(nullptr, nullptr); }
+  static void set(const char* rank, const char* world_size) {
+    const auto put = [](const char* name, const char* value) {
+      value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
+    };
+    put("RANK", rank);
+    put("WORLD_SIZE", world_size);
+  }
+};
+
+TEST_F(DefaultRank, IsTheOnlyOneWithoutALauncher) {
+  EXPECT_EQ(default_rank_info().global_rank, 0);
+  EXPECT_EQ(default_rank_info().global_world_size, 1);
+}
+
+TEST_F(DefaultRank, IsWhatTheLauncherSays) {
+  set("3", "8");
+  EXPECT_EQ(default_rank_info().global_rank, 3);
+  EXPECT_EQ(default_rank_info().global_world_size, 8);
+}
+
+TEST_F(DefaultRank, MustMakeSense) {
+  for (const auto& [rank, size] :
+       {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}}) {
+    set(rank, size);
+    EXPECT_EQ(error_of([] { (void)default_rank_info(); }).code(), ErrorCode::invalid_argument)
+        << rank << " of " << size;
+  }
+}
+
+}  // namespace
+}  // namespace ckptring::test

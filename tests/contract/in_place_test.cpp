@@ -1,0 +1,382 @@
+// Loading into a state that is already there.
+#include <ckptring/reader.h>
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <functional>
+
+#include "contract/contract.h"
+#include "contract/states.h"
+
+namespace ckptring::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class InPlace : public Contract {
+ protected:
+  LoadResult load(const StateDict& state, const LoadOptions& options = {}) {
+    return checkpointer->load(directory / "it", state, options);
+  }
+};
+CKPTRING_BOTH_PATHS(InPlace);
+
+TEST_P(InPlace, TensorsAreFilledWhereTheyAre) {
+  const at::Tensor saved = noise({30, 20}, c10::kFloat);
+  save("it", dict({{"a", dict({{"w", saved}})}}));
+  const at::Tensor parameter = at::zeros({30, 20}).set_requires_grad(true);
+  const void* memory = parameter.const_data_ptr();
+  const auto version = parameter._version();
+  const StateDict state = dict({{"a", dict({{"w", parameter}})}});
+  const LoadResult loaded = load(state);
+  EXPECT_TRUE(loaded.state.is(state));
+  EXPECT_TRUE(state.at("a").toGenericDict().at("w").toTensor().is_same(parameter));
+  EXPECT_EQ(parameter.const_data_ptr(), memory);
+  EXPECT_TRUE(parameter.requires_grad());
+  EXPECT_TRUE(parameter.is_leaf());
+  EXPECT_GT(parameter._version(), version);
+  EXPECT_EQ(bits(parameter), bits(saved));
+}
+
+TEST_P(InPlace, OnlyTheKeysOfTheStateAreLoaded) {
+  save("it", sample_state());
+  const StateDict state =
+      dict({{"bias", at::zeros({257}, c10::kDouble)}, {"nested", dict({{"rate", 0.0}})}});
+  const LoadResult loaded = load(state);
+  EXPECT_TRUE(loaded.missing_keys.empty());
+  expect_equal(
+      dict({{"bias", tensor_at(sample_state(), "bias")}, {"nested", dict({{"rate", 1e-3}})}}),
+      state, "state");
+}
+
+TEST_P(InPlace, NoneTakesWhatTheFileHas) {
+  save("it", sample_state());
+  const StateDict state = dict(
+      {{"weight", IValue()}, {"nested", IValue()}, {"none", IValue()}, {"last", at::Tensor()}});
+  load(state);
+  const StateDict saved = sample_state();
+  expect_equal(dict({{"weight", saved.at("weight")},
+                     {"nested", saved.at("nested")},
+                     {"none", IValue()},
+                     {"last", saved.at("last")}}),
+               state, "state");
+}
+
+TEST_P(InPlace, ScalarsAreReplaced) {
+  save("it",
+       dict({{"i", 5}, {"d", -0.0}, {"b", true}, {"s", "new"}, {"t", tuple({1, tuple({2.5})})}}));
+  const StateDict state =
+      dict({{"i", 1}, {"d", 0.0}, {"b", false}, {"s", "old"}, {"t", tuple({0, tuple({0.0})})}});
+  load(state);
+  expect_equal(
+      dict({{"i", 5}, {"d", -0.0}, {"b", true}, {"s", "new"}, {"t", tuple({1, tuple({2.5})})}}),
+      state, "state");
+}
+
+TEST_P(InPlace, AShorterListGetsTheMissingItems) {
+  save("it", dict({{"l", list({1, noise({3}, c10::kFloat), "three"})}}));
+  auto mine = make_state_list();
+  mine.push_back(7);
+  const StateDict state = dict({{"l", mine}});
+  load(state);
+  expect_equal(list({1, noise({3}, c10::kFloat), "three"}), IValue(mine), "l");
+}
+
+TEST_P(InPlace, ATypedListGetsOnlyItemsOfItsType) {
+  save("it", dict({{"good", list({1, 2})}, {"bad", list({1, "two"})}}));
+  c10::List<std::int64_t> good({5});
+  load(dict({{"good", good}}));
+  EXPECT_EQ(good, (c10::List<std::int64_t>({1, 2})));
+  c10::List<std::int64_t> bad({5});
+  const Error error = error_of([&] { load(dict({{"bad", bad}})); });
+  EXPECT_EQ(error.code(), ErrorCode::mismatch);
+  EXPECT_THAT(error.what(), HasSubstr("bad[1]"));
+  EXPECT_EQ(bad, (c10::List<std::int64_t>({5})));
+}
+
+TEST_P(InPlace, TensorsInTuplesAreFilledInPlace) {
+  save("it", dict({{"t", tuple({noise({4}, c10::kFloat), 3})}}));
+  const at::Tensor mine = at::zeros({4});
+  const StateDict state = dict({{"t", tuple({mine, 0})}});
+  load(state);
+  EXPECT_EQ(bits(mine), bits(noise({4}, c10::kFloat)));
+  const auto& items = state.at("t").toTupleRef().elements();
+  EXPECT_TRUE(items[0].toTensor().is_same(mine));
+  EXPECT_EQ(items[1].toInt(), 3);
+}
+
+TEST_P(InPlace, AnyStrideOnEitherSideWillDo) {
+  const at::Tensor base = noise({12, 10}, c10::kShort);
+  const std::vector<std::pair<std::string, at::Tensor>> saved = {
+      {"plain", base.clone()},
+      {"transposed", base.t().contiguous().t()},
+      {"sliced", noise({24, 20}, c10::kShort).slice(0, 0, 24, 2).slice(1, 1, 20, 2)},
+      {"expanded", noise({1, 10}, c10::kShort).expand({12, 10})},
+      {"offset", noise({20, 10}, c10::kShort).slice(0, 3, 15)},
+  };
+  StateDict state = make_state_dict();
+  for (const auto& [key, tensor] : saved) state.insert_or_assign(key, tensor);
+  save("it", state);
+  const std::vector<std::function<at::Tensor()>> targets = {
+      [] {
+        return at::zeros({12, 10}, c10::kShort);
+      },
+      [] {
+        return at::zeros({10, 12}, c10::kShort).t();
+      },
+      [] {
+        return at::zeros({24, 30}, c10::kShort).slice(0, 1, 24, 2).slice(1, 0, 30, 3);
+      },
+  };
+  for (const auto& make : targets) {
+    StateDict mine = make_state_dict();
+    for (const auto& [key, tensor] : saved) mine.insert_or_assign(key, make());
+    load(mine);
+    for (const auto& [key, tensor] : saved) {
+      EXPECT_TRUE(bits(tensor_at(mine, key)) == bits(tensor)) << key;
+    }
+  }
+  // What a strided target does not show stays as it was.
+  const at::Tensor whole = at::zeros({12, 20}, c10::kShort);
+  load(dict({{"plain", whole.slice(1, 0, 20, 2)}}));
+  EXPECT_EQ(whole.slice(1, 1, 20, 2).abs().sum().item().toLong(), 0);
+}
+
+TEST_P(InPlace, AnExpandedTargetIsFilledFromAnExpandedTensor) {
+  save("it", dict({{"both", noise({1, 4}, c10::kFloat).expand({3, 4})},
+                   {"not", noise({3, 4}, c10::kFloat)}}));
+  const at::Tensor mine = at::zeros({1, 4}).expand({3, 4});
+  load(dict({{"both", mine}}));
+  EXPECT_EQ(bits(mine), bits(noise({1, 4}, c10::kFloat).expand({3, 4})));
+  EXPECT_EQ(error_of([&] { load(dict({{"not", mine}})); }).code(), ErrorCode::mismatch);
+}
+
+TEST_P(InPlace, LazyBitsOfTheTargetStay) {
+  const at::Tensor values = noise({5, 3}, c10::kInt).to(c10::kComplexDouble);
+  const at::Tensor reals = noise({6}, c10::kInt).to(c10::kDouble);
+  save("it", dict({{"plain", values}, {"conj", at::_conj(values)}, {"neg", at::_neg_view(reals)}}));
+  const at::Tensor conj = at::_conj(at::zeros({5, 3}, c10::kComplexDouble));
+  const at::Tensor plain = at::zeros({5, 3}, c10::kComplexDouble);
+  const at::Tensor negative = at::zeros({6}, c10::kDouble);
+  load(dict({{"plain", conj}, {"conj", plain}, {"neg", negative}}));
+  EXPECT_TRUE(conj.is_conj());
+  EXPECT_FALSE(plain.is_conj());
+  EXPECT_TRUE(conj.equal(values));
+  EXPECT_TRUE(plain.equal(values.conj()));
+  EXPECT_TRUE(negative.equal(reals.neg()));
+}
+
+TEST_P(InPlace, TiedTargetsAreFilledOnceAndStayTied) {
+  const at::Tensor saved = noise({100, 7}, c10::kFloat);
+  save("it", dict({{"in", saved}, {"out", saved}}));
+  const at::Tensor mine = at::zeros({100, 7});
+  const StateDict state = dict({{"in", mine}, {"out", mine}});
+  load(state);
+  EXPECT_TRUE(tensor_at(state, "in").is_same(tensor_at(state, "out")));
+  EXPECT_EQ(bits(mine), bits(saved));
+}
+
+TEST_P(InPlace, UntiedTargetsAreEachFilledFromASharedStorage) {
+  // 24 MB: larger than the window that such a record is read through.
+  const at::Tensor saved = noise({3000, 2000}, c10::kFloat);
+  const at::Tensor rows = saved.slice(0, 1000, 1100);
+  save("it", dict({{"in", saved},
+                   {"out", saved},
+                   {"rows", rows},
+                   {"column", saved.select(1, 3)},
+                   {"new", saved}}));
+  const at::Tensor in = at::zeros({3000, 2000});
+  const at::Tensor out = at::zeros({2000, 3000}).t();
+  const at::Tensor mine = at::zeros({100, 2000});
+  const at::Tensor column = at::zeros({3000});
+  const StateDict state =
+      dict({{"in", in}, {"out", out}, {"rows", mine}, {"column", column}, {"new", IValue()}});
+  load(state);
+  EXPECT_TRUE(at::equal(in.view(c10::kInt), saved.view(c10::kInt)));
+  EXPECT_TRUE(at::equal(out.view(c10::kInt), saved.view(c10::kInt)));
+  EXPECT_TRUE(at::equal(mine.view(c10::kInt), rows.view(c10::kInt)));
+  EXPECT_TRUE(at::equal(column.view(c10::kInt), saved.select(1, 3).view(c10::kInt)));
+  EXPECT_TRUE(at::equal(tensor_at(state, "new").view(c10::kInt), saved.view(c10::kInt)));
+}
+
+TEST_P(InPlace, ALargeTensorOfAnotherLayoutIsReadInPieces) {
+  const at::Tensor saved = noise({5000, 1500}, c10::kFloat).t();
+  const at::Tensor cube = noise({100, 3, 30000}, c10::kShort).permute({2, 0, 1});
+  save("it", dict({{"w", saved}, {"cube", cube}}));
+  for (const bool verify : {true, false}) {
+    const at::Tensor mine = at::zeros({1500, 5000});
+    const at::Tensor mine_cube = at::zeros({30000, 100, 3}, c10::kShort);
+    load(dict({{"w", mine}, {"cube", mine_cube}}), {.verify_checksums = verify});
+    EXPECT_TRUE(at::equal(mine.view(c10::kInt), saved.view(c10::kInt)));
+    EXPECT_TRUE(at::equal(mine_cube, cube));
+  }
+}
+
+TEST_P(InPlace, APartOfAStorageCanBeLoadedAlone) {
+  const at::Tensor base = noise({1'000'000}, c10::kFloat);
+  save("it",
+       dict({{"head", base.slice(0, 0, 10)}, {"tail", base.slice(0, 999'001, 1'000'000, 2)}}));
+  for (const bool verify : {true, false}) {
+    const at::Tensor head = at::zeros({10});
+    const at::Tensor tail = at::zeros({500});
+    load(dict({{"tail", tail}, {"head", head}}), {.verify_checksums = verify});
+    EXPECT_EQ(bits(head), bits(base.slice(0, 0, 10)));
+    EXPECT_EQ(bits(tail), bits(base.slice(0, 999'001, 1'000'000, 2)));
+  }
+}
+
+TEST_P(InPlace, MissingKeysAreReported) {
+  save("it", dict({{"a", dict({{"b", list({dict({{"x", 1}})})}})}}));
+  const StateDict state =
+      dict({{"a", dict({{"b", list({dict({{"c", 5}, {"x", 0}})})}, {"d", IValue()}})}, {7, 1}});
+  EXPECT_THAT(load(state).missing_keys, ElementsAre("a.b[0].c", "a.d", "7"));
+  EXPECT_EQ(state.at("a").toGenericDict().at("b").toListRef()[0].toGenericDict().at("x").toInt(),
+            1);
+}
+
+TEST_P(InPlace, StrictNamesMissingKeysAndChangesNothing) {
+  save("it", dict({{"w", at::ones({2})}, {"n", 1}}));
+  const StateDict state = dict({{"w", at::zeros({2})}, {"n", 0}, {"gone", 1}, {"lost", dict({})}});
+  const Error error = error_of([&] { load(state, {.strict = true}); });
+  EXPECT_EQ(error.code(), ErrorCode::missing_key);
+  EXPECT_THAT(error.what(), HasSubstr("gone, lost"));
+  expect_equal(dict({{"w", at::zeros({2})}, {"n", 0}, {"gone", 1}, {"lost", dict({})}}), state,
+               "state");
+}
+
+TEST_P(InPlace, AMismatchNamesTheKeyAndChangesNothing) {
+  save("it", dict({{"first", at::ones({2})},
+                   {"deep", dict({{"list", list({at::ones({2, 3}), 1, 2.5, true, "s", IValue()})},
+                                  {"pair", tuple({1, 2})},
+                                  {"dict", dict({})}})}}));
+  const auto in_list = [](std::size_t index, const IValue& other) {
+    auto items = make_state_list();
+    for (std::size_t i = 0; i < index; ++i) items.push_back(IValue());
+    items.push_back(other);
+    return dict({{"list", items}});
+  };
+  struct Case {
+    StateDict deep;
+    std::string key;
+  };
+  const std::vector<Case> cases = {
+      {in_list(0, at::zeros({3, 2})), "deep.list[0]"},              // shape
+      {in_list(0, at::zeros({2})), "deep.list[0]"},                 // dimensions
+      {in_list(0, at::zeros({2, 3}, c10::kHalf)), "deep.list[0]"},  // dtype
+      {in_list(0, at::empty({2, 3}, c10::kMeta)), "deep.list[0]"},  // no memory
+      {in_list(0, at::zeros({2, 3}).to_sparse()), "deep.list[0]"},  // layout
+      {in_list(0, 5), "deep.list[0]"},                              // kinds
+      {in_list(1, 1.0), "deep.list[1]"},
+      {in_list(2, 1), "deep.list[2]"},
+      {in_list(3, 1), "deep.list[3]"},
+      {in_list(4, at::zeros({1})), "deep.list[4]"},
+      {in_list(5, 1), "deep.list[5]"},
+      {in_list(6, IValue()), "deep.list"},  // longer than the file's
+      {dict({{"pair", tuple({1})}}), "deep.pair"},
+      {dict({{"pair", list({1, 2})}}), "deep.pair"},
+      {dict({{"list", dict({})}}), "deep.list"},
+      {dict({{"dict", tuple({})}}), "deep.dict"},
+  };
+  for (const Case& one : cases) {
+    const at::Tensor first = at::zeros({2});
+    const auto version = first._version();
+    const Error error = error_of([&] { load(dict({{"first", first}, {"deep", one.deep}})); });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("key " + one.key + " ")) << error.what();
+    EXPECT_EQ(first._version(), version) << error.what();
+    EXPECT_EQ(first.sum().item().toDouble(), 0) << error.what();
+  }
+}
+
+/// Turns over one byte of a payload.
+void damage(const std::string& file, const at::Tensor& payload) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  const std::size_t at = bytes.find(bits(payload));
+  ASSERT_NE(at, std::string::npos);
+  stream.seekp(static_cast<std::streamoff>(at + payload.nbytes() / 2));
+  stream.put(static_cast<char>(bytes[at + payload.nbytes() / 2] ^ 1));
+}
+
+class Damaged : public InPlace {
+ protected:
+  void SetUp() override {
+    const StateDict saved = dict({{"one", noise({100}, c10::kFloat, 1)},
+                                  {"two", dict({{"w", noise({100}, c10::kFloat, 2)}})},
+                                  {"three", noise({100}, c10::kFloat, 3)},
+                                  {"n", 1}});
+    damage(save("it", saved).path, noise({100}, c10::kFloat, 2));
+  }
+  StateDict state = dict({{"one", at::zeros({100})},
+                          {"two", dict({{"w", at::zeros({100})}})},
+                          {"three", at::zeros({100})},
+                          {"n", 0}});
+};
+CKPTRING_BOTH_PATHS(Damaged);
+
+TEST_P(Damaged, ThePayloadIsNamedWithTheKeysAlreadyOverwritten) {
+  const Error error = error_of([&] { load(state); });
+  EXPECT_EQ(error.code(), ErrorCode::damaged);
+  EXPECT_THAT(error.what(), HasSubstr("key two.w "));
+  EXPECT_THAT(error.what(), HasSubstr("already overwritten: one, two.w"));
+  EXPECT_EQ(bits(tensor_at(state, "one")), bits(noise({100}, c10::kFloat, 1)));
+  EXPECT_EQ(tensor_at(state, "three").sum().item().toDouble(), 0);
+  EXPECT_EQ(state.at("n").toInt(), 0);
+}
+
+TEST_P(Damaged, CheckingFirstChangesNothing) {
+  const auto version = tensor_at(state, "one")._version();
+  const Error error = error_of([&] { load(state, {.verify_first = true}); });
+  EXPECT_EQ(error.code(), ErrorCode::damaged);
+  EXPECT_THAT(error.what(), HasSubstr("key two.w "));
+  EXPECT_THAT(error.what(), HasSubstr("nothing of the state was changed"));
+  EXPECT_EQ(tensor_at(state, "one")._version(), version);
+  EXPECT_EQ(tensor_at(state, "one").sum().item().toDouble(), 0);
+}
+
+TEST_P(Damaged, WhatWasNotAskedForIsNotRead) {
+  load(dict({{"one", at::zeros({100})}, {"three", IValue()}}));
+}
+
+TEST_P(Damaged, ChecksumsCanBeTurnedOff) {
+  load(state, {.verify_checksums = false});
+  EXPECT_EQ(bits(tensor_at(state, "three")), bits(noise({100}, c10::kFloat, 3)));
+}
+
+TEST_P(Damaged, AFullLoadNamesTheKeyToo) {
+  const Error error = error_of([&] { (void)checkpointer->load(directory / "it"); });
+  EXPECT_EQ(error.code(), ErrorCode::damaged);
+  EXPECT_THAT(error.what(), HasSubstr("key two.w "));
+}
+
+TEST_P(InPlace, NewTensorsGoToTheDeviceAskedFor) {
+  save("it", dict({{"new", noise({300, 9}, c10::kFloat)}, {"mine", at::ones({2})}}));
+  const StateDict state = dict({{"new", IValue()}, {"mine", at::zeros({2})}});
+  load(state, {.default_map_location = c10::Device(c10::kMeta)});
+  EXPECT_TRUE(tensor_at(state, "new").is_meta());
+  EXPECT_EQ(tensor_at(state, "new").sizes(), (c10::IntArrayRef{300, 9}));
+  EXPECT_EQ(tensor_at(state, "mine").sum().item().toDouble(), 2);
+  // A device that this process has no backend for.
+  const Error error = error_of([&] {
+    load(dict({{"new", IValue()}}), {.default_map_location = c10::Device(c10::kMPS, 0)});
+  });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(error.what(), HasSubstr("mps"));
+}
+
+TEST_P(InPlace, AFileOfAnotherWorldSizeIsRefusedUnlessAllowed) {
+  make_checkpointer(GetParam(), small_ring(), {0, 4})
+      ->save(directory / "it", dict({{"x", 1}}))
+      .written.get();
+  const StateDict state = dict({{"x", 0}});
+  const Error error = error_of([&] { load(state); });
+  EXPECT_EQ(error.code(), ErrorCode::mismatch);
+  EXPECT_THAT(error.what(), HasSubstr("4 ranks"));
+  EXPECT_EQ(state.at("x").toInt(), 0);
+  load(state, {.allow_other_world_size = true});
+  EXPECT_EQ(state.at("x").toInt(), 1);
+}
+
+}  // namespace
+}  // namespace ckptring::test
