@@ -29,6 +29,17 @@ bool populate(int fd, std::span<std::byte> bytes, std::uint64_t file_offset) noe
   return ::fallocate(fd, 0, static_cast<off_t>(file_offset), static_cast<off_t>(bytes.size())) == 0;
 }
 
+/// Turns the whole 2 MiB pages at the beginning of `bytes` into huge ones; 0 if that fails. One
+/// small page in each is enough: collapsing brings the rest as zeros, without a copy.
+std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
+  const std::size_t whole = bytes.size() / kHugePageBytes * kHugePageBytes;
+  for (std::size_t at = 0; at < whole; at += kHugePageBytes) {
+    if (::madvise(bytes.data() + at, kBlockAlignment, MADV_POPULATE_WRITE) != 0) return 0;
+  }
+  if (whole == 0 || ::madvise(bytes.data(), whole, MADV_COLLAPSE) != 0) return 0;
+  return whole;
+}
+
 }  // namespace
 
 Warmer::Warmer(const Segment& segment, int rank)
@@ -46,23 +57,23 @@ void Warmer::run(int fd, SegmentView segment, int rank) {
   const std::span<std::byte> blocks = segment.blocks();
   const std::uint64_t blocks_offset = segment.geometry().blocks_offset();
   Result result;
-  // Where the system leaves it to advice, pages come huge at once; elsewhere collapsing makes
-  // them so. Refusal of either only costs speed.
+  // Where the system leaves it to advice, the first touch of a huge page brings all of it;
+  // elsewhere collapsing does. Refusal of either only costs speed.
   (void)::madvise(blocks.data(), blocks.size(), MADV_HUGEPAGE);
   for (std::uint64_t at = 0; at < blocks.size() && !stop_.load(std::memory_order_relaxed);
        at += kStep) {
     const auto step = blocks.subspan(static_cast<std::size_t>(at),
                                      static_cast<std::size_t>(std::min(kStep, blocks.size() - at)));
-    if (!populate(fd, step, blocks_offset + at)) {
+    const std::uint64_t huge = make_huge(step);
+    // What is not huge by now is populated page by page.
+    const auto rest = step.subspan(static_cast<std::size_t>(huge));
+    if (!rest.empty() && !populate(fd, rest, blocks_offset + at + huge)) {
       log.warn("cannot populate the ring beyond {} MiB: {}; the first save will be slower",
                at >> 20, std::strerror(errno));
       break;
     }
     result.populated_bytes += step.size();
-    const std::uint64_t whole = step.size() / kHugePageBytes * kHugePageBytes;
-    if (whole != 0 && ::madvise(step.data(), whole, MADV_COLLAPSE) == 0) {
-      result.huge_bytes += whole;
-    }
+    result.huge_bytes += huge;
   }
   result.seconds = os::seconds_since(began);
   log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
