@@ -106,12 +106,13 @@ void PickleWriter::string(std::string_view text) {
     unique_string(text);
     return;
   }
-  if (const auto found = strings_.find(text); found != strings_.end()) {
-    recall(found->second);
+  if (const MemoId found = strings_.find(text, out_.view()); found != 0) {
+    recall(found);
     return;
   }
   unique_string(text);
-  strings_.emplace(text, remember());
+  const std::uint64_t length_field = out_.size() - text.size() - sizeof(std::uint32_t);
+  strings_.add(text, length_field, remember());
 }
 
 void PickleWriter::unique_string(std::string_view text) {

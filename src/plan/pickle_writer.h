@@ -3,13 +3,12 @@
 
 #include "plan/byte_writer.h"
 #include "plan/pickle_opcodes.h"
+#include "plan/string_memo.h"
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
-#include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace ckptring::plan {
@@ -18,9 +17,12 @@ namespace ckptring::plan {
 class PickleWriter {
  public:
   /// What was written once can be referred to by this number. 0: not yet written.
-  using MemoId = std::uint32_t;
+  using MemoId = StringMemo::MemoId;
 
   PickleWriter();
+
+  /// What will come, about: saves growing.
+  void reserve(std::size_t bytes) { out_.reserve(bytes); }
 
   void begin_dict() { begin(Opcode::empty_dict); }
   void end_dict() { end(Opcode::setitems); }
@@ -54,13 +56,6 @@ class PickleWriter {
   [[nodiscard]] std::vector<std::byte> finish();
 
  private:
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const noexcept {
-      return std::hash<std::string_view>{}(text);
-    }
-  };
-
   void begin(Opcode empty);
   void end(Opcode fill);
   void enter();
@@ -76,7 +71,7 @@ class PickleWriter {
   int depth_ = 0;
   bool pending_mark_ = false;
   MemoId memos_ = 0;
-  std::unordered_map<std::string, MemoId, Hash, std::equal_to<>> strings_;
+  StringMemo strings_;
 };
 
 }  // namespace ckptring::plan

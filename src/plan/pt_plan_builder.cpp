@@ -25,6 +25,9 @@ using Memo = PickleWriter::MemoId;
 constexpr std::string_view kArchiveVersion = "3\n";
 constexpr std::string_view kByteOrder = "little";
 
+/// Bytes in the pickle, with its key.
+constexpr std::size_t kTypicalTensor = 160;
+
 constexpr std::uint32_t bit(DType dtype) noexcept { return 1U << static_cast<unsigned>(dtype); }
 static_assert(kDTypeCount <= 32);
 
@@ -63,6 +66,7 @@ struct PtPlanBuilder::State {
   PickleWriter pickle;
   std::vector<Storage> storages;
   std::vector<std::string> locations;
+  std::size_t views = 0;  // of all storages
   int open = 0;           // containers begun and not ended
   bool complete = false;  // the whole state has been written
 
@@ -79,7 +83,7 @@ struct PtPlanBuilder::State {
   }
   void begin() {
     require(!complete, "a second value after the state");
-    ++open;
+    if (open++ == 0) pickle.reserve(views * kTypicalTensor);
   }
   void end() {
     require(open > 0, "an end without a begin");
@@ -142,6 +146,7 @@ void PtPlanBuilder::note_view(std::uint32_t storage, DType dtype) {
   require(storage < state_->storages.size(), "a view of an unknown storage");
   state_->storages[storage].dtypes |= bit(dtype);
   ++state_->storages[storage].views;
+  ++state_->views;
 }
 
 void PtPlanBuilder::begin_dict() {

@@ -59,15 +59,16 @@ void ZipLayout::add_payload(std::string_view name, std::uint64_t size, std::uint
   payloads_.push_back({offset(), size, source});
   not_literal_ += size;
 
-  literals_.le32(zip::kDescriptorSignature);
-  fixups_.push_back({offset(), index});
-  literals_.le32(0);
+  fixups_.push_back({offset() + zip::kDescriptorCrcAt, index});
   if (size >= zip::kSee64) {
-    literals_.le64(size);
-    literals_.le64(size);
+    Fields<zip::kDescriptor64Size> descriptor;
+    descriptor.le32(zip::kDescriptorSignature).le32(0).le64(size).le64(size);
+    literals_.bytes(descriptor.view());
   } else {
-    literals_.le32(static_cast<std::uint32_t>(size));
-    literals_.le32(static_cast<std::uint32_t>(size));
+    const auto size32 = static_cast<std::uint32_t>(size);
+    Fields<zip::kDescriptorSize> descriptor;
+    descriptor.le32(zip::kDescriptorSignature).le32(0).le32(size32).le32(size32);
+    literals_.bytes(descriptor.view());
   }
 }
 
@@ -95,17 +96,20 @@ void ZipLayout::begin_record(std::string_view name, std::uint64_t size, std::uin
       offset() + zip::kLocalSize + name_length + extra64 + zip::kExtraHeaderSize;
   const std::uint64_t zeros = base::align_up(before_padding, unit) - before_padding;
 
-  literals_.le32(zip::kLocalSignature);
-  literals_.le16(large ? zip::kVersion64 : zip::kVersion);
-  literals_.le16(flags(descriptor));
-  literals_.le16(zip::kMethodStored);
-  literals_.le16(0);
-  literals_.le16(zip::kDate);
-  literals_.le32(crc);
-  literals_.le32(large ? zip::kSee64 : static_cast<std::uint32_t>(stated));
-  literals_.le32(large ? zip::kSee64 : static_cast<std::uint32_t>(stated));
-  literals_.le16(entry.name_length);
-  literals_.le16(static_cast<std::uint16_t>(extra64 + zip::kExtraHeaderSize + zeros));
+  const std::uint32_t stated32 = large ? zip::kSee64 : static_cast<std::uint32_t>(stated);
+  Fields<zip::kLocalSize> local;
+  local.le32(zip::kLocalSignature)
+      .le16(large ? zip::kVersion64 : zip::kVersion)
+      .le16(flags(descriptor))
+      .le16(zip::kMethodStored)
+      .le16(0)
+      .le16(zip::kDate)
+      .le32(crc)
+      .le32(stated32)
+      .le32(stated32)
+      .le16(entry.name_length)
+      .le16(static_cast<std::uint16_t>(extra64 + zip::kExtraHeaderSize + zeros));
+  literals_.bytes(local.view());
   literals_.text(folder_);
   literals_.u8('/');
   literals_.text(name);
@@ -121,7 +125,7 @@ void ZipLayout::begin_record(std::string_view name, std::uint64_t size, std::uin
     padding_.push_back(static_cast<std::uint16_t>(zeros));
     not_literal_ += zeros;
   } else {
-    for (std::uint64_t i = 0; i < zeros; ++i) literals_.u8(0);
+    literals_.zeros(zeros);
   }
 }
 
@@ -131,24 +135,28 @@ void ZipLayout::central_entry(const Entry& entry, std::string_view name) {
   const auto extra = static_cast<std::uint16_t>((large ? 16 : 0) + (far ? 8 : 0));
   const std::uint16_t version = large || far ? zip::kVersion64 : zip::kVersion;
 
-  literals_.le32(zip::kCentralSignature);
-  literals_.le16(version);
-  literals_.le16(version);
-  literals_.le16(flags(entry.payload >= 0));
-  literals_.le16(zip::kMethodStored);
-  literals_.le16(0);
-  literals_.le16(zip::kDate);
-  if (entry.payload >= 0) fixups_.push_back({offset(), static_cast<std::uint32_t>(entry.payload)});
-  literals_.le32(entry.crc);
-  literals_.le32(field32(entry.size));
-  literals_.le32(field32(entry.size));
-  literals_.le16(entry.name_length);
-  literals_.le16(extra == 0 ? 0 : static_cast<std::uint16_t>(zip::kExtraHeaderSize + extra));
-  literals_.le16(0);  // comment
-  literals_.le16(0);  // disk
-  literals_.le16(0);  // internal attributes
-  literals_.le32(0);  // external attributes
-  literals_.le32(field32(entry.local_offset));
+  if (entry.payload >= 0) {
+    fixups_.push_back({offset() + zip::kCentralCrcAt, static_cast<std::uint32_t>(entry.payload)});
+  }
+  Fields<zip::kCentralSize> central;
+  central.le32(zip::kCentralSignature)
+      .le16(version)
+      .le16(version)
+      .le16(flags(entry.payload >= 0))
+      .le16(zip::kMethodStored)
+      .le16(0)
+      .le16(zip::kDate)
+      .le32(entry.crc)
+      .le32(field32(entry.size))
+      .le32(field32(entry.size))
+      .le16(entry.name_length)
+      .le16(extra == 0 ? 0 : static_cast<std::uint16_t>(zip::kExtraHeaderSize + extra))
+      .le16(0)  // comment
+      .le16(0)  // disk
+      .le16(0)  // internal attributes
+      .le32(0)  // external attributes
+      .le32(field32(entry.local_offset));
+  literals_.bytes(central.view());
   literals_.text(name);
   if (extra == 0) return;
   literals_.le16(zip::kExtraZip64);
