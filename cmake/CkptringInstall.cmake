@@ -21,12 +21,8 @@ if(CKPTRING_TORCH)
   install(EXPORT ckptringTargets NAMESPACE ckptring:: DESTINATION ${package_dir})
 endif()
 
-if(TARGET ckptring-drain)
 install(TARGETS ckptring-drain RUNTIME DESTINATION ${helper_dir})
-endif()
-if(TARGET ckptring_command)
 install(TARGETS ckptring_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
 
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/ckptringConfig.cmake.in
   ${PROJECT_BINARY_DIR}/package/ckptringConfig.cmake INSTALL_DESTINATION ${package_dir})
