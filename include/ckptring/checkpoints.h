@@ -18,9 +18,9 @@ using Metadata = std::map<std::string, MetadataValue>;
 
 /// What a checkpoint says about itself. Files of stock `torch.save` have only `path`.
 struct CheckpointInfo {
-  std::string path;        ///< the directory given to `save`, or the single file
+  std::string path;                  ///< the directory given to `save`, or the single file
   std::optional<std::int64_t> step;  ///< `SaveOptions::step`
-  int format_version = 0;  ///< 0: not written by this library
+  int format_version = 0;            ///< 0: not written by this library
   int rank = 0;
   int world_size = 1;
   Metadata metadata;
@@ -34,8 +34,9 @@ struct LatestOptions {
 
 /// The newest checkpoint below `directory`: the subdirectory with the highest step (by metadata,
 /// else by the last number in its name) that holds whole files of all its ranks with equal step
-/// and metadata. Nothing if there is none. Reads the indexes of the files, not their payloads.
-/// @throws Error not_found if `directory` is missing
+/// and metadata. Nothing if there is none, or no such directory yet. Reads the indexes of the
+/// files, not their payloads.
+/// @throws Error invalid_argument (a file, a negative wait), permission, io
 CKPTRING_API std::optional<CheckpointInfo> latest(const std::string& directory,
                                                   const LatestOptions& options = {});
 

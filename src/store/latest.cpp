@@ -169,8 +169,14 @@ std::optional<CheckpointInfo> latest(const std::string& directory, const LatestO
     throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
                 "wait_secs is negative");
   }
-  const std::vector<Candidate> candidates =
-      scan_when_quiet(store::system_files(), directory, options.wait_secs);
+  std::vector<Candidate> candidates;
+  try {
+    candidates = scan_when_quiet(store::system_files(), directory, options.wait_secs);
+  } catch (const Error& error) {
+    // Before the first save nobody has made the directory.
+    if (error.code() == ErrorCode::not_found) return std::nullopt;
+    throw;
+  }
 
   struct Ranked {
     std::optional<std::int64_t> order;  ///< nothing sorts before everything
