@@ -237,8 +237,7 @@ at::Tensor as_tensor(const std::vector<std::int64_t>& characters, const Options&
 }
 
 void train(Options& options) {
-  const auto text =
-      read_text(options.text, static_cast<std::size_t>(options.batch * options.shape.context + 1));
+  const auto text = read_text(options.text, static_cast<std::size_t>(options.shape.context + 1));
   options.shape.vocabulary = text.alphabet;
 
   at::set_num_threads(options.threads);
@@ -306,6 +305,7 @@ void train(Options& options) {
 
 int run(int argc, char** argv) {
   Options options;
+  const CLI::Range positive(1, 1'000'000'000);
   CLI::App app("Trains a character-level GPT on text, with checkpoints.", "demo_trainer");
   app.add_option("--text", options.text, "Text file (default: the system's licence texts)")
       ->check(CLI::ExistingFile);
@@ -313,21 +313,18 @@ int run(int argc, char** argv) {
                  "Directory to save to and to resume from (default: no checkpoints)");
   app.add_option("--losses", options.losses, "File to append \"step loss\" lines to");
   app.add_option("--record", options.record, "File to append measurements to, as JSON lines");
-  app.add_option("--steps", options.steps, "Steps in all")->check(CLI::PositiveNumber);
-  app.add_option("--save-every", options.save_every, "Steps from save to save")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--keep", options.keep, "Newest checkpoints to keep")->check(CLI::PositiveNumber);
-  app.add_option("--batch", options.batch, "Sequences per step")->check(CLI::PositiveNumber);
-  app.add_option("--context", options.shape.context, "Characters per sequence")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--layers", options.shape.layers, "Layers")->check(CLI::PositiveNumber);
-  app.add_option("--heads", options.shape.heads, "Attention heads")->check(CLI::PositiveNumber);
-  app.add_option("--width", options.shape.width, "Width, a multiple of the heads")
-      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", options.steps, "Steps in all")->check(positive);
+  app.add_option("--save-every", options.save_every, "Steps from save to save")->check(positive);
+  app.add_option("--keep", options.keep, "Newest checkpoints to keep")->check(positive);
+  app.add_option("--batch", options.batch, "Sequences per step")->check(positive);
+  app.add_option("--context", options.shape.context, "Characters per sequence")->check(positive);
+  app.add_option("--layers", options.shape.layers, "Layers")->check(positive);
+  app.add_option("--heads", options.shape.heads, "Attention heads")->check(positive);
+  app.add_option("--width", options.shape.width, "Width, a multiple of the heads")->check(positive);
   app.add_option("--learning-rate", options.learning_rate, "Learning rate")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1e-9, 10.0));
   app.add_option("--threads", options.threads, "Threads that compute (default: all cores, up to 8)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive);
   app.add_option("--seed", options.seed, "Seed of the initial weights and of dropout");
   app.option_defaults()->always_capture_default();
   CLI11_PARSE(app, argc, argv);

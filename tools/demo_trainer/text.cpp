@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <stdexcept>
 
 namespace demo {
@@ -45,7 +46,7 @@ Text read_text(const std::string& file, std::size_t least) {
   }
   if (raw.size() < least) {
     throw std::runtime_error("the text has " + std::to_string(raw.size()) +
-                             " characters, too few for batches of " + std::to_string(least));
+                             " characters, too few: at least " + std::to_string(least));
   }
 
   std::array<bool, 256> occurs{};
@@ -60,18 +61,23 @@ Text read_text(const std::string& file, std::size_t least) {
   return text;
 }
 
-Batches::Batches(const Text& text, std::int64_t streams, std::int64_t length)
-    : text_(text), streams_(streams), length_(length) {}
+Batches::Batches(const Text& text, std::int64_t windows, std::int64_t length)
+    : text_(text),
+      windows_(windows),
+      length_(length),
+      all_windows_((static_cast<std::int64_t>(text.characters.size()) - 1) / length),
+      stride_(all_windows_ * 5 / 8) {
+  while (std::gcd(stride_, all_windows_) != 1) ++stride_;
+}
 
 Batches::Batch Batches::next() {
-  const auto size = static_cast<std::int64_t>(text_.characters.size());
   Batch batch;
-  for (std::int64_t stream = 0; stream < streams_; ++stream) {
-    const std::int64_t begin = stream * (size / streams_) + position_ * length_;
-    for (std::int64_t i = begin; i < begin + length_; ++i) {
-      batch.inputs.push_back(text_.characters[static_cast<std::size_t>(i % size)]);
-      batch.targets.push_back(text_.characters[static_cast<std::size_t>((i + 1) % size)]);
-    }
+  const std::int64_t first = position_ * windows_;
+  for (std::int64_t i = first; i < first + windows_; ++i) {
+    const auto window = i % all_windows_ * stride_ % all_windows_;
+    const auto begin = text_.characters.begin() + window * length_;
+    batch.inputs.insert(batch.inputs.end(), begin, begin + length_);
+    batch.targets.insert(batch.targets.end(), begin + 1, begin + length_ + 1);
   }
   ++position_;
   return batch;

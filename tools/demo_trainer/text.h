@@ -18,15 +18,16 @@ struct Text {
 /// @throws std::runtime_error if it cannot be read or has less than `least` characters
 Text read_text(const std::string& file, std::size_t least);
 
-/// Reads the text in several streams at once, each from a place of its own, on and on. Its
+/// Cuts the text into windows and goes through all of them in a scattered order, on and on. The
 /// position is all there is to restore.
 class Batches {
  public:
-  /// @param text must outlive this, with more than `streams * length` characters
-  Batches(const Text& text, std::int64_t streams, std::int64_t length);
+  /// @param text    must outlive this, with more than `length` characters
+  /// @param windows taken at once
+  Batches(const Text& text, std::int64_t windows, std::int64_t length);
 
-  /// The next `length` characters of each stream, then the ones that follow each of them: two
-  /// row-major tables of streams x length.
+  /// The characters of the next windows, then the ones that follow each of them: two row-major
+  /// tables of windows x length.
   struct Batch {
     std::vector<std::int64_t> inputs;
     std::vector<std::int64_t> targets;
@@ -39,8 +40,10 @@ class Batches {
 
  private:
   const Text& text_;
-  std::int64_t streams_;
+  std::int64_t windows_;
   std::int64_t length_;
+  std::int64_t all_windows_;  ///< that the text has
+  std::int64_t stride_;       ///< from one window to the next, modulo all; coprime to it
   std::int64_t position_ = 0;
 };
 
