@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -89,6 +90,7 @@ class Survey {
 
   void dict(const StateDict& dict, Node node, unsigned depth) {
     check_depth(node, depth);
+    expect(dict.size());
     push(Step::Kind::begin_dict);
     for (const auto& entry : dict) {
       const IValue key = entry.key();
@@ -196,6 +198,7 @@ class Survey {
   void sequence(c10::ArrayRef<IValue> items, Step::Kind begin, Step::Kind end, Node node,
                 unsigned depth) {
     check_depth(node, depth);
+    expect(items.size());
     push(begin);
     for (std::size_t i = 0; i < items.size(); ++i) visit(items[i], node, KeyStep::at(i), depth);
     push(end);
@@ -282,6 +285,22 @@ class Survey {
         .conj = tensor.impl->is_conj(),
         .neg = tensor.neg,
     });
+  }
+
+  /// Makes room for the values of one container, which are mostly tensors: growing by doubling
+  /// alone would fault in twice the memory.
+  void expect(std::size_t values) {
+    const auto make_room = [](auto& container, std::size_t more) {
+      const std::size_t needed = container.size() + more;
+      if (needed > container.capacity()) {
+        container.reserve(std::max(needed, 2 * container.capacity()));
+      }
+    };
+    make_room(steps_, 2 * values + 2);
+    make_room(tensors_, values);
+    make_room(sources_, values);
+    make_room(storages_, values);
+    make_room(seen_.versions, values);
   }
 
   void push(Step::Kind kind) { push_integer(kind, 0); }
