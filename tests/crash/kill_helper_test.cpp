@@ -71,9 +71,10 @@ TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
   AsyncSave async(config(), {});
   std::mt19937 random(7);
   int kills = 0;
-  for (int i = 0; i < 6; ++i) {
+  // A quick disk ends a save before its turn comes, so what counts is the number of kills.
+  for (int i = 0; i < 500 && kills < 12; ++i) {
     const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
-    while (!save.written.wait_for(std::chrono::microseconds(random() % 20'000))) {
+    while (!save.written.wait_for(std::chrono::microseconds(random() % 30'000))) {
       const int victim = async.process_id();
       // It may just have ended by itself or by the previous kill.
       if (victim > 0 && ::kill(victim, SIGKILL) == 0) ++kills;
@@ -82,7 +83,7 @@ TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
     ASSERT_NO_THROW(save.written.get());
     ASSERT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected) << "save " << i;
   }
-  EXPECT_GT(kills, 6);
+  EXPECT_GE(kills, 12);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1);
 }
 
@@ -118,8 +119,8 @@ TEST_P(KillHelper, MoreOftenThanTheBudgetAllowsFailsTheSaveWithTheCauseAndTheNex
 INSTANTIATE_TEST_SUITE_P(WriteModes, KillHelper,
                          ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
                                            WriteMode::buffered),
-                         [](const auto& info) {
-                           switch (info.param) {
+                         [](const auto& mode) {
+                           switch (mode.param) {
                              case WriteMode::direct_io_uring:
                                return "direct_io_uring";
                              case WriteMode::direct_threads:
