@@ -7,14 +7,25 @@
 #include <memory>
 #include <string>
 
+#include "contract/plain_writer.h"
 #include "support/temporary_directory.h"
 
 namespace ckptring::test {
 
-enum class Path { sync, async };
+/// How a checkpoint is written: two paths, each with the built-in writer and with a custom one.
+enum class Path { sync, async, sync_custom, async_custom };
 
 inline std::string name(const testing::TestParamInfo<Path>& info) {
-  return info.param == Path::sync ? "Sync" : "Async";
+  switch (info.param) {
+    case Path::sync:
+      return "Sync";
+    case Path::async:
+      return "Async";
+    case Path::sync_custom:
+      return "SyncCustomWriter";
+    default:
+      return "AsyncCustomWriter";
+  }
 }
 
 /// A ring that most files of these tests do not fit into, so that they stream.
@@ -26,9 +37,20 @@ inline CheckpointerConfig small_ring() {
   return config;
 }
 
-inline std::unique_ptr<Checkpointer> make_checkpointer(
-    Path path, const CheckpointerConfig& config = small_ring(), RankInfo rank = {}) {
-  if (path == Path::sync) return make_sync_checkpointer(config, rank);
+inline std::unique_ptr<Checkpointer> make_checkpointer(Path path,
+                                                       CheckpointerConfig config = small_ring(),
+                                                       RankInfo rank = {}) {
+  switch (path) {
+    case Path::sync:
+      return make_sync_checkpointer(config, rank);
+    case Path::sync_custom:
+      return make_sync_checkpointer(config, rank, {std::make_unique<PlainWriter>(), nullptr});
+    case Path::async_custom:
+      config.process_config.executable = CKPTRING_CUSTOM_DRAIN_PATH;
+      break;
+    case Path::async:
+      break;
+  }
   return make_async_checkpointer(config, rank);
 }
 
@@ -47,9 +69,11 @@ class Contract : public testing::TestWithParam<Path> {
   std::unique_ptr<Checkpointer> checkpointer = make_checkpointer(GetParam());
 };
 
-#define CKPTRING_BOTH_PATHS(suite)                                                            \
+#define CKPTRING_ALL_PATHS(suite)                                                             \
   INSTANTIATE_TEST_SUITE_P(                                                                   \
-      Paths, suite, testing::Values(ckptring::test::Path::sync, ckptring::test::Path::async), \
+      Paths, suite,                                                                           \
+      testing::Values(ckptring::test::Path::sync, ckptring::test::Path::async,                \
+                      ckptring::test::Path::sync_custom, ckptring::test::Path::async_custom), \
       ckptring::test::name)
 
 /// Runs `call`, which must throw an Error, and returns it.

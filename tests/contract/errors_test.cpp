@@ -18,7 +18,7 @@ namespace {
 using testing::HasSubstr;
 
 class Errors : public Contract {};
-CKPTRING_BOTH_PATHS(Errors);
+CKPTRING_ALL_PATHS(Errors);
 
 TEST_P(Errors, WhatIsNotThereIsNotFound) {
   const Error error = error_of([&] { (void)checkpointer->load(directory / "nothing"); });

@@ -20,7 +20,7 @@ class InPlace : public Contract {
     return checkpointer->load(directory / "it", state, options);
   }
 };
-CKPTRING_BOTH_PATHS(InPlace);
+CKPTRING_ALL_PATHS(InPlace);
 
 TEST_P(InPlace, TensorsAreFilledWhereTheyAre) {
   const at::Tensor saved = noise({30, 20}, c10::kFloat);
@@ -226,6 +226,37 @@ TEST_P(InPlace, APartOfAStorageCanBeLoadedAlone) {
   }
 }
 
+/// Bytes that this process has read by system calls so far.
+std::uint64_t bytes_read() {
+  std::ifstream io("/proc/self/io");
+  std::string word;
+  std::uint64_t count = 0;
+  io >> word >> count;  // "rchar:"
+  return count;
+}
+
+TEST_P(InPlace, AStorageIsReadOnceHoweverManyTensorsViewIt) {
+  const at::Tensor saved = noise({3000, 2000}, c10::kFloat);
+  const std::uint64_t file =
+      save("it", dict({{"a", saved}, {"b", saved.t()}, {"c", saved.slice(0, 10, 20)}})).bytes;
+  const StateDict state =
+      dict({{"a", IValue()}, {"b", at::zeros({2000, 3000})}, {"c", at::zeros({10, 2000})}});
+  const std::uint64_t before = bytes_read();
+  load(state);
+  EXPECT_LT(bytes_read() - before, file + (256 << 10));
+}
+
+TEST_P(InPlace, WithoutChecksumsOnlyWhatWasAskedForIsRead) {
+  const at::Tensor saved = noise({3000, 2000}, c10::kFloat);
+  save("it",
+       dict({{"rows", saved.slice(0, 1500, 1502)}, {"other", noise({1 << 20}, c10::kFloat)}}));
+  const StateDict state = dict({{"rows", at::zeros({2, 2000})}});
+  const std::uint64_t before = bytes_read();
+  load(state, {.verify_checksums = false});
+  EXPECT_LT(bytes_read() - before, 256u << 10);
+  EXPECT_EQ(bits(tensor_at(state, "rows")), bits(saved.slice(0, 1500, 1502)));
+}
+
 TEST_P(InPlace, MissingKeysAreReported) {
   save("it", dict({{"a", dict({{"b", list({dict({{"x", 1}})})}})}}));
   const StateDict state =
@@ -313,7 +344,7 @@ class Damaged : public InPlace {
                           {"three", at::zeros({100})},
                           {"n", 0}});
 };
-CKPTRING_BOTH_PATHS(Damaged);
+CKPTRING_ALL_PATHS(Damaged);
 
 TEST_P(Damaged, ThePayloadIsNamedWithTheKeysAlreadyOverwritten) {
   const Error error = error_of([&] { load(state); });

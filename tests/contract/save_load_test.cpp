@@ -18,7 +18,7 @@ class SaveLoad : public Contract {
     return checkpointer->load(directory / "it").state;
   }
 };
-CKPTRING_BOTH_PATHS(SaveLoad);
+CKPTRING_ALL_PATHS(SaveLoad);
 
 TEST_P(SaveLoad, ANestedStateComesBackInOrder) {
   const StateDict state = sample_state();

@@ -99,7 +99,7 @@ class Training : public Contract {
     expect_equal(run.collect(), resumed.collect(), "state");
   }
 };
-CKPTRING_BOTH_PATHS(Training);
+CKPTRING_ALL_PATHS(Training);
 
 TEST_P(Training, ContinuesExactlyWithAdamW) {
   continues_exactly(adamw(AdamWOptions(1e-2).betas({0.8, 0.95}).eps(1e-7)));
