@@ -18,9 +18,11 @@ def tensor(storage, count, dtype="uint8", offset=0):
                        "strides": [1]}}  # fmt: skip
 
 
-def accepted(path):
+def accepted(path, by_unzip=True):
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
+    if not by_unzip:
+        return
     result = subprocess.run(["unzip", "-tq", path], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -47,7 +49,8 @@ def test_a_record_of_more_than_4_gib(size, tmp_path):
     }  # fmt: skip
     path = write_description(description, tmp_path / "checkpoint_0.pt")
     os.unlink(tmp_path / "raw")
-    accepted(path)
+    # Info-ZIP takes a size of 2^32 - 1 in a zip64 field for another "see there".
+    accepted(path, by_unzip=size != 4 * GIB - 1)
     for calculate in (False, True):
         with config.patch("load.calculate_storage_offsets", calculate):
             loaded = torch.load(path, weights_only=True, mmap=True)
@@ -71,11 +74,10 @@ def test_a_file_of_more_than_4_gib_of_smaller_records(tmp_path):
     }  # fmt: skip
     path = write_description(description, tmp_path / "checkpoint_0.pt")
     accepted(path)
-    for mmap in (True, False):
-        loaded = torch.load(path, weights_only=True, mmap=mmap)
-        for t, size in zip(loaded, sizes, strict=True):
-            assert t.numel() == size
-            assert not size or bytes(t[-8:].tolist()) == b"the end!"
+    loaded = torch.load(path, weights_only=True, mmap=True)
+    for t, size in zip(loaded, sizes, strict=True):
+        assert t.numel() == size
+        assert not size or bytes(t[-8:].tolist()) == b"the end!"
 
 
 def test_more_than_65535_records(tmp_path):

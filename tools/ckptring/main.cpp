@@ -3,6 +3,7 @@
 // Exit code 0: all is well; 1: a file is damaged; 2: wrong usage, or something could not be read.
 #include "checkpoint_files.h"
 #include "inspect.h"
+#include "output.h"
 #include "verify.h"
 #include "words.h"
 
@@ -27,13 +28,6 @@ constexpr int kFailed = 2;
 int fail(std::string_view what, int exit_code) {
   fmt::print(stderr, "ckptring: {}\n", printable(what));
   return exit_code;
-}
-
-/// Everything or an error: a full disk behind stdout must not pass for success.
-void print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error::from_errno(errno, "write to", "the standard output");
-  }
 }
 
 std::string clean_and_tell(const std::string& directory, double min_age_secs) {

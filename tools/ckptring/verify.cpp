@@ -1,6 +1,7 @@
 #include "verify.h"
 
 #include "base/checksum.h"
+#include "output.h"
 #include "plan/pt_archive.h"
 #include "progress_bar.h"
 #include "store/file_source.h"
@@ -37,8 +38,8 @@ class Verification {
       if (damaged_ == 0) (void)archive.read_value(source_);
       if (damaged_ == 0) {
         progress_.clear();
-        fmt::print("{}: whole, {}, {}\n", printable(source_.path()),
-                   count(archive.records().size(), "record"), human_bytes(source_.size()));
+        print(fmt::format("{}: whole, {}, {}\n", printable(source_.path()),
+                          count(archive.records().size(), "record"), human_bytes(source_.size())));
       }
     } catch (const Error& error) {
       if (error.code() != ErrorCode::damaged) throw;
