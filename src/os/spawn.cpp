@@ -7,15 +7,22 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <csignal>
+
+// The C library's clone under the name that no sanitizer intercepts: its bookkeeping for a fork
+// would happen in the parent's memory.
+extern "C" int __clone(int (*main)(void*), void* stack, int flags, void* argument, ...);
 
 namespace ckptring::os {
 namespace {
 
 constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kSignals = 64;
+constexpr int kMostDescriptors = 65536;  ///< where the system does not say
 
 /// What the child needs, all of it prepared by the parent: the child shares the parent's memory
 /// and may neither allocate nor take a lock.
@@ -26,47 +33,49 @@ struct ChildPlan {
   const int* descriptors;
   int* moved;  ///< scratch, as many as descriptors
   int descriptor_count;
-  int failed_with;  ///< out: errno
+  int descriptor_limit;  ///< no descriptor is as high as this
+  int failed_with;       ///< out: errno
 };
 
-/// Runs in the child on its own stack until exec. System calls only.
+/// All zeros is the kernel's form of "default action, no flags, empty mask", and of an empty mask.
+constexpr std::array<unsigned long, 4> kZeros{};
+constexpr std::size_t kKernelMaskBytes = 8;
+
+/// Runs in the child on its own stack until exec. System calls only, and made directly: the C
+/// library's functions may be intercepted by tools (sanitizers) that keep their books in this
+/// memory, which is the parent's.
 __attribute__((no_sanitize("thread", "address"))) int child_main(void* argument) {
   auto& plan = *static_cast<ChildPlan*>(argument);
-  const auto give_up = [&plan] {
-    plan.failed_with = errno;
-    ::_exit(127);
-  };
 
   // Handlers of the parent must not run here once signals are unblocked.
-  struct sigaction default_action {};
-  default_action.sa_handler = SIG_DFL;
   for (int signal = 1; signal <= kSignals; ++signal) {
-    // KILL, STOP and the C library's own two are refused; they need no reset.
-    (void)::sigaction(signal, &default_action, nullptr);
+    // KILL and STOP are refused; they need no reset.
+    (void)::syscall(SYS_rt_sigaction, signal, kZeros.data(), nullptr, kKernelMaskBytes);
   }
-  if (::setsid() < 0) give_up();
+  bool prepared = ::syscall(SYS_setsid) >= 0;
 
   // First above all targets, so that no source is overwritten before it was used.
   const int count = plan.descriptor_count;
-  for (int i = 0; i < count; ++i) {
-    plan.moved[i] = ::fcntl(plan.descriptors[i], F_DUPFD, count);
-    if (plan.moved[i] < 0) give_up();
+  for (int i = 0; prepared && i < count; ++i) {
+    plan.moved[i] = static_cast<int>(::syscall(SYS_fcntl, plan.descriptors[i], F_DUPFD, count));
+    prepared = plan.moved[i] >= 0;
   }
-  for (int i = 0; i < count; ++i) {
-    if (::dup2(plan.moved[i], i) < 0) give_up();
+  for (int i = 0; prepared && i < count; ++i) {
+    prepared = ::syscall(SYS_dup3, plan.moved[i], i, 0) >= 0;
   }
-  if (::syscall(SYS_close_range, static_cast<unsigned>(count), ~0u, 0u) != 0) {
+  if (prepared && ::syscall(SYS_close_range, static_cast<unsigned>(count), ~0u, 0u) != 0) {
     // Before Linux 5.9: one by one, up to the limit.
-    const long limit = ::sysconf(_SC_OPEN_MAX);
-    for (int fd = count; fd < static_cast<int>(limit < 0 ? 65536 : limit); ++fd) (void)::close(fd);
+    for (int fd = count; fd < plan.descriptor_limit; ++fd) (void)::syscall(SYS_close, fd);
   }
 
-  sigset_t none;
-  (void)::sigemptyset(&none);
-  if (::sigprocmask(SIG_SETMASK, &none, nullptr) != 0) give_up();
-  (void)::execve(plan.executable, plan.arguments, plan.environment);
-  give_up();
-  return 127;
+  prepared = prepared && ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, kZeros.data(), nullptr,
+                                   kKernelMaskBytes) == 0;
+  if (prepared) {
+    (void)::syscall(SYS_execve, plan.executable, plan.arguments, plan.environment);
+  }
+  plan.failed_with = errno;
+  ::syscall(SYS_exit_group, 127);
+  __builtin_unreachable();
 }
 
 std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
@@ -115,12 +124,14 @@ Spawned spawn(const SpawnRequest& request) {
   const std::vector<char*> arguments = pointers_to(request.arguments);
   const std::vector<char*> environment = pointers_to(request.environment);
   std::vector<int> moved(request.descriptors.size(), -1);
+  const long limit = ::sysconf(_SC_OPEN_MAX);
   ChildPlan plan{request.executable.c_str(),
                  arguments.data(),
                  environment.data(),
                  request.descriptors.data(),
                  moved.data(),
                  static_cast<int>(request.descriptors.size()),
+                 limit < 0 ? kMostDescriptors : static_cast<int>(std::min(limit, long{INT_MAX})),
                  0};
   const Stack stack;
   int pidfd = -1;
@@ -128,8 +139,8 @@ Spawned spawn(const SpawnRequest& request) {
   int clone_errno = 0;
   {
     const SignalsBlocked blocked;
-    pid = ::clone(child_main, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan,
-                  &pidfd);
+    pid = ::__clone(child_main, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan,
+                    &pidfd);
     clone_errno = errno;
   }
   if (pid < 0) throw Error::from_errno(clone_errno, "start", request.executable);
