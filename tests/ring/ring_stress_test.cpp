@@ -113,9 +113,10 @@ class RingStress : public ::testing::TestWithParam<int> {
       std::mt19937_64 random(thread_seed);
       while (auto claim = next_claim()) {
         if (job.ending == Ending::drop_a_claim && claim->file_offset() == job.stop_at * kBlock) {
+          claim.reset();  // dropped: a copy failed. Not under the lock: its holder may wait for us
           const std::scoped_lock lock(claiming);
           ended = true;
-          continue;  // the claim is dropped: a copy failed
+          continue;
         }
         const auto bytes = contents_of(save, claim->file_offset(), claim->bytes().size());
         if (random() % 4 == 0) std::this_thread::yield();
