@@ -13,7 +13,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <fstream>
 #include <functional>
+#include <iterator>
 
 namespace ckptring::ring::test {
 namespace {

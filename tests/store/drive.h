@@ -74,19 +74,25 @@ inline void write_blocks(SaveSink& sink, std::span<const std::byte> bytes, std::
       EXPECT_EQ(expected.erase(token), 1U) << "token " << token << " came back unasked";
     }
   };
-  for (std::size_t block = first; block < last;) {
-    if (sink.room() == 0) {
-      wait_for_completion(sink);
-      reap();
-      continue;
+  try {
+    for (std::size_t block = first; block < last;) {
+      if (sink.room() == 0) {
+        wait_for_completion(sink);
+        reap();
+        continue;
+      }
+      AlignedBytes& memory = blocks[block - first];
+      expected.insert(1000 + block);
+      sink.submit({1000 + block, block * block_bytes, memory.data(), memory.size(),
+                   base::align_up(memory.size(), 4096)});
+      ++block;
     }
-    AlignedBytes& memory = blocks[block - first];
-    expected.insert(1000 + block);
-    sink.submit({1000 + block, block * block_bytes, memory.data(), memory.size(),
-                 base::align_up(memory.size(), 4096)});
-    ++block;
+    for (reap(); !expected.empty(); reap()) wait_for_completion(sink);
+  } catch (...) {
+    // The memory goes away with this function, and writes may still be reading it.
+    sink.abort();
+    throw;
   }
-  for (reap(); !expected.empty(); reap()) wait_for_completion(sink);
 }
 
 inline std::size_t block_count(std::size_t bytes, std::size_t block_bytes) {
