@@ -108,9 +108,6 @@ void DrainLoop::drain_save(std::uint64_t save) {
   std::unique_ptr<store::SaveSink> sink;
   try {
     sink = make_sink(target);
-    if (!writer_.writer) {
-      store::clear_leftovers(files_, target, writer_config_.busy_timeout_secs);
-    }
     write_and_commit(save, *sink, beginning_after(found));
     return;
   } catch (const Error& error) {
@@ -152,11 +149,14 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
 /// Until the lock is held, a predecessor's writes may still read the ring's blocks and write to
 /// the temporary.
 void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) {
-  const os::Deadline deadline = os::Deadline::after(kLockTimeoutSecs);
+  // Waiting for another checkpointer has a limit of its own, within begin.
+  const double limit = kLockTimeoutSecs + writer_config_.busy_timeout_secs;
+  const os::Deadline deadline = os::Deadline::after(limit);
   while (!sink.begin(beginning)) {
     if (deadline.passed()) {
       throw Error(ErrorCode::stalled, "lock the temporary file", "",
-                  "writes of the previous checkpoint process did not end within 60 s");
+                  "writes of the previous checkpoint process did not end within " +
+                      std::to_string(limit) + " s");
     }
     (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
   }

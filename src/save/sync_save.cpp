@@ -127,16 +127,11 @@ SaveReport SyncSave::run(SaveJob job) {
   const std::unique_ptr<store::SaveSink> sink =
       writer_.writer ? store::make_stream_sink(*writer_.writer, target, writer_.hook.get())
                      : store::make_file_sink(files, config_, target, writer_.hook.get());
-  if (!writer_.writer) store::clear_leftovers(files, target, config_.busy_timeout_secs);
   PrivateBlocks blocks(config_.queue_depth + 1);  // outlives every write in flight: see abort
   const std::uint64_t began = os::monotonic_ns();
   try {
-    const os::Deadline deadline = os::Deadline::after(config_.busy_timeout_secs);
+    // Ends by itself: begin throws busy_elsewhere after busy_timeout_secs.
     while (!sink->begin(store::Beginning::fresh)) {
-      if (deadline.passed()) {
-        throw Error(ErrorCode::busy_elsewhere, "lock", target.temporary_name,
-                    "another process holds the lock");
-      }
       (void)os::wait_any({}, os::Deadline::after(kRetrySecs));
     }
     write_blocks(job, *sink, blocks);
