@@ -134,7 +134,7 @@ class MiniDrain {
       check(tables.constants[i] == Tables::constant(save, i), "a table", save);
     }
     if (consumer_.progress(save) == Progress::renaming) {
-      commit(save);
+      rename(save);  // the word never goes back
       return;
     }
     disk_.begin(save);
@@ -202,6 +202,10 @@ class MiniDrain {
   void commit(std::uint64_t save) {
     consumer_.set_progress(save, Progress::syncing);
     step_();
+    rename(save);
+  }
+
+  void rename(std::uint64_t save) {
     consumer_.set_progress(save, Progress::renaming);
     step_();
     disk_.commit(save);

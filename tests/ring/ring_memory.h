@@ -1,14 +1,15 @@
 // A ring in private memory, and hands to build any state in it that a process could leave behind.
 #pragma once
 
-#include "base/align.h"
 #include "os/eventfd.h"
 #include "os/poll.h"
 #include "ring/segment.h"
 
-#include <cstdlib>
+#include <sys/mman.h>
+
 #include <cstring>
 #include <memory>
+#include <new>
 
 namespace ckptring::ring::test {
 
@@ -62,18 +63,19 @@ class RingMemory {
   [[nodiscard]] std::uint64_t finished() const { return view_.consumer().finished_saves.load(); }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
+  struct Unmap {
+    std::size_t bytes;
+    void operator()(std::byte* memory) const { (void)::munmap(memory, bytes); }
   };
-  static std::unique_ptr<std::byte, Free> zeroed(std::uint64_t bytes) {
-    const std::uint64_t whole = base::align_up(bytes, kBlockAlignment);
-    void* const memory = std::aligned_alloc(kBlockAlignment, whole);
-    if (memory == nullptr) throw std::bad_alloc();
-    std::memset(memory, 0, whole);
-    return std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(memory));
+  /// Zeroed, page-aligned, and paid for only where it is touched.
+  static std::unique_ptr<std::byte, Unmap> zeroed(std::uint64_t bytes) {
+    void* const memory =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return {static_cast<std::byte*>(memory), Unmap{bytes}};
   }
 
-  std::unique_ptr<std::byte, Free> memory_;
+  std::unique_ptr<std::byte, Unmap> memory_;
   SegmentView view_;
   os::UniqueFd data_;
   os::UniqueFd space_;

@@ -245,9 +245,11 @@ TEST_P(RingStress, EverySaveArrivesWholeOrNotAtAllWhoeverDies) {
 INSTANTIATE_TEST_SUITE_P(CopyThreads, RingStress, ::testing::Values(2, 3, 4));
 
 /// Three saves in a row, of which the middle one ends in `ending`, all staged before the consumer
-/// starts. It dies after `life` steps; a second one finishes the work.
+/// starts. It dies after `life` steps, the second after `second_life`, and a third one finishes
+/// the work.
 /// @return whether the first one lived to its end
-bool die_after(std::uint64_t life, Ending ending, std::uint64_t middle_save) {
+bool die_after(std::uint64_t life, std::uint64_t second_life, Ending ending,
+               std::uint64_t middle_save) {
   RingMemory ring({kBlock, 8, 4, 1024});
   MemoryDisk disk;
   Producer producer(ring.view(), ring.bells());
@@ -281,20 +283,25 @@ bool die_after(std::uint64_t life, Ending ending, std::uint64_t middle_save) {
     whole ? producer.seal() : producer.abort();
   }
   ring.view().supervisor().shutdown = 1;
-  bool lived = true;
-  try {
-    MiniDrain(ring.view(), ring.bells(), disk, -1, life, [left = life]() mutable {
-      if (--left == 0) throw Cut{};
-    }).run(1);
-  } catch (const Cut&) {
-    lived = false;
-  }
-  MiniDrain(ring.view(), ring.bells(), disk, -1, 0, [] {}).run(2);
+  const auto lives = [&](std::uint64_t steps, std::uint32_t incarnation) {
+    try {
+      MiniDrain(ring.view(), ring.bells(), disk, -1, steps, [left = steps]() mutable {
+        if (--left == 0) throw Cut{};
+      }).run(incarnation);
+      return true;
+    } catch (const Cut&) {
+      return false;
+    }
+  };
+  const bool lived = lives(life, 1);
+  (void)lives(second_life, 2);
+  MiniDrain(ring.view(), ring.bells(), disk, -1, 0, [] {}).run(3);
 
   for (std::uint64_t save = first; save < first + 3; ++save) {
     const bool whole = (save != middle_save || ending == Ending::seal) && !MiniDrain::fails(save);
     const auto file = disk.committed().find(save);
-    EXPECT_EQ(file != disk.committed().end(), whole) << "save " << save << ", step " << life;
+    EXPECT_EQ(file != disk.committed().end(), whole)
+        << "save " << save << ", steps " << life << " and " << second_life;
     if (file != disk.committed().end()) {
       EXPECT_EQ(file->second, contents_of(save, 0, kBlock + 100));
     }
@@ -308,12 +315,17 @@ bool die_after(std::uint64_t life, Ending ending, std::uint64_t middle_save) {
 
 class DeathAtEveryStep : public ::testing::TestWithParam<std::pair<Ending, std::uint64_t>> {};
 
-TEST_P(DeathAtEveryStep, ASuccessorFinishesTheWork) {
+TEST_P(DeathAtEveryStep, ASuccessorFinishesTheWorkEvenIfTheNextOneDiesTooEarly) {
+  constexpr std::uint64_t kSecondLives = 8;  // enough to get through what a restart does first
   const auto [ending, save] = GetParam();
-  std::uint64_t steps = 1;
-  while (!die_after(steps, ending, save)) {
+  std::uint64_t steps = 0;
+  for (bool lived = false; !lived;) {
     ++steps;
     ASSERT_LT(steps, 1000u);
+    for (std::uint64_t second = 1; second <= kSecondLives; ++second) {
+      lived = die_after(steps, second, ending, save);
+      ASSERT_FALSE(HasFailure());
+    }
   }
   EXPECT_GT(steps, 20u);
 }

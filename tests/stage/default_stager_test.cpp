@@ -1,5 +1,6 @@
 #include "stage/default_stager.h"
 
+#include "base/align.h"
 #include "ring/consumer.h"
 #include "ring/ring_memory.h"
 #include "stage/random_plan.h"
