@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -74,42 +75,74 @@ class PrivateTables {
   store::DrainTables tables_;
 };
 
-void write_blocks(const SaveJob& job, store::SaveSink& sink, PrivateBlocks& blocks) {
-  const std::uint64_t total = job.plan.total_bytes();
-  const PrivateTables tables(job.plan);
-  store::BlockDrain drain(tables.tables(), kBlockBytes, total);
-  std::vector<std::uint64_t> done;
-  std::size_t in_flight = 0;
-  const auto reap = [&] {
-    done.clear();
-    sink.reap(done);
-    for (const std::uint64_t token : done) blocks.give_back(static_cast<std::size_t>(token));
-    in_flight -= done.size();
-  };
-  const auto wait_for_completion = [&] {
-    std::array<os::Waitable, 1> completion{os::Waitable{sink.completion_fd()}};
-    // A write that hangs in the kernel holds this thread just as a plain write would.
-    (void)os::wait_any(completion, os::Deadline::never());
-    reap();
-  };
-  for (std::uint64_t at = 0; at < total;) {
-    reap();
-    if (!blocks.has_free() || sink.room() == 0) {
-      wait_for_completion();
-      continue;
+/// Writes submitted together end together, so a queue that is refilled block by block runs dry
+/// while it is refilled. Hence blocks are filled ahead while the queue is full.
+class InlineDrain {
+ public:
+  InlineDrain(const SaveJob& job, store::SaveSink& sink, PrivateBlocks& blocks)
+      : job_(job),
+        sink_(sink),
+        blocks_(blocks),
+        total_(job.plan.total_bytes()),
+        tables_(job.plan),
+        drain_(tables_.tables(), kBlockBytes, total_) {}
+
+  /// Returns when every block's write has ended. @throws Error
+  void run() {
+    for (;;) {
+      submit_filled();
+      if (reap()) continue;
+      if (filled_to_ < total_ && blocks_.has_free()) {
+        fill_next();
+      } else if (in_flight_ > 0) {
+        wait_for_completion();
+      } else {
+        return;
+      }
     }
-    const std::size_t index = blocks.take();
-    const std::uint64_t size = std::min(kBlockBytes, total - at);
-    const auto block = blocks.at(index).first(static_cast<std::size_t>(size));
-    stage::fill_block(job.plan, job.sources, at, block);
-    drain.finalize(at, block);
-    sink.submit({index, at, block.data(), size, base::align_up(size, ring::kBlockAlignment)});
-    ++in_flight;
-    at += size;
   }
-  reap();
-  while (in_flight > 0) wait_for_completion();
-}
+
+ private:
+  void fill_next() {
+    const std::size_t index = blocks_.take();
+    const std::uint64_t size = std::min(kBlockBytes, total_ - filled_to_);
+    const auto block = blocks_.at(index).first(static_cast<std::size_t>(size));
+    stage::fill_block(job_.plan, job_.sources, filled_to_, block);
+    drain_.finalize(filled_to_, block);
+    filled_.push_back({index, filled_to_, block.data(), size,
+                       base::align_up(size, ring::kBlockAlignment)});
+    filled_to_ += size;
+  }
+  void submit_filled() {
+    for (; !filled_.empty() && sink_.room() > 0; ++in_flight_) {
+      sink_.submit(filled_.front());
+      filled_.pop_front();
+    }
+  }
+  bool reap() {
+    done_.clear();
+    sink_.reap(done_);
+    for (const std::uint64_t token : done_) blocks_.give_back(static_cast<std::size_t>(token));
+    in_flight_ -= done_.size();
+    return !done_.empty();
+  }
+  /// A write that hangs in the kernel holds this thread just as a plain write would.
+  void wait_for_completion() {
+    std::array<os::Waitable, 1> completion{os::Waitable{sink_.completion_fd()}};
+    (void)os::wait_any(completion, os::Deadline::never());
+  }
+
+  const SaveJob& job_;
+  store::SaveSink& sink_;
+  PrivateBlocks& blocks_;
+  std::uint64_t total_;
+  PrivateTables tables_;
+  store::BlockDrain drain_;
+  std::deque<store::Extent> filled_;  ///< final, in file order, not submitted yet
+  std::uint64_t filled_to_ = 0;
+  std::size_t in_flight_ = 0;
+  std::vector<std::uint64_t> done_;
+};
 
 }  // namespace
 
@@ -127,14 +160,14 @@ SaveReport SyncSave::run(SaveJob job) {
   const std::unique_ptr<store::SaveSink> sink =
       writer_.writer ? store::make_stream_sink(*writer_.writer, target, writer_.hook.get())
                      : store::make_file_sink(files, config_, target, writer_.hook.get());
-  PrivateBlocks blocks(config_.queue_depth + 1);  // outlives every write in flight: see abort
+  PrivateBlocks blocks(2 * config_.queue_depth);  // outlives every write in flight: see abort
   const std::uint64_t began = os::monotonic_ns();
   try {
     // Ends by itself: begin throws busy_elsewhere after busy_timeout_secs.
     while (!sink->begin(store::Beginning::fresh)) {
       (void)os::wait_any({}, os::Deadline::after(kRetrySecs));
     }
-    write_blocks(job, *sink, blocks);
+    InlineDrain(job, *sink, blocks).run();
     if (job.check_unchanged) job.check_unchanged();
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);

@@ -29,9 +29,4 @@ SaveTarget make_target(FileSystem& files, const std::string& path, const RankInf
 /// @throws Error invalid_argument
 void check_writer_config(const CheckpointWriterConfig& config);
 
-/// What the file sink's `begin` does by itself, all at once and before there is a sink: waits while
-/// another checkpointer's temporary for the same final name is locked, then removes
-/// dead ones.  @throws Error busy_elsewhere after `timeout_secs`
-void clear_leftovers(FileSystem& files, const SaveTarget& target, double timeout_secs);
-
 }  // namespace ckptring::store

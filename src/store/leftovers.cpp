@@ -1,10 +1,8 @@
 #include "store/leftovers.h"
 
 #include "base/log.h"
-#include "store/deadline.h"
 #include "store/directories.h"
 #include "store/file_lock.h"
-#include "store/file_sink.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/error.h>
@@ -18,12 +16,10 @@ namespace ckptring::store {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 // A guard is held for some hundred microseconds; ranks that save to one directory meet here.
 constexpr int kGuardAttempts = 20;
 constexpr milliseconds kGuardPause{1};
-constexpr milliseconds kBusyPause{20};
 
 }  // namespace
 
@@ -116,26 +112,6 @@ void warn_of_refused(const SaveTarget& target, const LeftoverScan& scan) {
   for (const std::string& path : scan.refused) {
     base::LogContext{target.rank.global_rank, 0}.warn(
         "{} looks like the leftover of a dead process but cannot be judged or removed", path);
-  }
-}
-
-void clear_leftovers(FileSystem& files, const SaveTarget& target, double timeout_secs) {
-  const steady_clock::time_point deadline = deadline_after(timeout_secs);
-  for (;;) {
-    {
-      DirectoryGuard guard;
-      const DirectoryGuard::Outcome outcome = guard.take(files, target.directory);
-      if (outcome == DirectoryGuard::Outcome::gone) return;
-      if (outcome == DirectoryGuard::Outcome::taken) {
-        const LeftoverScan scan = remove_dead_leftovers(files, target);
-        if (!scan.in_use) {
-          warn_of_refused(target, scan);
-          return;
-        }
-      }
-    }
-    if (steady_clock::now() >= deadline) report_busy(target, timeout_secs);
-    std::this_thread::sleep_for(kBusyPause);
   }
 }
 

@@ -39,6 +39,14 @@ class Leftovers : public ::testing::Test {
     return make_file_sink(system_files(), config, where, nullptr);
   }
 
+  /// A save that begins, as soon as it may, and is given up at once.
+  static void begin_and_abort(SaveSink& one) {
+    while (!one.begin(Beginning::fresh)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    one.abort();
+  }
+
   Scratch scratch_;
   std::vector<std::byte> bytes_ = random_bytes(10'000);
 };
@@ -47,7 +55,7 @@ TEST_F(Leftovers, OfTheDeadAreRemovedForTheSameNameOnly) {
   const std::string dead = leave("checkpoint_0.pt");
   const std::string other_rank = leave("checkpoint_1.pt");
   write_text(scratch_ / ".hidden", "mine");
-  clear_leftovers(system_files(), target(), 0);
+  begin_and_abort(*sink(target()));
   EXPECT_FALSE(exists(dead));
   EXPECT_TRUE(exists(other_rank));
   EXPECT_TRUE(exists(scratch_ / ".hidden"));
@@ -62,13 +70,8 @@ TEST_F(Leftovers, AreRemovedByTheNextSaveToTheSameName) {
 TEST_F(Leftovers, DoNotIncludeTheSavesOwnTemporary) {
   const SaveTarget own = target();
   write_text(scratch_ / own.temporary_name, "mine");
-  clear_leftovers(system_files(), own, 0);
+  EXPECT_FALSE(remove_dead_leftovers(system_files(), own).in_use);
   EXPECT_TRUE(exists(scratch_ / own.temporary_name));
-}
-
-TEST_F(Leftovers, NeedNoDirectoryToBeClear) {
-  const SaveTarget missing = make_target(system_files(), scratch_ / "none", {}, 100);
-  EXPECT_NO_THROW(clear_leftovers(system_files(), missing, 0));
 }
 
 TEST_F(Leftovers, OfTheLivingAreWaitedFor) {
@@ -82,7 +85,7 @@ TEST_F(Leftovers, OfTheLivingAreWaitedFor) {
     committed = true;
     holder.reset();
   });
-  clear_leftovers(system_files(), target(), 30);
+  begin_and_abort(*sink(target()));
   EXPECT_TRUE(committed);
   other.join();
   EXPECT_TRUE(exists(scratch_ / "checkpoint_0.pt")) << "a finished file was removed";
@@ -91,7 +94,7 @@ TEST_F(Leftovers, OfTheLivingAreWaitedFor) {
 TEST_F(Leftovers, OfTheLivingFailASaveAfterItsTimeout) {
   const std::string alive = leave("checkpoint_0.pt");
   const os::UniqueFd holder = lock(alive);
-  const Error error = error_of([&] { clear_leftovers(system_files(), target(), 0.05); });
+  const Error error = error_of([&] { begin_and_abort(*sink(target(), 0.05)); });
   EXPECT_EQ(error.code(), ErrorCode::busy_elsewhere);
   EXPECT_EQ(error.path(), scratch_ / "checkpoint_0.pt");
   EXPECT_TRUE(exists(alive));
@@ -105,7 +108,7 @@ TEST_F(Leftovers, ThatAreNoFilesAreLeftAlone) {
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
   ASSERT_EQ(::symlink((scratch_ / "victim").c_str(), link.c_str()), 0);
   std::filesystem::create_directory(folder);
-  clear_leftovers(system_files(), target(), 0);
+  begin_and_abort(*sink(target()));
   for (const std::string& path : {fifo, link, folder}) EXPECT_TRUE(exists(path));
 }
 
@@ -117,7 +120,7 @@ TEST_F(Leftovers, WithoutLocksAreLeftAlone) {
     }
   } files;
   const std::string unknown = leave("checkpoint_0.pt");
-  clear_leftovers(files, target(), 0);
+  begin_and_abort(*make_file_sink(files, {}, target(), nullptr));
   EXPECT_TRUE(exists(unknown)) << "nobody can tell whether its save is dead";
 }
 
