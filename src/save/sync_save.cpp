@@ -109,8 +109,8 @@ class InlineDrain {
     const auto block = blocks_.at(index).first(static_cast<std::size_t>(size));
     stage::fill_block(job_.plan, job_.sources, filled_to_, block);
     drain_.finalize(filled_to_, block);
-    filled_.push_back({index, filled_to_, block.data(), size,
-                       base::align_up(size, ring::kBlockAlignment)});
+    filled_.push_back(
+        {index, filled_to_, block.data(), size, base::align_up(size, ring::kBlockAlignment)});
     filled_to_ += size;
   }
   void submit_filled() {

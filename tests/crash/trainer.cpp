@@ -1,0 +1,221 @@
+// A trainer that the tests run, and end in every way that trainers end.
+//
+//   crash_trainer HELPER DIRECTORY STATE_BYTES MODE
+//
+// It tells on stdout what it has been told: "helper PID", "staging N", "staged N", "written N",
+// "failed N: WHY". Save N goes to DIRECTORY/step_N and is filled from seed N.
+#include "save/async_save.h"
+#include "support/sample_save.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace {
+
+using ckptring::CheckpointerConfig;
+using ckptring::SaveHandle;
+using ckptring::save::AsyncSave;
+using ckptring::save::SaveJob;
+
+volatile std::sig_atomic_t preempted = 0;
+
+/// At once and in one piece: a line that was not written when the trainer dies was not promised.
+void tell(const std::string& what) {
+  const std::string line = what + "\n";
+  if (::write(STDOUT_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    std::_Exit(4);
+  }
+}
+
+[[noreturn]] void wait_for_the_end() {
+  for (;;) ::pause();
+}
+
+struct Arguments {
+  std::string helper;
+  std::string directory;
+  std::uint64_t state_bytes = 0;
+  std::string mode;
+};
+
+CheckpointerConfig config_for(const Arguments& arguments) {
+  CheckpointerConfig config;
+  config.max_saves_in_flight = arguments.mode == "two-in-flight" ? 2 : 1;
+  config.process_config.executable = arguments.helper;
+  config.process_config.block_bytes = 64 << 10;
+  config.process_config.ring_bytes = 4 * arguments.state_bytes + (1 << 20);
+  config.process_config.max_restarts = 1000;
+  return config;
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const Arguments& arguments)
+      : arguments_(arguments), async_(config_for(arguments), {}) {
+    async_.ready();
+    tell("helper " + std::to_string(async_.process_id()));
+  }
+
+  SaveJob job(int step) const {
+    return ckptring::test::job_for(
+        arguments_.directory + "/step_" + std::to_string(step),
+        ckptring::test::noise({arguments_.state_bytes}, static_cast<std::uint64_t>(step)), {},
+        step);
+  }
+
+  SaveHandle stage(int step) {
+    SaveJob next = job(step);
+    tell("staging " + std::to_string(step));
+    SaveHandle save = async_.submit(std::move(next));
+    save.staged.get();
+    tell("staged " + std::to_string(step));
+    return save;
+  }
+
+  static void tell_written(int step, const SaveHandle& save) {
+    try {
+      (void)save.written.get();
+      tell("written " + std::to_string(step));
+    } catch (const std::exception& error) {
+      tell("failed " + std::to_string(step) + ": " + error.what());
+    }
+  }
+
+  /// Saves for ever.
+  [[noreturn]] void train() {
+    for (int step = 1;; ++step) tell_written(step, stage(step));
+  }
+
+  /// Saves for ever, the next one while the last one is being written.
+  [[noreturn]] void train_ahead() {
+    std::deque<std::pair<int, SaveHandle>> open;
+    for (int step = 1;; ++step) {
+      open.emplace_back(step, stage(step));
+      while (!open.empty() && open.front().second.written.ready()) {
+        tell_written(open.front().first, open.front().second);
+        open.pop_front();
+      }
+    }
+  }
+
+  /// Is killed after the last copy, before the save is sealed.
+  [[noreturn]] void pause_unsealed() {
+    SaveJob next = job(1);
+    next.check_unchanged = [] {
+      tell("unsealed 1");
+      wait_for_the_end();
+    };
+    const SaveHandle save = async_.submit(std::move(next));
+    wait_for_the_end();
+  }
+
+  /// What the README advises for SIGTERM.
+  void train_until_preempted() {
+    struct ::sigaction action {};
+    action.sa_handler = [](int) { preempted = 1; };
+    if (::sigaction(SIGTERM, &action, nullptr) != 0) throw std::runtime_error("sigaction");
+    tell("training");
+    int step = 0;
+    while (preempted == 0) ::usleep(1000);
+    const SaveHandle save = stage(++step);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(25);
+    for (const auto& unwritten : async_.wait_written(deadline))
+      tell("not durable " + unwritten.path);
+    tell_written(step, save);
+  }
+
+  /// Data loaders: children without exec, of which the first one ends with all its destructors.
+  [[noreturn]] void train_with_children() {
+    const SaveHandle first = stage(1);
+    for (int i = 0; i < 2; ++i) {
+      const pid_t child = ::fork();
+      if (child < 0) throw std::runtime_error("fork");
+      if (child == 0 && i == 0) std::exit(0);
+      if (child == 0) wait_for_the_end();
+      tell("child " + std::to_string(child));
+    }
+    tell_written(1, first);
+    (void)stage(2);
+    wait_for_the_end();
+  }
+
+ private:
+  Arguments arguments_;
+  AsyncSave async_;
+};
+
+void end_by_exit_with_a_static_trainer(const Arguments& arguments) {
+  static Trainer trainer(arguments);
+  (void)trainer.stage(1);
+  std::exit(0);
+}
+
+const std::map<std::string_view, std::function<void(const Arguments&)>> kModes = {
+    {"loop", [](const Arguments& arguments) { Trainer(arguments).train(); }},
+    {"two-in-flight", [](const Arguments& arguments) { Trainer(arguments).train_ahead(); }},
+    {"pause-unsealed", [](const Arguments& arguments) { Trainer(arguments).pause_unsealed(); }},
+    {"pause-sealed",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       (void)trainer.stage(1);
+       wait_for_the_end();
+     }},
+    {"pause-between",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       Trainer::tell_written(1, trainer.stage(1));
+       wait_for_the_end();
+     }},
+    {"exit",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       (void)trainer.stage(1);
+       std::exit(0);
+     }},
+    {"exit-static", end_by_exit_with_a_static_trainer},
+    {"return",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       (void)trainer.stage(1);
+     }},
+    {"throw",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       (void)trainer.stage(1);
+       throw std::runtime_error("the loss is not a number");
+     }},
+    {"abort",
+     [](const Arguments& arguments) {
+       Trainer trainer(arguments);
+       (void)trainer.stage(1);
+       std::abort();
+     }},
+    {"preempted", [](const Arguments& arguments) { Trainer(arguments).train_until_preempted(); }},
+    {"children", [](const Arguments& arguments) { Trainer(arguments).train_with_children(); }},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) return 64;
+  Arguments arguments{argv[1], argv[2], 0, argv[4]};
+  const std::string_view bytes = argv[3];
+  const auto mode = kModes.find(arguments.mode);
+  if (std::from_chars(bytes.data(), bytes.data() + bytes.size(), arguments.state_bytes).ec !=
+          std::errc{} ||
+      mode == kModes.end()) {
+    return 64;
+  }
+  mode->second(arguments);  // an exception leaves main, as it may in a real trainer
+  return 0;
+}

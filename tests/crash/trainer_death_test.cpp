@@ -1,0 +1,394 @@
+// The trainer ends in every way that trainers end. What was staged is committed by the checkpoint
+// process, which then ends by itself; what was not is undone.
+#include "crash/trainer_process.h"
+#include "save/async_save.h"
+#include "save/sync_save.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/checkpoints.h>
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/file.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <thread>
+
+namespace ckptring::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  if (!fs::exists(directory)) return names;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (!entry.is_directory()) names.push_back(entry.path().lexically_relative(directory));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool hidden(const std::string& name) { return fs::path(name).filename().string().front() == '.'; }
+
+class TrainerDeath : public ::testing::Test {
+ protected:
+  TrainerDeath() { adopt_orphans(); }
+
+  [[nodiscard]] std::string run() const { return directory_ / "run"; }
+  [[nodiscard]] std::string file_of(int step) const {
+    return run() + "/step_" + std::to_string(step) + "/checkpoint_0.pt";
+  }
+
+  /// What the trainer's save of this step must contain.
+  const std::string& expected(int step) {
+    std::string& file = expected_[step];
+    if (file.empty()) {
+      save::SyncSave sync({}, {}, {});
+      file = contents_of(
+          sync.run(job_for(directory_ / "expected",
+                           noise({kTrainersState}, static_cast<std::uint64_t>(step)), {}, step))
+              .path);
+    }
+    return file;
+  }
+
+  /// The checkpoint process ended by itself, with success.
+  static void expect_ended(pid_t helper) {
+    ASSERT_GT(helper, 0);
+    const std::optional<int> status = wait_for_end(helper);
+    ASSERT_TRUE(status) << "the checkpoint process goes on for ever";
+    EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == 0) << *status;
+  }
+  static void expect_no_descendants() {
+    EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
+    EXPECT_EQ(errno, ECHILD);
+  }
+  /// Every file under a final name is whole, and those that were promised are there.
+  /// @return how many hidden files there are
+  std::size_t expect_whole(int promised) {
+    std::size_t leftovers = 0;
+    for (const std::string& name : names_in(run())) {
+      if (hidden(name)) {
+        ++leftovers;
+        continue;
+      }
+      int step = 0;
+      EXPECT_EQ(std::sscanf(name.c_str(), "step_%d/checkpoint_0.pt", &step), 1) << name;
+      EXPECT_TRUE(contents_of(run() + "/" + name) == expected(step)) << name << " is torn";
+    }
+    for (int step = 1; step <= promised; ++step) EXPECT_TRUE(fs::exists(file_of(step))) << step;
+    return leftovers;
+  }
+
+  TemporaryDirectory directory_;
+  std::map<int, std::string> expected_;
+};
+
+TEST_F(TrainerDeath, BeforeSealingUndoesTheSave) {
+  TrainerProcess trainer("pause-unsealed", run());
+  ASSERT_TRUE(trainer.read_until("unsealed 1"));
+  trainer.kill_and_read();
+  expect_ended(trainer.helper());
+  EXPECT_FALSE(fs::exists(run())) << "directories that the save had made stay";
+  expect_no_descendants();
+}
+
+TEST_F(TrainerDeath, AfterStagingLosesNothing) {
+  TrainerProcess trainer("pause-sealed", run());
+  ASSERT_TRUE(trainer.read_until("staged 1"));
+  trainer.kill_and_read();
+  expect_ended(trainer.helper());
+  EXPECT_EQ(expect_whole(1), 0u);
+  expect_no_descendants();
+}
+
+TEST_F(TrainerDeath, BetweenTwoSavesEndsTheCheckpointProcess) {
+  TrainerProcess trainer("pause-between", run());
+  ASSERT_TRUE(trainer.read_until("written 1"));
+  trainer.kill_and_read();
+  expect_ended(trainer.helper());
+  EXPECT_EQ(expect_whole(1), 0u);
+  expect_no_descendants();
+}
+
+TEST_F(TrainerDeath, WhileItsSaveIsBeingCommittedLosesNothing) {
+  const std::string gate = directory_ / "gate";
+  ASSERT_EQ(::setenv("GATE", gate.c_str(), 1), 0);
+  TrainerProcess trainer("pause-sealed", run(), GATED_DRAIN_PATH);
+  ASSERT_TRUE(trainer.read_until("staged 1"));
+  while (!fs::exists(gate + ".reached")) ::usleep(500);
+  trainer.kill_and_read();
+  EXPECT_FALSE(fs::exists(file_of(1)));
+  std::ofstream{gate};
+  expect_ended(trainer.helper());
+  EXPECT_EQ(expect_whole(1), 0u);
+}
+
+TEST_F(TrainerDeath, ByEveryKindOfExitWithoutCloseLosesNothing) {
+  for (const std::string mode : {"exit", "exit-static", "return", "throw", "abort"}) {
+    fs::remove_all(run());
+    TrainerProcess trainer(mode, run());
+    const int status = trainer.wait();
+    trainer.read_to_end();
+    EXPECT_EQ(trainer.staged(), 1) << mode;
+    if (mode == "throw" || mode == "abort") {
+      EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) << mode;
+    } else {
+      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << mode << " " << status;
+    }
+    expect_ended(trainer.helper());
+    EXPECT_EQ(expect_whole(1), 0u) << mode;
+    expect_no_descendants();
+  }
+}
+
+class TrainerKilled : public TrainerDeath, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(TrainerKilled, AtRandomInstantsLosesNothingThatWasStaged) {
+  constexpr int kKills = 40;
+  std::mt19937 random(17);
+  int promised = 0;
+  for (int kill = 0; kill < kKills; ++kill) {
+    fs::remove_all(run());
+    TrainerProcess trainer(GetParam(), run());
+    ASSERT_TRUE(trainer.read_until("staging 1"));
+    trainer.read_for(std::chrono::microseconds(random() % 40'000));
+    trainer.kill_and_read();
+    expect_ended(trainer.helper());
+    EXPECT_EQ(expect_whole(trainer.staged()), 0u);
+    promised += trainer.staged();
+    if (HasFailure()) break;
+  }
+  EXPECT_GT(promised, kKills) << "killed too early to have promised anything";
+  expect_no_descendants();
+  std::printf(
+      "trainer killed at a random instant (%s): %d cases, %d staged saves, lost 0, torn 0\n",
+      GetParam(), kKills, promised);
+}
+
+TEST_P(TrainerKilled, TogetherWithItsCheckpointProcessLeavesWhatWasWrittenAndOneHiddenFile) {
+  constexpr int kKills = 40;
+  std::mt19937 random(18);
+  int leftovers = 0;
+  for (int kill = 0; kill < kKills; ++kill) {
+    fs::remove_all(run());
+    TrainerProcess trainer(GetParam(), run());
+    ASSERT_TRUE(trainer.read_until("staging 1"));
+    trainer.read_for(std::chrono::microseconds(random() % 40'000));
+    const bool helper_first = random() % 2 == 0;
+    if (helper_first) (void)::kill(trainer.helper(), SIGKILL);
+    trainer.signal(SIGKILL);
+    (void)::kill(trainer.helper(), SIGKILL);
+    (void)trainer.wait();
+    trainer.read_to_end();
+    // Where the helper was killed first, the trainer may have started another one before it died.
+    while (::waitpid(-1, nullptr, 0) > 0) {
+    }
+    const std::size_t left = expect_whole(trainer.written());
+    EXPECT_LE(left, 1u);
+    leftovers += static_cast<int>(left);
+    // The next saves to those names remove it.
+    save::SyncSave sync({}, {}, {});
+    for (const std::string& name : names_in(run())) {
+      if (!hidden(name)) continue;
+      const std::string path = fs::path(run() + "/" + name).parent_path();
+      (void)sync.run(job_for(path, noise({100}, 1)));
+      EXPECT_EQ(names_in(path), std::vector<std::string>{"checkpoint_0.pt"});
+    }
+    if (HasFailure()) break;
+  }
+  std::printf(
+      "trainer and checkpoint process killed at a random instant (%s): %d cases, %d hidden files "
+      "left, lost 0, torn 0\n",
+      GetParam(), kKills, leftovers);
+}
+
+INSTANTIATE_TEST_SUITE_P(Trainers, TrainerKilled, ::testing::Values("loop", "two-in-flight"),
+                         [](const auto& mode) {
+                           return std::string(mode.param) == "loop" ? "one_in_flight"
+                                                                    : "two_in_flight";
+                         });
+
+// ---- signals as they come in practice
+
+TEST_F(TrainerDeath, BySignalsToItsProcessGroupLosesNothing) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGKILL}) {
+    fs::remove_all(run());
+    TrainerProcess trainer("pause-sealed", run());
+    ASSERT_TRUE(trainer.read_until("staged 1"));
+    trainer.signal_group(number);
+    const int status = trainer.wait();
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == number);
+    expect_ended(trainer.helper());
+    EXPECT_EQ(expect_whole(1), 0u) << number;
+  }
+}
+
+TEST_F(TrainerDeath, AfterASigtermHandlerThatSavesLeavesADurableCheckpoint) {
+  TrainerProcess trainer("preempted", run());
+  ASSERT_TRUE(trainer.read_until("training"));
+  trainer.signal_group(SIGTERM);
+  const int status = trainer.wait();
+  EXPECT_TRUE(fs::exists(file_of(1))) << "not durable when the trainer ended";
+  trainer.read_to_end();
+  EXPECT_EQ(trainer.written(), 1);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  expect_ended(trainer.helper());
+  EXPECT_EQ(expect_whole(1), 0u);
+}
+
+TEST_F(TrainerDeath, AsPidOneOfANamespaceTakesAllWithItAndTearsNothing) {
+  // The namespace belongs to a process in between, whose first child is PID 1.
+  const pid_t between = ::fork();
+  ASSERT_GE(between, 0);
+  constexpr int kRefused = 77;
+  if (between == 0) {
+    if (::unshare(CLONE_NEWPID) != 0) ::_exit(kRefused);
+    try {
+      TrainerProcess trainer("loop", run());
+      if (!trainer.read_until("staged 2")) ::_exit(1);
+      trainer.kill_and_read();
+      ::_exit(trainer.written() + 10);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(2);
+    }
+  }
+  const std::optional<int> status = wait_for_end(between);
+  ASSERT_TRUE(status);
+  ASSERT_TRUE(WIFEXITED(*status));
+  if (WEXITSTATUS(*status) == kRefused) {
+    std::printf("trainer as PID 1: skipped, this host allows no PID namespaces\n");
+    return;
+  }
+  ASSERT_GE(WEXITSTATUS(*status), 11) << "the first save was written before the second was staged";
+  EXPECT_LE(expect_whole(WEXITSTATUS(*status) - 10), 1u);
+}
+
+// ---- the old process is still committing
+
+class StillCommitting : public TrainerDeath {
+ protected:
+  StillCommitting() { set_log_level(LogLevel::error); }
+  ~StillCommitting() override { set_log_level(LogLevel::warn); }
+
+  /// A trainer that was killed while its first save is held before the rename.
+  void SetUp() override {
+    save::SyncSave sync({}, {}, {});
+    (void)sync.run(job_for(run() + "/step_0", noise({100}, 1), {}, 0));
+    ASSERT_EQ(::setenv("GATE", gate_.c_str(), 1), 0);
+    TrainerProcess trainer("pause-sealed", run(), GATED_DRAIN_PATH);
+    ASSERT_TRUE(trainer.read_until("staged 1"));
+    while (!fs::exists(gate_ + ".reached")) ::usleep(500);
+    trainer.kill_and_read();
+    helper_ = trainer.helper();
+  }
+  void TearDown() override {
+    open_gate();
+    if (helper_ > 0) expect_ended(helper_);
+  }
+  void open_gate() const { std::ofstream{gate_}; }
+
+  static CheckpointerConfig config(double busy_timeout_secs) {
+    CheckpointerConfig config;
+    config.process_config.executable = CKPTRING_DRAIN_PATH;
+    config.process_config.block_bytes = 64 << 10;
+    config.process_config.ring_bytes = 4 << 20;
+    config.writer_config.busy_timeout_secs = busy_timeout_secs;
+    return config;
+  }
+
+  std::string gate_ = directory_ / "gate";
+  pid_t helper_ = -1;
+};
+
+TEST_F(StillCommitting, LatestReturnsTheNewestCompleteOneOnceItsPatienceEnds) {
+  std::vector<std::string> warnings;
+  set_log_level(LogLevel::warn);
+  set_log_handler([&](LogLevel, std::string_view line) { warnings.emplace_back(line); });
+  const auto newest = latest(run(), {.wait_secs = 0.1});
+  set_log_handler({});
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->step, 0);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings.front().find("step_1"), std::string::npos) << warnings.front();
+}
+
+TEST_F(StillCommitting, LatestWaitsForItAndThenReturnsIt) {
+  std::thread opener([this] {
+    ::usleep(30'000);
+    open_gate();
+  });
+  const auto newest = latest(run());
+  opener.join();
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->step, 1);
+}
+
+TEST_F(StillCommitting, SavesToTheSameNameFailAsBusyElsewhereAndLeaveItAlone) {
+  const auto busy = [&](auto&& save) {
+    try {
+      save();
+      ADD_FAILURE() << "saved over a save that is being committed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::busy_elsewhere) << error.what();
+    }
+  };
+  save::AsyncSave async(config(0.1), {});
+  busy([&] { async.submit(job_for(run() + "/step_1", noise({100}, 9), {}, 9)).written.get(); });
+  save::SyncSave sync(config(0.1).writer_config, {}, {});
+  busy([&] { (void)sync.run(job_for(run() + "/step_1", noise({100}, 9), {}, 9)); });
+  open_gate();
+  expect_ended(helper_);
+  helper_ = -1;
+  EXPECT_TRUE(contents_of(file_of(1)) == expected(1));
+}
+
+TEST_F(StillCommitting, AnOlderSaveIsNeverRenamedOverANewerOne) {
+  save::AsyncSave async(config(60), {});
+  const SaveHandle newer = async.submit(job_for(run() + "/step_1", noise({100}, 9), {}, 9));
+  EXPECT_FALSE(newer.written.wait_for(std::chrono::milliseconds(100))) << "did not wait";
+  open_gate();
+  EXPECT_NO_THROW(newer.written.get());
+  expect_ended(helper_);
+  helper_ = -1;
+  EXPECT_LT(fs::file_size(file_of(1)), kTrainersState) << "the older save is the last one";
+  EXPECT_EQ(names_in(run()).size(), 2u);
+}
+
+// ---- trainers that fork
+
+TEST_F(TrainerDeath, WithForkedChildrenAliveIsNoticedAndTheyHoldNothing) {
+  TrainerProcess trainer("children", run());
+  ASSERT_TRUE(trainer.read_until("staged 2"));
+  const pid_t child = trainer.child();  // the second one: it lives on
+  ASSERT_GT(child, 0);
+  std::ifstream maps("/proc/" + std::to_string(child) + "/maps");
+  for (std::string line; std::getline(maps, line);) {
+    EXPECT_EQ(line.find("memfd:"), std::string::npos) << line;
+  }
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(child) + "/fd")) {
+    const std::string target = fs::read_symlink(entry.path());
+    EXPECT_EQ(target.find("memfd:"), std::string::npos) << target;
+    EXPECT_EQ(target.find("eventfd"), std::string::npos) << target;
+    EXPECT_EQ(target.find("pidfd"), std::string::npos) << target;
+  }
+  trainer.signal(SIGKILL);
+  (void)trainer.wait();
+  expect_ended(trainer.helper());
+  EXPECT_EQ(expect_whole(2), 0u);
+  EXPECT_EQ(::kill(child, 0), 0) << "the child was to outlive all of it";
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  while (::waitpid(-1, nullptr, 0) > 0) {
+  }
+}
+
+}  // namespace
+}  // namespace ckptring::test
