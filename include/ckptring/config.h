@@ -29,14 +29,15 @@ struct CheckpointStagerConfig {
   /// true: `save` returns at once and the state must not change until `staged`.
   /// false: `save` returns when the state is staged.
   bool use_async_staging = true;
-  bool use_pinned_memory = true;       ///< ignored without an accelerator
-  bool use_non_blocking_copy = true;   ///< ignored without an accelerator
-  unsigned copy_threads = 0;           ///< threads that copy; 0: half of the cores, at most 8
+  bool use_pinned_memory = true;      ///< ignored without an accelerator
+  bool use_non_blocking_copy = true;  ///< ignored without an accelerator
+  unsigned copy_threads = 0;          ///< threads that copy; 0: half of the cores, at most 8
 };
 
 /// The ring in shared memory, and the checkpoint process that drains it.
 struct CheckpointProcessConfig {
-  std::uint64_t ring_bytes = 0;  ///< 0: chosen at the first `prepare` or `save`; else at least 2 blocks
+  /// 0: chosen at the first `prepare` or `save`; else at least 2 blocks.
+  std::uint64_t ring_bytes = 0;
   std::uint64_t block_bytes = 4ull << 20;  ///< multiple of 4096, 4 KiB to 1 GiB
   std::uint64_t plan_bytes = 0;  ///< shared tables of the saves in flight; 0: chosen with the ring
   int ranks_on_node = 0;         ///< sharers of the memory; 0: `LOCAL_WORLD_SIZE`, else 1
@@ -48,10 +49,10 @@ struct CheckpointProcessConfig {
 
   double subprocess_init_timeout_secs = 30;      ///< from spawn to ready
   double subprocess_shutdown_timeout_secs = 60;  ///< in close(), from the last completed block
-  double stall_timeout_secs = 300;               ///< from the last completed block: fails as `stalled`
-  double orphan_timeout_secs = 600;              ///< the same clock once the trainer is gone
-  double stopped_timeout_secs = 10;              ///< a stopped helper is killed and restarted
-  unsigned max_restarts = 5;                     ///< per save, with back-off
+  double stall_timeout_secs = 300;   ///< from the last completed block: fails as `stalled`
+  double orphan_timeout_secs = 600;  ///< the same clock once the trainer is gone
+  double stopped_timeout_secs = 10;  ///< a stopped helper is killed and restarted
+  unsigned max_restarts = 5;         ///< per save, with back-off
 };
 
 /// Everything that `make_sync_checkpointer` and `make_async_checkpointer` take.
@@ -60,9 +61,9 @@ struct CheckpointerConfig {
   CheckpointStagerConfig staging_config;   ///< async only
   CheckpointProcessConfig process_config;  ///< async only
   /// Saves begun and not yet durable. At 1 `save` waits for the previous write, as in PyTorch.
-  unsigned max_saves_in_flight = 1;        ///< async only; 1 to 8
+  unsigned max_saves_in_flight = 1;  ///< async only; 1 to 8
   /// Throw an unfetched failure of an earlier save from the next `save`, before it begins.
-  bool throw_previous_failure = false;     ///< async only
+  bool throw_previous_failure = false;  ///< async only
 };
 
 }  // namespace ckptring

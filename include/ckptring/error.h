@@ -13,28 +13,28 @@ namespace ckptring {
 /// What kind of failure it was. Stable numbers: they travel through shared memory.
 enum class ErrorCode : int {
   ok = 0,
-  invalid_argument = 1,   ///< a configuration or argument that can never work
-  unsupported_value = 2,  ///< the state holds something that cannot be stored, or the file something
-                          ///< that has no counterpart here; names the key
-  io = 3,                 ///< a system call on a file failed; see `errno_value()`
-  no_space = 4,           ///< ENOSPC, EDQUOT, or a file size limit
-  not_found = 5,          ///< no such file or directory
-  permission = 6,         ///< EACCES, EPERM, EROFS
-  damaged = 7,            ///< the file is not a whole, valid checkpoint
-  mismatch = 8,           ///< kind, shape, dtype or world size differ from what was asked for
-  missing_key = 9,        ///< `strict` was asked for and keys are missing
-  newer_format = 10,      ///< written by a newer version of the format than this build reads
-  closed = 11,            ///< used after `close()`
-  wrong_process = 12,     ///< used in a forked child
-  out_of_memory = 13,     ///< the ring asked for does not fit into the memory that is left
-  busy_elsewhere = 14,    ///< another checkpointer is still committing to the same name
-  stalled = 15,           ///< no block reached the disk within `stall_timeout_secs`
-  process_failed = 16,    ///< the checkpoint process could not be started or kept alive
-  outcome_unknown = 17,   ///< a time-out passed while the checkpoint process may still commit
-  aborted = 18,           ///< staging was given up; nothing is visible under the final name
+  invalid_argument = 1,        ///< a configuration or argument that can never work
+  unsupported_value = 2,       ///< the state holds something that cannot be stored, or the file
+                               ///< something that has no counterpart here; names the key
+  io = 3,                      ///< a system call on a file failed; see `errno_value()`
+  no_space = 4,                ///< ENOSPC, EDQUOT, or a file size limit
+  not_found = 5,               ///< no such file or directory
+  permission = 6,              ///< EACCES, EPERM, EROFS
+  damaged = 7,                 ///< the file is not a whole, valid checkpoint
+  mismatch = 8,                ///< kind, shape, dtype or world size differ from what was asked for
+  missing_key = 9,             ///< `strict` was asked for and keys are missing
+  newer_format = 10,           ///< written by a newer version of the format than this build reads
+  closed = 11,                 ///< used after `close()`
+  wrong_process = 12,          ///< used in a forked child
+  out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left
+  busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name
+  stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`
+  process_failed = 16,         ///< the checkpoint process could not be started or kept alive
+  outcome_unknown = 17,        ///< a time-out passed while the checkpoint process may still commit
+  aborted = 18,                ///< staging was given up; nothing is visible under the final name
   changed_while_staging = 19,  ///< a tensor was modified before `staged`; names the key
-  hook_failed = 20,       ///< `WriterHook::pre_commit` or a custom writer threw
-  internal = 21,          ///< a broken invariant of this library
+  hook_failed = 20,            ///< `WriterHook::pre_commit` or a custom writer threw
+  internal = 21,               ///< a broken invariant of this library
 };
 
 /// The code's name as written above, e.g. "no_space".

@@ -11,8 +11,8 @@ namespace ckptring {
 
 /// A save on its way.
 struct SaveHandle {
-  Future<void> staged;         ///< ready: the state may change again
-  Future<SaveReport> written;  ///< ready: durable and visible under its final name
+  Future<void> staged;                  ///< ready: the state may change again
+  Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched
 };
 

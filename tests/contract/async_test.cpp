@@ -233,11 +233,12 @@ TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
 }
 
 TEST_F(Async, AKilledHelperIsReplacedAndTheFileIsWhole) {
-  const auto checkpointer = make(with_ring(2));
+  const auto checkpointer = make(with_ring(64));
   SaveHandle handle;
   {
     const Stopped nothing_drained(*checkpointer);
     handle = checkpointer->save(directory / "it", sample_state());
+    handle.staged.wait();  // it is announced, and all of it is in the ring
     ASSERT_EQ(::kill(checkpointer->process_id(), SIGKILL), 0);
   }
   EXPECT_GE(handle.written.get().restarts, 1u);
