@@ -1,9 +1,9 @@
 // What the death of a process costs: the time until draining goes on, by the trainer's size
+#include "support/noise_state.h"
 #include "support/report.h"
 #include "support/stopwatch.h"
 #include "support/work_directory.h"
 
-#include "plan/pt_plan_builder.h"
 #include "save/async_save.h"
 
 #include <ckptring/log.h>
@@ -77,42 +77,6 @@ class Resident {
  private:
   std::size_t bytes_;
   void* memory_ = nullptr;
-};
-
-/// One tensor of noise.
-class State {
- public:
-  explicit State(std::uint64_t bytes)
-      : bytes_(std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(bytes))) {
-    std::mt19937_64 random(1);
-    for (std::size_t at = 0; at + 8 <= bytes_->size(); at += 8) {
-      const std::uint64_t word = random();
-      std::memcpy(bytes_->data() + at, &word, 8);
-    }
-  }
-
-  [[nodiscard]] ckptring::save::SaveJob job(const std::string& path) const {
-    ckptring::plan::PtPlanBuilder builder;
-    builder.note_view(builder.add_storage(bytes_->size(), "cpu"), ckptring::plan::DType::uint8);
-    const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>(bytes_->size())};
-    const std::array<std::int64_t, 1> strides{1};
-    builder.begin_dict();
-    builder.key("tensor");
-    builder.tensor({.dtype = ckptring::plan::DType::uint8,
-                    .storage = 0,
-                    .offset = 0,
-                    .sizes = sizes,
-                    .strides = strides,
-                    .requires_grad = false,
-                    .conj = false,
-                    .neg = false});
-    builder.end_dict();
-    return {path, builder.finish({}, 1, {}), {{bytes_->data(), bytes_->size()}}, bytes_, nullptr,
-            0};
-  }
-
- private:
-  std::shared_ptr<std::vector<std::byte>> bytes_;
 };
 
 /// What a process has submitted to the disk so far; 0 once it is gone.
@@ -343,7 +307,7 @@ class RestartBenchmark {
 
   Options options_;
   bench::WorkDirectory work_;
-  State state_;
+  bench::NoiseState state_;
   std::mt19937_64 random_{7};
   std::vector<OfSize> sizes_;
   Series orphan_left_{"orphan_left", "left to write when it died", "MiB", {}};

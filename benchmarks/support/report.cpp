@@ -63,6 +63,8 @@ void Report::add(Goal goal) {
 
 void Report::note(std::string text) { notes_.push_back(std::move(text)); }
 
+bool Report::goals_reached() const { return std::ranges::all_of(goals_, &Goal::reached); }
+
 void Report::print() const {
   std::size_t width = 0;
   for (const Section& section : sections_) {

@@ -33,6 +33,8 @@ class Report {
   /// A sentence below the table: what was not measured, or what to beware of.
   void note(std::string text);
 
+  [[nodiscard]] bool goals_reached() const;
+
   void print() const;
   /// @throws std::runtime_error naming the file
   void write_json(const std::string& path) const;

@@ -53,6 +53,9 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
   WriterSetup writer;
   if (make_writer) {
     writer = make_writer({settings.global_rank, settings.global_world_size});
+  } else {
+    // The built-in writer executes nothing; a custom one may need to.
+    (void)::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   }
   DrainLoop loop(segment.view(), {kDataBell, kSpaceBell, kResultBell}, kTrainer,
                  store::system_files(), writer);

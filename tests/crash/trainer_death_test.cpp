@@ -121,7 +121,7 @@ TEST_F(TrainerDeath, BetweenTwoSavesEndsTheCheckpointProcess) {
 TEST_F(TrainerDeath, WhileItsSaveIsBeingCommittedLosesNothing) {
   const std::string gate = directory_ / "gate";
   ASSERT_EQ(::setenv("GATE", gate.c_str(), 1), 0);
-  TrainerProcess trainer("pause-sealed", run(), GATED_DRAIN_PATH);
+  TrainerProcess trainer("pause-sealed", run(), HELD_COMMIT_DRAIN_PATH);
   ASSERT_TRUE(trainer.read_until("staged 1"));
   while (!fs::exists(gate + ".reached")) ::usleep(500);
   trainer.kill_and_read();
@@ -284,7 +284,7 @@ class StillCommitting : public TrainerDeath {
     save::SyncSave sync({}, {}, {});
     (void)sync.run(job_for(run() + "/step_0", noise({100}, 1), {}, 0));
     ASSERT_EQ(::setenv("GATE", gate_.c_str(), 1), 0);
-    TrainerProcess trainer("pause-sealed", run(), GATED_DRAIN_PATH);
+    TrainerProcess trainer("pause-sealed", run(), HELD_COMMIT_DRAIN_PATH);
     ASSERT_TRUE(trainer.read_until("staged 1"));
     while (!fs::exists(gate_ + ".reached")) ::usleep(500);
     trainer.kill_and_read();

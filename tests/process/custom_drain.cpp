@@ -1,5 +1,6 @@
 // A helper program with a writer and a hook of its own. CUSTOM_DRAIN of the environment says how
-// it behaves: "write" (to FINAL.custom), "hang", "die", "throw", "hook-notes", "hook-refuses".
+// it behaves: "write" (to FINAL.custom), "slow", "hang", "die", "throw", "hook-notes",
+// "hook-refuses".
 #include <ckptring/drain.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ class Writer : public ckptring::CheckpointWriter {
     if (offset != next_) throw std::runtime_error("a gap in the file");
     next_ += bytes.size();
     if (offset > 0 && behaviour() == "hang") ::pause();
+    if (behaviour() == "slow") ::usleep(40'000);
     if (offset > 0 && behaviour() == "throw") throw std::runtime_error("the cloud is full");
     if (offset > 0 && behaviour() == "die") {
       (void)std::fprintf(stderr, "out of luck\n");

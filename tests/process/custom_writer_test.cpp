@@ -7,6 +7,7 @@
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 
@@ -78,6 +79,20 @@ TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
   AsyncSave async(hanging, {});
   const Error error = error_of(save(async));
   EXPECT_EQ(error.code(), ErrorCode::stalled) << error.what();
+}
+
+TEST_F(CustomWriter, ThatIsSlowHoldsStagingUpAndIsReportedAndIsNoStall) {
+  CheckpointerConfig slow = config("slow");
+  slow.process_config.stall_timeout_secs = 0.3;  // less than the whole save takes
+  AsyncSave async(slow, {});
+  const SaveHandle handle = save(async);
+  EXPECT_FALSE(handle.staged.wait_for(std::chrono::milliseconds(60))) << "the ring holds no more";
+  handle.staged.get();
+  (*storages_)[0].assign((*storages_)[0].size(), std::byte{0});  // as a trainer may, once staged
+  const SaveReport report = handle.written.get();
+  EXPECT_GT(report.stalled_seconds, 0.1);
+  storages_ = noise({1'000'000, 33}, 1);
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt.custom") == expected());
 }
 
 TEST_F(CustomWriter, IsReplacedByTheBuiltInOneAroundHooks) {

@@ -1,0 +1,209 @@
+// What many saves leave behind: memory, descriptors, threads and processes of both sides
+#include "support/noise_state.h"
+#include "support/process.h"
+#include "support/report.h"
+#include "support/work_directory.h"
+
+#include "save/async_save.h"
+
+#include <ckptring/log.h>
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using bench::Goal;
+using bench::Series;
+
+constexpr double kMebibyte = 1 << 20;
+constexpr int kSamples = 200;
+
+struct Options {
+  int saves = 10'000;
+  int kill_every = 50;
+  std::string directory;
+  std::string json;
+};
+
+std::size_t entries_of(const std::string& directory) {
+  return static_cast<std::size_t>(
+      std::distance(std::filesystem::directory_iterator(directory), {}));
+}
+
+/// Descriptors, threads and child processes of one process.
+struct Counts {
+  double descriptors;
+  double threads;
+  double children;
+
+  explicit Counts(pid_t process) {
+    const std::string folder = "/proc/" + std::to_string(process);
+    descriptors = static_cast<double>(entries_of(folder + "/fd"));
+    threads = 0;
+    children = 0;
+    for (const auto& task : std::filesystem::directory_iterator(folder + "/task")) {
+      ++threads;
+      std::ifstream in(task.path() / "children");
+      children += static_cast<double>(
+          std::distance(std::istream_iterator<int>(in), std::istream_iterator<int>()));
+    }
+  }
+};
+
+/// One quantity over the saves, and by how much its end is above its beginning.
+class Growth {
+ public:
+  Growth(const char* id, const char* label, const char* unit) : series_{id, label, unit, {}} {}
+
+  void add(double sample) { series_.add(sample); }
+  [[nodiscard]] const Series& series() const { return series_; }
+
+  /// The median of the last fifth less the median of the second one; the first is warm-up.
+  [[nodiscard]] double grown() const {
+    const auto fifth = static_cast<std::ptrdiff_t>(series_.samples.size() / 5);
+    const auto begin = series_.samples.begin();
+    return bench::quartiles({series_.samples.end() - fifth, series_.samples.end()}).median -
+           bench::quartiles({begin + fifth, begin + 2 * fifth}).median;
+  }
+  [[nodiscard]] Goal goal(double limit) const {
+    return {Series{series_.id + "_growth", series_.label + ", growth", series_.unit, {grown()}},
+            Goal::Kind::at_most, limit};
+  }
+
+ private:
+  Series series_;
+};
+
+class Soak {
+ public:
+  explicit Soak(const Options& options) : options_(options), work_(options.directory) {
+    ckptring::set_log_level(ckptring::LogLevel::error);
+  }
+
+  bench::Report run() {
+    ckptring::CheckpointerConfig config;
+    config.max_saves_in_flight = 2;
+    config.process_config.executable = CKPTRING_DRAIN_PATH;
+    config.process_config.block_bytes = 64 << 10;
+    config.process_config.ring_bytes = 2 << 20;
+    ckptring::save::AsyncSave async(config, {});
+    async.ready();
+    async.wait_prefaulted();
+    const bench::NoiseState state(700'000);
+    const int every = std::max(1, options_.saves / kSamples);
+    for (int i = 0; i < options_.saves; ++i) {
+      const ckptring::SaveHandle save =
+          async.submit(state.job(work_.path() + "/step_" + std::to_string(i % 8)));
+      if (options_.kill_every > 0 && i % options_.kill_every == options_.kill_every - 1) {
+        if (::kill(async.process_id(), SIGKILL) == 0) ++kills_;
+      }
+      if (i % every != every - 1) continue;
+      (void)save.written.get();
+      sample(async.process_id());
+      if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\033[K{} saves", i + 1);
+    }
+    async.close();
+    leftovers_ = static_cast<double>(Counts(::getpid()).children);
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(work_.path())) {
+      if (entry.path().filename().string().front() == '.') ++leftovers_;
+    }
+    return make_report();
+  }
+
+ private:
+  void sample(pid_t helper) {
+    const Counts trainer(::getpid());
+    trainer_memory_.add(static_cast<double>(bench::memory_of(::getpid()).pss_anonymous) /
+                        kMebibyte);
+    trainer_descriptors_.add(trainer.descriptors);
+    trainer_threads_.add(trainer.threads);
+    trainer_children_.add(trainer.children);
+    const Counts other(helper);
+    helper_memory_.add(static_cast<double>(bench::memory_of(helper).pss_anonymous) / kMebibyte);
+    helper_descriptors_.add(other.descriptors);
+    helper_threads_.add(other.threads);
+  }
+
+  bench::Report make_report() const {
+    bench::Report report("soak",
+                         {{"saves", options_.saves}, {"kills_of_the_checkpoint_process", kills_}});
+    report.heading(
+        fmt::format("While {} saves were made and the checkpoint process was killed {} "
+                    "times",
+                    options_.saves, kills_));
+    for (const Growth* one : all()) report.add(one->series());
+    report.add(trainer_memory_.goal(1));
+    report.add(helper_memory_.goal(0.25));
+    for (const Growth* one : {&trainer_descriptors_, &trainer_threads_, &trainer_children_,
+                              &helper_descriptors_, &helper_threads_}) {
+      report.add(one->goal(0));
+    }
+    report.add(Goal{Series{"left", "processes and hidden files left at the end", "", {leftovers_}},
+                    Goal::Kind::at_most, 0});
+    return report;
+  }
+
+  [[nodiscard]] std::vector<const Growth*> all() const {
+    return {&trainer_memory_, &trainer_descriptors_, &trainer_threads_, &trainer_children_,
+            &helper_memory_,  &helper_descriptors_,  &helper_threads_};
+  }
+
+  Options options_;
+  bench::WorkDirectory work_;
+  Growth trainer_memory_{"trainer_memory", "trainer's memory", "MiB"};
+  Growth trainer_descriptors_{"trainer_descriptors", "trainer's descriptors", ""};
+  Growth trainer_threads_{"trainer_threads", "trainer's threads", ""};
+  Growth trainer_children_{"trainer_children", "trainer's child processes", ""};
+  Growth helper_memory_{"helper_memory", "checkpoint process's memory", "MiB"};
+  Growth helper_descriptors_{"helper_descriptors", "checkpoint process's descriptors", ""};
+  Growth helper_threads_{"helper_threads", "checkpoint process's threads", ""};
+  double leftovers_ = 0;
+  int kills_ = 0;
+};
+
+Options parse(int argc, char** argv) {
+  Options options;
+  CLI::App app("What many saves leave behind; exit code 2 if anything grew");
+  app.add_option("--saves", options.saves, "how many")
+      ->check(CLI::Range(100, 100'000'000))
+      ->capture_default_str();
+  app.add_option("--kill-every", options.kill_every, "saves, the checkpoint process; 0: never")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  app.add_option("--directory", options.directory, "to write below (default: $TMPDIR, else /tmp)");
+  app.add_option("--json", options.json, "file for the numbers");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  try {
+    const bench::Report report = Soak(options).run();
+    report.print();
+    if (!options.json.empty()) report.write_json(options.json);
+    return report.goals_reached() ? 0 : 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "bench_soak: {}\n", error.what());
+    return 1;
+  }
+}

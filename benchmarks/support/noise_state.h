@@ -1,0 +1,54 @@
+// A state to save without torch.
+#pragma once
+
+#include "plan/pt_plan_builder.h"
+#include "save/save_job.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+/// One tensor of noise.
+class NoiseState {
+ public:
+  explicit NoiseState(std::uint64_t bytes)
+      : bytes_(std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(bytes))) {
+    std::mt19937_64 random(1);
+    for (std::size_t at = 0; at + 8 <= bytes_->size(); at += 8) {
+      const std::uint64_t word = random();
+      std::memcpy(bytes_->data() + at, &word, 8);
+    }
+  }
+
+  [[nodiscard]] ckptring::save::SaveJob job(const std::string& path) const {
+    ckptring::plan::PtPlanBuilder builder;
+    builder.note_view(builder.add_storage(bytes_->size(), "cpu"), ckptring::plan::DType::uint8);
+    const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>(bytes_->size())};
+    const std::array<std::int64_t, 1> strides{1};
+    builder.begin_dict();
+    builder.key("tensor");
+    builder.tensor({.dtype = ckptring::plan::DType::uint8,
+                    .storage = 0,
+                    .offset = 0,
+                    .sizes = sizes,
+                    .strides = strides,
+                    .requires_grad = false,
+                    .conj = false,
+                    .neg = false});
+    builder.end_dict();
+    return {path, builder.finish({}, 1, {}), {{bytes_->data(), bytes_->size()}}, bytes_, nullptr,
+            0};
+  }
+
+ private:
+  std::shared_ptr<std::vector<std::byte>> bytes_;
+};
+
+}  // namespace bench
