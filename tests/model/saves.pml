@@ -596,5 +596,6 @@ end_quiet:
   :: atomic { helper_deaths < DEATHS && helper_alive && !helper_killed && finished_saves < SAVES ->
       helper_deaths++; helper_killed = true }
   :: atomic { trainer_deaths < TRAINER_DEATHS -> trainer_deaths++; trainer_dead = true }
+  :: break /* nobody is freed by a death that need not come */
   od
 }
