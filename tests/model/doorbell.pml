@@ -435,12 +435,14 @@ end_empty:
   od
 }
 
+/* Any of the deaths that are left may come next, or none any more: nobody may need one to wake. */
 active proctype Accidents() {
-  byte deaths, trainer_deaths;
+  byte helper_deaths = DEATHS, trainer_deaths = TRAINER_DEATHS;
 end_quiet:
   do
-  :: atomic { deaths < DEATHS && helper_alive && !helper_killed -> deaths++; helper_killed = true }
-  :: atomic { trainer_deaths < TRAINER_DEATHS -> trainer_deaths++; trainer_dead = true }
-  :: break /* nobody is woken by a death that need not come */
+  :: atomic { helper_deaths > 0 && helper_alive && !helper_killed ->
+      helper_deaths--; helper_killed = true }
+  :: atomic { trainer_deaths > 0 -> trainer_deaths--; trainer_dead = true }
+  :: atomic { helper_deaths > 0 || trainer_deaths > 0 -> helper_deaths = 0; trainer_deaths = 0 }
   od
 }

@@ -56,7 +56,7 @@ def cases() -> dict[str, Case]:
         defines = {**sizes, f"MUTANT_{name}": 1}
         found[f"{model}.mutant.{name.lower()}"] = Case(model, defines, refuted_by)
 
-    mutant("saves", "NO_LOCK", several, ASSERTION)
+    mutant("saves", "NO_LOCK", small, ASSERTION)
     mutant("saves", "ONE_WORD", several, ASSERTION, STUCK)
     mutant("saves", "NO_FINISH", several, ASSERTION, STUCK)
     mutant("saves", "RELEASE_BEFORE_WRITTEN", several, ASSERTION)

@@ -130,7 +130,7 @@ byte written_first;
 bool helper_alive = true;
 bool helper_killed; /* and has not stopped yet */
 bool trainer_dead;
-byte helper_deaths;
+bool helper_died;
 byte faults;
 byte aborts;
 
@@ -543,7 +543,7 @@ ends:
       :: slot <= SAVES ->
         assert(!was_sealed[slot] || result[slot] != none);
         /* It stays only where a process was killed between failed and this. */
-        assert(!temporary[slot] || (result[slot] == failed && helper_deaths > 0));
+        assert(!temporary[slot] || (result[slot] == failed && helper_died));
         slot++
       :: else -> break
       od;
@@ -589,13 +589,14 @@ end_idle:
   od
 }
 
+/* Any of the deaths that are left may come next, or none any more: nobody may need one to go on. */
 active proctype Accidents() {
-  byte trainer_deaths;
+  byte helper_deaths = DEATHS, trainer_deaths = TRAINER_DEATHS;
 end_quiet:
   do
-  :: atomic { helper_deaths < DEATHS && helper_alive && !helper_killed && finished_saves < SAVES ->
-      helper_deaths++; helper_killed = true }
-  :: atomic { trainer_deaths < TRAINER_DEATHS -> trainer_deaths++; trainer_dead = true }
-  :: break /* nobody is freed by a death that need not come */
+  :: atomic { helper_deaths > 0 && helper_alive && !helper_killed && finished_saves < SAVES ->
+      helper_deaths--; helper_killed = true; helper_died = true }
+  :: atomic { trainer_deaths > 0 -> trainer_deaths--; trainer_dead = true }
+  :: atomic { helper_deaths > 0 || trainer_deaths > 0 -> helper_deaths = 0; trainer_deaths = 0 }
   od
 }
