@@ -53,6 +53,8 @@ DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
   consumer_.start(incarnation);
   try {
     for (;;) {
+      // Looked at first: whatever was sealed before the request is seen below.
+      const bool shutdown_requested = consumer_.shutdown_requested();
       if (const auto save = consumer_.next_save()) {
         if (trainer_gone_ && is_terminal(consumer_.progress(*save))) return End::trainer_gone;
         log_.save = *save;
@@ -60,7 +62,7 @@ DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
         log_.save = 0;
         continue;
       }
-      if (consumer_.shutdown_requested()) return End::shutdown;
+      if (shutdown_requested) return End::shutdown;
       if (trainer_gone_) return End::trainer_gone;
       sleep([this] { return consumer_.next_save() || consumer_.shutdown_requested(); }, -1);
     }
