@@ -130,7 +130,6 @@ byte written_first;
 bool helper_alive = true;
 bool helper_killed; /* and has not stopped yet */
 bool trainer_dead;
-bool helper_died;
 byte faults;
 byte aborts;
 
@@ -321,7 +320,15 @@ next_save:
       !LOCKED_BY_THE_DEAD;
 #endif
       skip
+#ifndef MUTANT_LOST_FILE_MADE_AGAIN
+    /* Blocks were let go, and the file that held them is gone: never make another one, which a
+     * further successor would take for it. */
+    :: found != none && found != renaming && !temporary[save] &&
+       tail > first_position[RECORD(save)] -> goto error
+    :: (found == none || !temporary[save] && tail <= first_position[RECORD(save)]) && found != renaming ->
+#else
     :: (found == none || !temporary[save]) && found != renaming ->
+#endif
       d_step { temporary[save] = true; on_disk[save] = 0; synced[save] = false; created = true }
     :: found == renaming && !temporary[save]
     fi;
@@ -463,7 +470,12 @@ rename:
         assert(final_name < save);
         assert(!LOCKED_BY_THE_DEAD);
         temporary[save] = false; final_name = save }
-    :: atomic { temporary[save] && CAN_FAIL -> faults++; goto error }
+    :: atomic { temporary[save] && CAN_FAIL -> faults++ };
+#ifndef MUTANT_FAILED_RENAME_NOT_STORED
+      /* It is about to be removed: a successor must not take that for a rename. */
+      STORE_PROGRESS(save, syncing);
+#endif
+      goto error
     :: !temporary[save] -> goto error
     fi;
 #ifdef MUTANT_RENAME_BEFORE_SYNC
@@ -505,11 +517,8 @@ error:
     assert(faults > 0 || has_void[save] || INTENT_OF(save) == aborted);
     !IN_FLIGHT; /* until then a write may still read its block */
     d_step { written[0] = none; written[1] = none };
-#ifdef MUTANT_REMOVED_BEFORE_FAILED
     temporary[save] = false;
-#endif
     STORE_PROGRESS(save, failed);
-    temporary[save] = false;
 
 discard:
     wanted = INTENT_OF(save);
@@ -542,8 +551,7 @@ ends:
       do
       :: slot <= SAVES ->
         assert(!was_sealed[slot] || result[slot] != none);
-        /* It stays only where a process was killed between failed and this. */
-        assert(!temporary[slot] || (result[slot] == failed && helper_died));
+        assert(!temporary[slot]);
         slot++
       :: else -> break
       od;
@@ -595,7 +603,7 @@ active proctype Accidents() {
 end_quiet:
   do
   :: atomic { helper_deaths > 0 && helper_alive && !helper_killed && finished_saves < SAVES ->
-      helper_deaths--; helper_killed = true; helper_died = true }
+      helper_deaths--; helper_killed = true }
   :: atomic { trainer_deaths > 0 -> trainer_deaths--; trainer_dead = true }
   :: atomic { helper_deaths > 0 || trainer_deaths > 0 -> helper_deaths = 0; trainer_deaths = 0 }
   od
