@@ -7,6 +7,7 @@
 #include "process/drain_protocol.h"
 #include "process/locate_drain.h"
 #include "ring/doorbell.h"
+#include "ring/progress_of.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -210,10 +211,7 @@ bool CheckpointProcess::has_news() const {
   const std::scoped_lock lock(mutex_);
   if (helper_runs() && !was_ready_ && is_ready()) return true;
   return std::any_of(expected_.begin(), expected_.end(), [this](const auto& entry) {
-    // OUTCOME, and DOORBELL (called between flag and poll).
-    const auto word = ring::Word<ring::Progress>::unpack(
-        segment_.view().record(entry.first).consumer_word.load(std::memory_order_seq_cst));
-    return word.save == entry.first && ring::is_terminal(word.state);
+    return ring::is_terminal(ring::progress_of(segment_.view().record(entry.first), entry.first));
   });
 }
 
@@ -222,10 +220,9 @@ void CheckpointProcess::collect_outcomes() {
   {
     const std::scoped_lock lock(mutex_);
     for (const auto& [save, expected] : expected_) {
-      // OUTCOME.
-      const auto word = ring::Word<ring::Progress>::unpack(
-          segment_.view().record(save).consumer_word.load(std::memory_order_acquire));
-      if (word.save == save && ring::is_terminal(word.state)) ended.push_back(save);
+      if (ring::is_terminal(ring::progress_of(segment_.view().record(save), save))) {
+        ended.push_back(save);
+      }
     }
   }
   for (const std::uint64_t save : ended) deliver(save, outcome_of(save));
@@ -406,10 +403,7 @@ void CheckpointProcess::give_up(ErrorCode code, const std::string& cause) {
   for (const std::uint64_t save : left) {
     SaveOutcome outcome;
     outcome.error = reason;
-    // OUTCOME.
-    const auto word = ring::Word<ring::Progress>::unpack(
-        segment_.view().record(save).consumer_word.load(std::memory_order_acquire));
-    if (word.save == save && word.state == ring::Progress::renaming) {
+    if (ring::progress_of(segment_.view().record(save), save) == ring::Progress::renaming) {
       outcome.error = std::make_exception_ptr(
           Error(ErrorCode::outcome_unknown, "commit", "",
                 "the checkpoint process ended between renaming the file and saying so: " + cause));

@@ -26,14 +26,15 @@ CheckpointWriterConfig writer_config_of(const ring::Settings& settings) {
   return config;
 }
 
-store::Beginning beginning_after(ring::Progress progress) {
+/// @param released whether blocks of this save were let go: they are in the temporary, or lost
+store::Beginning beginning_after(ring::Progress progress, bool released) {
   switch (progress) {
     case ring::Progress::none:
       return store::Beginning::fresh;
     case ring::Progress::renaming:
       return store::Beginning::renaming;
     default:
-      return store::Beginning::resuming;
+      return released ? store::Beginning::completing : store::Beginning::resuming;
   }
 }
 
@@ -53,6 +54,8 @@ DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
   consumer_.start(incarnation);
   try {
     for (;;) {
+      // Looked at first: whatever was sealed before the request is seen below.
+      const bool shutdown_requested = consumer_.shutdown_requested();
       if (const auto save = consumer_.next_save()) {
         if (trainer_gone_ && is_terminal(consumer_.progress(*save))) return End::trainer_gone;
         log_.save = *save;
@@ -60,7 +63,7 @@ DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
         log_.save = 0;
         continue;
       }
-      if (consumer_.shutdown_requested()) return End::shutdown;
+      if (shutdown_requested) return End::shutdown;
       if (trainer_gone_) return End::trainer_gone;
       sleep([this] { return consumer_.next_save() || consumer_.shutdown_requested(); }, -1);
     }
@@ -108,7 +111,9 @@ void DrainLoop::drain_save(std::uint64_t save) {
   std::unique_ptr<store::SaveSink> sink;
   try {
     sink = make_sink(target);
-    write_and_commit(save, *sink, beginning_after(found));
+    write_and_commit(
+        save, *sink,
+        beginning_after(found, consumer_.tail() > consumer_.record(save).first_position));
     return;
   } catch (const Error& error) {
     if (sink) sink->abort();

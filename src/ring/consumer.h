@@ -7,6 +7,7 @@
 
 #include "os/poll.h"
 #include "ring/doorbell.h"
+#include "ring/orders.h"
 #include "ring/segment.h"
 
 #include <cstdint>
@@ -32,11 +33,12 @@ struct TakenBlock {
   bool voided;
 };
 
-class Consumer {
+template <class Orders>
+class BasicConsumer {
  public:
-  Consumer(SegmentView segment, Bells bells);
-  Consumer(const Consumer&) = delete;
-  Consumer& operator=(const Consumer&) = delete;
+  BasicConsumer(SegmentView segment, Bells bells);
+  BasicConsumer(const BasicConsumer&) = delete;
+  BasicConsumer& operator=(const BasicConsumer&) = delete;
 
   /// Clears this side's own flag, rings the trainer's bells once, reports as started.
   void start(std::uint32_t incarnation) noexcept;
@@ -91,5 +93,8 @@ class Consumer {
   std::uint64_t take_;              ///< next position to take
   std::vector<std::uint8_t> done_;  ///< by slot: completed, but not below the tail yet
 };
+
+extern template class BasicConsumer<Orders>;
+using Consumer = BasicConsumer<Orders>;
 
 }  // namespace ckptring::ring

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "os/clock.h"
+#include "ring/orders.h"
 #include "ring/segment.h"
 
 #include <atomic>
@@ -16,15 +17,17 @@
 
 namespace ckptring::ring {
 
-class Producer;
+template <class Orders>
+class BasicProducer;
 
 /// One claimed block. Write in place, then publish. A claim that is dropped publishes its block
 /// as void; its save can then only be aborted.
-class BlockClaim {
+template <class Orders>
+class BasicBlockClaim {
  public:
-  BlockClaim(BlockClaim&& other) noexcept;
-  BlockClaim& operator=(BlockClaim&&) = delete;
-  ~BlockClaim();
+  BasicBlockClaim(BasicBlockClaim&& other) noexcept;
+  BasicBlockClaim& operator=(BasicBlockClaim&&) = delete;
+  ~BasicBlockClaim();
 
   /// The bytes of the file that belong here: a whole block, or less at the end of the file.
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
@@ -33,21 +36,24 @@ class BlockClaim {
   void publish() noexcept;
 
  private:
-  friend class Producer;
-  BlockClaim(Producer& producer, std::uint64_t position, std::uint64_t file_offset,
-             std::span<std::byte> bytes) noexcept
+  friend class BasicProducer<Orders>;
+  BasicBlockClaim(BasicProducer<Orders>& producer, std::uint64_t position,
+                  std::uint64_t file_offset, std::span<std::byte> bytes) noexcept
       : producer_(&producer), position_(position), file_offset_(file_offset), bytes_(bytes) {}
-  Producer* producer_;
+  BasicProducer<Orders>* producer_;
   std::uint64_t position_;
   std::uint64_t file_offset_;
   std::span<std::byte> bytes_;
 };
 
-class Producer {
+template <class Orders>
+class BasicProducer {
+  using BlockClaim = BasicBlockClaim<Orders>;
+
  public:
-  Producer(SegmentView segment, Bells bells) noexcept : segment_(segment), bells_(bells) {}
-  Producer(const Producer&) = delete;
-  Producer& operator=(const Producer&) = delete;
+  BasicProducer(SegmentView segment, Bells bells) noexcept : segment_(segment), bells_(bells) {}
+  BasicProducer(const BasicProducer&) = delete;
+  BasicProducer& operator=(const BasicProducer&) = delete;
 
   /// Whether a plan's tables fit into the plan area at all.
   [[nodiscard]] bool fits(std::uint64_t plan_bytes) const noexcept;
@@ -90,9 +96,10 @@ class Producer {
   }
 
  private:
-  friend class BlockClaim;
+  friend class BasicBlockClaim<Orders>;
   void publish(std::uint64_t position, bool voided) noexcept;
   void store_intent(Intent intent) noexcept;
+  [[nodiscard]] bool is_finished(std::uint64_t save) const noexcept;
   void forget_finished() const;
   [[nodiscard]] std::optional<std::uint64_t> place_for(std::uint64_t plan_bytes) const;
 
@@ -116,5 +123,10 @@ class Producer {
   };
   mutable std::deque<PlanInUse> plans_;
 };
+
+extern template class BasicBlockClaim<Orders>;
+extern template class BasicProducer<Orders>;
+using BlockClaim = BasicBlockClaim<Orders>;
+using Producer = BasicProducer<Orders>;
 
 }  // namespace ckptring::ring

@@ -84,7 +84,7 @@ CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
   const CheckpointDescription checkpoint = describe(target_);
   run_pre_commit(hook_, checkpoint);
   record(CommitPhase::renaming);
-  rename_and_sync();
+  rename_and_sync(record);
   run_post_commit(hook_, checkpoint, times);
   times.commit_seconds = seconds_since(commit_begin);
   return times;
@@ -96,7 +96,7 @@ CommitTimes Commit::finish(const PhaseRecorder& record) const {
   record(CommitPhase::renaming);
   struct ::stat status {};
   if (files_.stat(temporary_path_, status, /*follow=*/false) == 0) {
-    rename_and_sync();
+    rename_and_sync(record);
   } else if (errno != ENOENT) {
     throw Error::from_errno(errno, "look at", temporary_path_);
   } else {
@@ -111,9 +111,13 @@ CommitTimes Commit::finish(const PhaseRecorder& record) const {
   return times;
 }
 
-void Commit::rename_and_sync() const {
+void Commit::rename_and_sync(const PhaseRecorder& record) const {
   if (files_.rename(temporary_path_, final_path_) != 0) {
-    throw Error::from_errno(errno, "rename to", final_path_);
+    const int error = errno;
+    // The temporary is removed now. A successor that found *renaming* would take its absence, and
+    // an older file under the final name, for a rename that was done.
+    record(CommitPhase::syncing);
+    throw Error::from_errno(error, "rename to", final_path_);
   }
   directories_.sync();
 }

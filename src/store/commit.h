@@ -44,7 +44,7 @@ class Commit {
   CommitTimes finish(const PhaseRecorder& record) const;
 
  private:
-  void rename_and_sync() const;
+  void rename_and_sync(const PhaseRecorder& record) const;
 
   FileSystem& files_;
   const SaveTarget& target_;

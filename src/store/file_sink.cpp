@@ -142,8 +142,7 @@ class FileSink final : public SaveSink {
 
   [[noreturn]] void report_lost() {
     state_ = State::failed;
-    throw Error(ErrorCode::io, "resume writing", temporary_.path(),
-                "the file, with what was already written, was removed by somebody");
+    temporary_.report_lost();
   }
 
   void check_file_size_limit() const {

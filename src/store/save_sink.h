@@ -38,12 +38,14 @@ struct Extent {
 };
 
 enum class Beginning {
-  fresh,     ///< nothing of this save was ever written
-  resuming,  ///< an earlier process may have created the temporary and written to it
-  renaming,  ///< an earlier process recorded that it was about to rename
+  fresh,       ///< nothing of this save was ever written
+  resuming,    ///< an earlier process may have created the temporary and written to it
+  completing,  ///< the same, and some of the bytes are only there: without it the save has failed
+  renaming,    ///< an earlier process recorded that it was about to rename
 };
 
-/// Points of a commit that must be recorded before they are passed.
+/// Points of a commit that must be recorded before they are passed. `syncing` comes again after a
+/// rename that failed: the temporary is there, or was removed, but was not renamed.
 enum class CommitPhase { syncing, renaming };
 using PhaseRecorder = std::function<void(CommitPhase)>;
 

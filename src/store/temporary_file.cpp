@@ -30,6 +30,8 @@ TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
       const bool may_exist = beginning != Beginning::fresh;
       if (!may_exist || !open_existing()) {
         if (beginning == Beginning::renaming) return Acquired::yes;
+        // Never made anew: a further successor would take it for the one that was lost.
+        if (beginning == Beginning::completing) report_lost();
         bool name_in_use = false;
         if (!create(name_in_use)) {
           if (name_in_use) return Acquired::name_in_use;
@@ -44,6 +46,11 @@ TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
     fd_.reset();
   }
   throw Error(ErrorCode::io, "create", path_, "somebody keeps removing the file or its directory");
+}
+
+void TemporaryFile::report_lost() const {
+  throw Error(ErrorCode::io, "resume writing", path_,
+              "the file, with what was already written, was removed by somebody");
 }
 
 bool TemporaryFile::open_existing() {

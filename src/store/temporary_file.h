@@ -38,6 +38,9 @@ class TemporaryFile {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Whether `acquire` made it: whatever an earlier process wrote is not in it.
   [[nodiscard]] bool created() const noexcept { return created_; }
+
+  /// What is left to say where the file is gone with bytes that are nowhere else.
+  [[noreturn]] void report_lost() const;
   /// False where the file system has no locks.
   [[nodiscard]] bool locked() const noexcept { return locked_; }
 

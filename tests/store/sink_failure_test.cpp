@@ -230,6 +230,25 @@ TEST_F(SinkFailure, AnyFailedStepBeforeTheRenameLeavesNothing) {
   }
 }
 
+TEST_F(SinkFailure, AFailedRenameIsRecordedBeforeTheTemporaryIsRemoved) {
+  // A successor that found `renaming` and no temporary would call the save committed, if an older
+  // file has its name.
+  Recording files("rename");
+  const SaveTarget where = target();
+  const auto one = sink(files, where, WriteMode::direct_threads);
+  std::vector<CommitPhase> phases;
+  ASSERT_TRUE(one->begin(Beginning::fresh));
+  write_blocks(*one, bytes_, 16384, 0, block_count(bytes_.size(), 16384));
+  EXPECT_EQ(
+      error_of([&] { one->commit([&](CommitPhase phase) { phases.push_back(phase); }); }).code(),
+      ErrorCode::io);
+  EXPECT_EQ(phases,
+            (std::vector{CommitPhase::syncing, CommitPhase::renaming, CommitPhase::syncing}));
+  EXPECT_TRUE(exists(where.directory + "/" + where.temporary_name));
+  one->abort();
+  expect_nothing_left();
+}
+
 TEST_F(SinkFailure, AFailedDirectorySyncIsAnErrorAndKeepsTheWholeFile) {
   Recording files("fsync directory");
   const SaveTarget where = target();
