@@ -19,22 +19,12 @@ namespace {
 using test::contents_of;
 using test::FaultRow;
 using test::job_for;
+using test::name_of;
 using test::noise;
 using test::Script;
 using test::TracedCall;
 using test::Trainer;
 using test::Verdict;
-
-std::string name_of(WriteMode mode) {
-  switch (mode) {
-    case WriteMode::direct_io_uring:
-      return "io_uring";
-    case WriteMode::direct_threads:
-      return "threads";
-    default:
-      return "buffered";
-  }
-}
 
 class KillAtCalls : public ::testing::TestWithParam<WriteMode> {
  protected:

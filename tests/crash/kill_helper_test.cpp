@@ -1,5 +1,6 @@
 // The checkpoint process is killed while it works; the save completes all the same.
 #include "crash/fault_row.h"
+#include "crash/trainer.h"
 #include "save/async_save.h"
 #include "save/sync_save.h"
 #include "support/sample_save.h"
@@ -25,18 +26,8 @@ namespace {
 
 using test::contents_of;
 using test::job_for;
+using test::name_of;
 using test::noise;
-
-std::string name_of(WriteMode mode) {
-  switch (mode) {
-    case WriteMode::direct_io_uring:
-      return "io_uring";
-    case WriteMode::direct_threads:
-      return "threads";
-    default:
-      return "buffered";
-  }
-}
 
 class KillHelper : public ::testing::TestWithParam<WriteMode> {
  protected:

@@ -22,6 +22,21 @@ namespace ckptring::test {
 
 inline constexpr std::uint64_t kSmallBlock = 16 << 10;
 
+/// For test names and rows of the fault matrix.
+inline std::string name_of(WriteMode mode) {
+  switch (mode) {
+    case WriteMode::automatic:
+      return "automatic";
+    case WriteMode::direct_io_uring:
+      return "io_uring";
+    case WriteMode::direct_threads:
+      return "threads";
+    case WriteMode::buffered:
+      return "buffered";
+  }
+  return "unknown";
+}
+
 inline CheckpointerConfig small_config(WriteMode mode, std::uint64_t ring_blocks) {
   CheckpointerConfig config;
   config.process_config.executable = GATED_DRAIN_PATH;
