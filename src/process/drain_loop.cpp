@@ -5,6 +5,8 @@
 #include "store/block_drain.h"
 #include "store/file_sink.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cerrno>
 #include <exception>
@@ -155,8 +157,8 @@ void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) {
   while (!sink.begin(beginning)) {
     if (deadline.passed()) {
       throw Error(ErrorCode::stalled, "lock the temporary file", "",
-                  "writes of the previous checkpoint process did not end within " +
-                      std::to_string(limit) + " s");
+                  fmt::format("writes of the previous checkpoint process did not end within {:g} s",
+                              limit));
     }
     (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
   }
