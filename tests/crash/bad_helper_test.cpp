@@ -96,7 +96,7 @@ TEST_F(BadHelper, ThatIsStoppedIsKilledAndItsSuccessorCompletesTheSave) {
 TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
   row_.fault = "hung in a system call";
   CheckpointerConfig impatient = config();
-  impatient.process_config.stall_timeout_secs = 0.2;
+  impatient.process_config.stall_timeout_secs = 1;
   Trainer trainer(impatient);
   for (const Point& point : kPoints) {
     SCOPED_TRACE("system call " + std::to_string(point.number));
@@ -113,7 +113,7 @@ TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
           << error.what();
-      EXPECT_NE(error.cause().find("nothing reached the disk for 0.2"), std::string::npos)
+      EXPECT_NE(error.cause().find("nothing reached the disk for 1 s"), std::string::npos)
           << error.what();
     }
     const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
@@ -197,7 +197,7 @@ TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
   CheckpointerConfig with_stand_in = config();
   with_stand_in.process_config.executable = program;
   with_stand_in.process_config.max_restarts = 2;
-  with_stand_in.process_config.subprocess_init_timeout_secs = 0.5;
+  with_stand_in.process_config.subprocess_init_timeout_secs = 1;
   AsyncSave async(with_stand_in, {});
   for (int i = 0; i < 2; ++i) {  // and again, with a ring of its own
     ++row_.cases;
@@ -235,7 +235,7 @@ INSTANTIATE_TEST_SUITE_P(
                       StandIn{"that_exits_at_once", "#!/bin/sh\necho 'no licence' >&2; exit 3",
                               true, "exited with status 3 after 2 restarts; its last words"},
                       StandIn{"that_never_becomes_ready", "#!/bin/sh\nexec sleep 1000", true,
-                              "did not become ready within 0.5"}),
+                              "did not become ready within 1 s"}),
     [](const auto& stand_in) { return stand_in.param.name; });
 
 }  // namespace

@@ -15,11 +15,14 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace ckptring::save {
 namespace {
@@ -110,6 +113,54 @@ TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
   async.close();
   EXPECT_EQ(::waitid(P_ALL, 0, nullptr, WEXITED | WNOHANG | WNOWAIT), -1) << "a child is left";
   row.report();
+}
+
+/// The ids of this process's children, whichever thread started them.
+std::vector<int> children() {
+  std::vector<int> found;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream list(thread.path() / "children");
+    for (int id = 0; list >> id;) found.push_back(id);
+  }
+  return found;
+}
+
+/// Between clone and exec the process still runs in the trainer's memory; a tracer would come too
+/// late for that.
+TEST_P(KillHelper, AsSoonAsThereIsOneTheNextOneCompletesTheSave) {
+  ASSERT_TRUE(std::filesystem::exists("/proc/thread-self/children")) << "this kernel hides them";
+  const auto storages = noise({900'000, 70'000}, 4);
+  const std::string expected = expected_file(storages);
+  test::FaultRow row{"killed between clone and exec, " + name_of(GetParam())};
+  AsyncSave async(config(), {});
+  async.submit(job_for(directory_ / "run", storages)).written.get();
+  int before_exec = 0;
+  while (row.cases < 30) {
+    const int idle = async.process_id();
+    if (idle <= 0) continue;
+    const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
+    ASSERT_EQ(::kill(idle, SIGKILL), 0);
+    int victim = 0;
+    while (victim == 0 && !save.written.ready()) {
+      for (const int child : children()) {
+        if (child != idle) victim = child;
+      }
+    }
+    if (victim > 0 && ::kill(victim, SIGKILL) == 0) {
+      ++row.cases;
+      // Until its exec a process has the name of the thread that it came from.
+      std::string name;
+      std::getline(std::ifstream("/proc/" + std::to_string(victim) + "/comm"), name);
+      if (name == "ckptring-watch") ++before_exec;
+    }
+    if (save.written.error() || contents_of(directory_ / "run/checkpoint_0.pt") != expected) {
+      ++row.lost;
+    }
+  }
+  async.close();
+  EXPECT_TRUE(children().empty());
+  row.report();
+  std::printf("at least %d of these before the exec\n", before_exec);
 }
 
 TEST_P(KillHelper, MoreOftenThanTheBudgetAllowsFailsTheSaveWithTheCauseAndTheNextOneWorks) {
