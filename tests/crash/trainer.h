@@ -72,6 +72,10 @@ class Trainer {
  public:
   explicit Trainer(const CheckpointerConfig& config)
       : async_(std::make_unique<save::AsyncSave>(config, RankInfo{})) {}
+  /// A checkpointer that still stages waits for its helper.
+  ~Trainer() { tracer_.release({}); }
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
 
   save::AsyncSave& async() { return *async_; }
   HelperTracer& tracer() { return tracer_; }
