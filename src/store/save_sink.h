@@ -44,7 +44,11 @@ enum class Beginning {
 };
 
 /// Points of a commit that must be recorded before they are passed.
-enum class CommitPhase { syncing, renaming };
+enum class CommitPhase {
+  syncing,
+  sync_failed,  ///< errno says why. A second fsync would report success over lost bytes
+  renaming,
+};
 using PhaseRecorder = std::function<void(CommitPhase)>;
 
 /// Seconds and warnings, for the SaveReport.
