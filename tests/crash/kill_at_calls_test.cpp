@@ -5,8 +5,11 @@
 #include <ckptring/error.h>
 #include <ckptring/log.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -171,6 +174,75 @@ TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
     ASSERT_LT(row.lost, 5);
   }
   EXPECT_GE(kills_, cases);
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row.report();
+}
+
+/// The save's call that fails before its process is killed.
+struct Failure {
+  long number;
+  int nth;
+  int errno_value;
+  /// After a failed fsync the next one reports success over lost bytes: nobody may ever try again.
+  bool final;
+};
+
+TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
+  const auto storages = noise({60'000, 7}, 6);
+  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const auto earlier = noise({50'000}, 7);
+  const std::string path = directory_ / "run";
+  const std::string old = test::undisturbed_file(path, earlier);
+  FaultRow row{"killed after a failed call, " + name_of(GetParam())};
+  Trainer trainer(test::small_config(GetParam(), 8));
+  for (const Failure& failure :
+       {Failure{SYS_fsync, 0, EIO, true}, Failure{SYS_fsync, 1, EIO, false},
+        Failure{SYS_fallocate, 0, ENOSPC, false}, Failure{SYS_rename, 0, EIO, false}}) {
+    bool undisturbed = false;
+    for (int calls = 1; !undisturbed; ++calls) {
+      SCOPED_TRACE("system call " + std::to_string(failure.number) + " failed, killed at call " +
+                   std::to_string(calls) + " after it");
+      trainer.meet_new_helper();
+      const SaveHandle save = trainer.async().submit(job_for(path, storages));
+      const int kills_before = kills_;
+      // Counted in calls of the thread that commits, from the one that failed.
+      trainer.tracer().release({[this, failure, calls, failed = false, seen = 0,
+                                 later = 0](const TracedCall& call) mutable {
+        if (!call.entering || call.thread != call.process) return Verdict::go_on();
+        if (failed && ++later == calls) {
+          ++kills_;
+          return Verdict::kill();
+        }
+        if (failed || call.number != failure.number || seen++ != failure.nth) {
+          return Verdict::go_on();
+        }
+        failed = true;
+        return Verdict::fail(failure.errno_value);
+      }});
+      ++row.cases;
+      const std::exception_ptr error = save.written.error();
+      const std::string seen = contents_of(path + "/checkpoint_0.pt");
+      undisturbed = kills_ == kills_before;
+      try {
+        if (error) std::rethrow_exception(error);
+        // A successor tried once more, and it worked.
+        EXPECT_FALSE(failure.final || undisturbed) << "reported as written";
+        if (failure.final || undisturbed) ++row.lost;
+        if (seen != expected) ++row.torn;
+      } catch (const Error& reported) {
+        EXPECT_EQ(reported.errno_value(), failure.errno_value) << reported.what();
+        const bool renamed = failure.nth == 1;
+        if (seen != (renamed ? expected : old)) ++row.torn;
+      }
+      // Whatever the dead left behind is gone when its successor has gone on to another save.
+      (void)trainer.async().submit(job_for(directory_ / "other", storages)).written.get();
+      EXPECT_EQ(test::entries_of(path), 1);
+      (void)trainer.async().submit(job_for(path, earlier)).written.get();
+      trainer.tracer().check();
+      ASSERT_LT(row.lost, 5);
+    }
+  }
   trainer.close();
   EXPECT_FALSE(test::has_children());
   row.report();
