@@ -10,6 +10,7 @@
 #include "ring/progress_of.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,8 +25,9 @@
 namespace ckptring::process {
 namespace {
 
-/// While a save is in flight, time-outs are looked at this often.
+/// While a save is in flight, time-outs are looked at this often, or twice within the shortest.
 constexpr double kLookSecs = 1.0;
+constexpr double kShortestLookSecs = 0.01;
 /// A longer gap between two looks means that this process itself was stopped.
 constexpr double kFrozenSecs = 5.0;
 /// How long a killed process may take to be gone before it counts as unkillable.
@@ -34,6 +36,12 @@ constexpr double kKillSecs = 5.0;
 double back_off_secs(std::uint32_t restarts) {
   constexpr std::array<double, 5> kSteps{0, 0.01, 0.05, 0.25, 1.0};
   return kSteps[std::min<std::size_t>(restarts, kSteps.size() - 1)];
+}
+
+double look_secs(const CheckpointProcessConfig& config) {
+  const double shortest = std::min({config.subprocess_init_timeout_secs, config.stall_timeout_secs,
+                                    config.stopped_timeout_secs});
+  return std::clamp(shortest / 2, kShortestLookSecs, kLookSecs);
 }
 
 /// The built-in helper needs nothing but its libraries; a user's own may need credentials.
@@ -364,8 +372,8 @@ void CheckpointProcess::check_timeouts() {
   if (starting) {
     if (now - std::max(started_ns_, activity_floor_ns_) >
         os::to_ns(config_.subprocess_init_timeout_secs)) {
-      kill_helper("did not become ready within " +
-                  std::to_string(config_.subprocess_init_timeout_secs) + " s and was killed");
+      kill_helper(fmt::format("did not become ready within {:g} s and was killed",
+                              config_.subprocess_init_timeout_secs));
     }
     return;
   }
@@ -380,10 +388,10 @@ void CheckpointProcess::stalled() {
   std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
   const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
   collect_outcomes();
-  give_up(ErrorCode::stalled, "nothing reached the disk for " +
-                                  std::to_string(config_.stall_timeout_secs) + " s" +
-                                  (hung ? "; the checkpoint process hung in the kernel" : "") +
-                                  (died ? "" : " and cannot be killed"));
+  give_up(ErrorCode::stalled,
+          fmt::format("nothing reached the disk for {:g} s{}{}", config_.stall_timeout_secs,
+                      hung ? "; the checkpoint process hung in the kernel" : "",
+                      died ? "" : " and cannot be killed"));
 }
 
 void CheckpointProcess::give_up(ErrorCode code, const std::string& cause) {
@@ -417,7 +425,7 @@ os::Deadline CheckpointProcess::next_check() const {
   if (restart_at_ns_ != 0) next = {restart_at_ns_};
   const std::scoped_lock lock(mutex_);
   if (helper_runs() && (!was_ready_ || !expected_.empty())) {
-    next = next.earlier(os::Deadline::after(kLookSecs));
+    next = next.earlier(os::Deadline::after(look_secs(config_)));
   }
   return next;
 }

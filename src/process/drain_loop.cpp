@@ -5,7 +5,10 @@
 #include "store/block_drain.h"
 #include "store/file_sink.h"
 
+#include <fmt/format.h>
+
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <exception>
 #include <vector>
@@ -111,18 +114,22 @@ void DrainLoop::drain_save(std::uint64_t save) {
   std::unique_ptr<store::SaveSink> sink;
   try {
     sink = make_sink(target);
-    write_and_commit(
-        save, *sink,
-        beginning_after(found, consumer_.tail() > consumer_.record(save).first_position));
-    return;
+    if (failure_noted(save)) {
+      // By a predecessor, which died before it had undone the save.
+      open_sink(*sink, store::Beginning::resuming);
+    } else {
+      const bool released = consumer_.tail() > consumer_.record(save).first_position;
+      write_and_commit(save, *sink, beginning_after(found, released));
+      return;
+    }
   } catch (const Error& error) {
-    if (sink) sink->abort();
-    fail(save, error);
+    note_failure(save, error);
   } catch (const std::exception& error) {
-    if (sink) sink->abort();
-    fail(save, Error(ErrorCode::internal, "write", target.directory + "/" + target.final_name,
-                     error.what()));
+    note_failure(save, Error(ErrorCode::internal, "write",
+                             target.directory + "/" + target.final_name, error.what()));
   }
+  if (sink) sink->abort();
+  consumer_.set_progress(save, ring::Progress::failed);
   discard(save);
 }
 
@@ -137,8 +144,22 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
   ring::Outcome& outcome = consumer_.outcome(save);
   outcome.drained_seconds = os::seconds_since(outcome.drain_began_ns);
   const store::CommitTimes times = sink.commit([&](store::CommitPhase phase) {
-    consumer_.set_progress(save, phase == store::CommitPhase::syncing ? ring::Progress::syncing
-                                                                      : ring::Progress::renaming);
+    switch (phase) {
+      case store::CommitPhase::syncing:
+        consumer_.set_progress(save, ring::Progress::syncing);
+        break;
+      case store::CommitPhase::sync_failed: {
+        // Not left to the exception that follows: a system call may come before it arrives.
+        const int error = errno;
+        const store::SaveTarget target = target_of(save);
+        note_failure(save, Error::from_errno(error, "fsync",
+                                             target.directory + "/" + target.temporary_name));
+        break;
+      }
+      case store::CommitPhase::renaming:
+        consumer_.set_progress(save, ring::Progress::renaming);
+        break;
+    }
   });
   outcome.fsync_seconds = times.fsync_seconds;
   outcome.commit_seconds = times.commit_seconds;
@@ -160,8 +181,8 @@ void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) {
   while (!sink.begin(beginning)) {
     if (deadline.passed()) {
       throw Error(ErrorCode::stalled, "lock the temporary file", "",
-                  "writes of the previous checkpoint process did not end within " +
-                      std::to_string(limit) + " s");
+                  fmt::format("writes of the previous checkpoint process did not end within {:g} s",
+                              limit));
     }
     (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
   }
@@ -234,15 +255,25 @@ void DrainLoop::undo(std::uint64_t save, store::SaveSink& sink) {
             trainer_gone_ ? "the trainer ended before it was staged" : "the trainer gave it up");
 }
 
-void DrainLoop::fail(std::uint64_t save, const Error& error) {
+/// Before anything else is done about a failure: whoever repeated a failed fsync would be told of
+/// success over lost bytes.
+void DrainLoop::note_failure(std::uint64_t save, const Error& error) {
+  if (failure_noted(save)) return;
   ring::Outcome& outcome = consumer_.outcome(save);
-  outcome.error_code = static_cast<std::int32_t>(error.code());
   outcome.errno_value = error.errno_value();
   ring::copy_text(outcome.operation, sizeof outcome.operation, error.operation());
   ring::copy_text(outcome.path, sizeof outcome.path, error.path());
   ring::copy_text(outcome.cause, sizeof outcome.cause, error.cause());
-  consumer_.set_progress(save, ring::Progress::failed);
+  // Last: with it the others are whole, also to a successor. The trainer waits for OUTCOME.
+  std::atomic_ref(outcome.error_code)
+      .store(static_cast<std::int32_t>(error.code()), std::memory_order_release);
   log_.info("failed: {}", error.what());
+}
+
+bool DrainLoop::failure_noted(std::uint64_t save) {
+  // Written by this side or by a dead predecessor; no edge needed.
+  const auto code = static_cast<ErrorCode>(consumer_.outcome(save).error_code);
+  return code != ErrorCode::ok && code != ErrorCode::aborted;
 }
 
 /// Lets the blocks of an ended save go unread, once the producer has said where they end.

@@ -43,7 +43,8 @@ class DrainLoop {
   Drained drain_blocks(std::uint64_t save, store::SaveSink& sink);
   void open_sink(store::SaveSink& sink, store::Beginning beginning);
   void undo(std::uint64_t save, store::SaveSink& sink);
-  void fail(std::uint64_t save, const Error& error);
+  void note_failure(std::uint64_t save, const Error& error);
+  [[nodiscard]] bool failure_noted(std::uint64_t save);
   void discard(std::uint64_t save);
   std::unique_ptr<store::SaveSink> make_sink(const store::SaveTarget& target);
   [[nodiscard]] store::SaveTarget target_of(std::uint64_t save) const;

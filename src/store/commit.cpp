@@ -77,7 +77,11 @@ CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
     throw Error::from_errno(errno, "set the size of", temporary_path_);
   }
   // Once only: a second fsync after a failed one reports success over lost bytes.
-  if (files_.fsync(fd) != 0) throw Error::from_errno(errno, "fsync", temporary_path_);
+  if (files_.fsync(fd) != 0) {
+    const int error = errno;
+    record(CommitPhase::sync_failed);
+    throw Error::from_errno(error, "fsync", temporary_path_);
+  }
   times.fsync_seconds = seconds_since(sync_begin);
 
   const auto commit_begin = steady_clock::now();

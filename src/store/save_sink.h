@@ -44,9 +44,12 @@ enum class Beginning {
   renaming,    ///< an earlier process recorded that it was about to rename
 };
 
-/// Points of a commit that must be recorded before they are passed. `syncing` comes again after a
-/// rename that failed: the temporary is there, or was removed, but was not renamed.
-enum class CommitPhase { syncing, renaming };
+/// Points of a commit that must be recorded before they are passed.
+enum class CommitPhase {
+  syncing,      ///< also after a rename that failed: the temporary is not renamed
+  sync_failed,  ///< errno says why. A second fsync would report success over lost bytes
+  renaming,
+};
 using PhaseRecorder = std::function<void(CommitPhase)>;
 
 /// Seconds and warnings, for the SaveReport.

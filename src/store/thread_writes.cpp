@@ -33,21 +33,23 @@ class SignalsBlocked {
 
 }  // namespace
 
-ThreadWrites::ThreadWrites(FileSystem& files, int fd, unsigned threads, std::uint64_t unit,
-                           bool dsync)
+ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, unsigned threads,
+                           std::uint64_t unit, bool dsync)
     : files_(files),
       fd_(fd),
+      path_(path),
       unit_(unit),
       rwf_flags_(dsync ? RWF_DSYNC : 0),
       done_event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  if (!done_event_) throw Error::from_errno(errno, "make an eventfd", "");
+  if (!done_event_) throw Error::from_errno(errno, "make an eventfd for writing", path_);
   const SignalsBlocked blocked;
   threads_.reserve(threads);
   try {
     while (threads_.size() < threads) threads_.emplace_back([this] { write_until_stopped(); });
   } catch (const std::system_error& error) {
     // Fewer are slower, not wrong.
-    if (threads_.empty()) throw Error::from_errno(error.code().value(), "start a thread", "");
+    if (threads_.empty())
+      throw Error::from_errno(error.code().value(), "start a thread for writing", path_);
   }
   // One write waits behind each that is under way, so that no thread has to wait for the driver.
   capacity_ = 2 * threads_.size();
@@ -78,7 +80,7 @@ void ThreadWrites::reap(std::vector<Done>& done) {
   std::uint64_t rings = 0;
   if (uninterrupted([&] { return ::read(done_event_.get(), &rings, sizeof rings); }) < 0 &&
       errno != EAGAIN) {
-    throw Error::from_errno(errno, "read an eventfd", "");
+    throw Error::from_errno(errno, "wait for writes to", path_);
   }
   const std::scoped_lock lock(mutex_);
   unreaped_ -= done_.size();

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -16,8 +17,10 @@ class ThreadWrites final : public WriteQueue {
  public:
   /// @param dsync each write waits for the disk: what goes through the page cache must not be
   ///        released before, because after a failed fsync and a crash nobody would know
+  /// @param path of the file, for messages
   /// @throws Error if not a single thread can be started
-  ThreadWrites(FileSystem& files, int fd, unsigned threads, std::uint64_t unit, bool dsync);
+  ThreadWrites(FileSystem& files, int fd, const std::string& path, unsigned threads,
+               std::uint64_t unit, bool dsync);
   ~ThreadWrites() override;
   ThreadWrites(const ThreadWrites&) = delete;
   ThreadWrites& operator=(const ThreadWrites&) = delete;
@@ -35,6 +38,7 @@ class ThreadWrites final : public WriteQueue {
 
   FileSystem& files_;
   int fd_;
+  std::string path_;
   std::uint64_t unit_;
   int rwf_flags_;
   os::UniqueFd done_event_;

@@ -16,21 +16,23 @@ constexpr std::chrono::milliseconds kFlushPause{1};
 
 }  // namespace
 
-UringWrites::Opened UringWrites::open(int fd, unsigned depth, std::uint64_t unit) {
+UringWrites::Opened UringWrites::open(int fd, const std::string& path, unsigned depth,
+                                      std::uint64_t unit) {
   ::io_uring ring{};
   if (const int result = ::io_uring_queue_init(depth, &ring, 0); result < 0) {
     return {nullptr, -result};
   }
   try {
-    return {std::unique_ptr<WriteQueue>(new UringWrites(ring, fd, depth, unit)), 0};
+    return {std::unique_ptr<WriteQueue>(new UringWrites(ring, fd, path, depth, unit)), 0};
   } catch (...) {
     ::io_uring_queue_exit(&ring);
     throw;
   }
 }
 
-UringWrites::UringWrites(const ::io_uring& ring, int fd, unsigned depth, std::uint64_t unit)
-    : ring_(ring), fd_(fd), unit_(unit), slots_(depth) {
+UringWrites::UringWrites(const ::io_uring& ring, int fd, const std::string& path, unsigned depth,
+                         std::uint64_t unit)
+    : ring_(ring), fd_(fd), path_(path), unit_(unit), slots_(depth) {
   free_slots_.reserve(depth);
   for (std::size_t slot = depth; slot > 0; --slot) free_slots_.push_back(slot - 1);
 }
@@ -65,7 +67,7 @@ void UringWrites::queue(std::size_t slot) {
   // The ring has as many entries as there are slots, so there is always one.
   ::io_uring_sqe* const sqe = ::io_uring_get_sqe(&ring_);
   if (sqe == nullptr) {
-    throw Error(ErrorCode::internal, "write", "", "io_uring has no free submission entry");
+    throw Error(ErrorCode::internal, "write", path_, "io_uring has no free submission entry");
   }
   // The kernel only reads through iov_base here. IORING_OP_WRITEV: older kernels know no other.
   entry.piece = {
@@ -80,12 +82,12 @@ void UringWrites::flush() {
     const int result = ::io_uring_submit(&ring_);
     if (result > 0 || result == -EINTR) continue;
     if (result < 0 && result != -EAGAIN && result != -EBUSY) {
-      throw Error::from_errno(-result, "submit writes to io_uring", "");
+      throw Error::from_errno(-result, "submit to io_uring the writes to", path_);
     }
     const std::size_t unfinished = slots_.size() - free_slots_.size();
     if (unfinished > ::io_uring_sq_ready(&ring_)) return;  // `reap` tries again
     if (attempt >= kFlushAttempts) {
-      throw Error::from_errno(EAGAIN, "submit writes to io_uring", "");
+      throw Error::from_errno(EAGAIN, "submit to io_uring the writes to", path_);
     }
     std::this_thread::sleep_for(kFlushPause);
   }

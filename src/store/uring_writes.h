@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace ckptring::store {
@@ -19,7 +20,8 @@ class UringWrites final : public WriteQueue {
     std::unique_ptr<WriteQueue> queue;  ///< null: io_uring does not work here
     int error = 0;                      ///< then why
   };
-  static Opened open(int fd, unsigned depth, std::uint64_t unit);
+  /// @param path of the file, for messages
+  static Opened open(int fd, const std::string& path, unsigned depth, std::uint64_t unit);
 
   ~UringWrites() override;
   UringWrites(const UringWrites&) = delete;
@@ -38,12 +40,14 @@ class UringWrites final : public WriteQueue {
     ::iovec piece{};
   };
 
-  UringWrites(const ::io_uring& ring, int fd, unsigned depth, std::uint64_t unit);
+  UringWrites(const ::io_uring& ring, int fd, const std::string& path, unsigned depth,
+              std::uint64_t unit);
   void queue(std::size_t slot);
   void flush();
 
   ::io_uring ring_;
   int fd_;
+  std::string path_;
   std::uint64_t unit_;
   std::vector<Slot> slots_;
   std::vector<std::size_t> free_slots_;

@@ -36,7 +36,7 @@ bool waits_for_direct_writes(const struct ::statfs& status) {
 }
 
 /// Switches O_DIRECT on. Returns why it did not; empty: it is on.
-std::string enable_direct(FileSystem& files, int fd) {
+std::string enable_direct(FileSystem& files, int fd, const std::string& path) {
   struct ::statfs status {};
   if (files.statfs(fd, status) != 0) return "statfs: " + words(errno);
   if (!waits_for_direct_writes(status)) {
@@ -65,7 +65,7 @@ std::string enable_direct(FileSystem& files, int fd) {
   if (uninterrupted([&] { return files.pread(fd, buffer.data(), buffer.size(), 0); }) < 0) {
     const std::string reason = "a direct read: " + words(errno);
     if (files.set_flags(fd, 0) != 0) {
-      throw Error::from_errno(errno, "switch off O_DIRECT", "");
+      throw Error::from_errno(errno, "switch off O_DIRECT for", path);
     }
     return reason;
   }
@@ -83,14 +83,16 @@ std::string enable_direct(FileSystem& files, int fd) {
 std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueueRequest& request) {
   const CheckpointWriterConfig& config = request.config;
   const auto threads = [&](std::uint64_t unit, bool dsync) {
-    return std::make_unique<ThreadWrites>(files, request.fd, config.threads, unit, dsync);
+    return std::make_unique<ThreadWrites>(files, request.fd, request.path, config.threads, unit,
+                                          dsync);
   };
   if (config.mode == WriteMode::buffered) return threads(1, true);
 
   const bool uring_forced = config.mode == WriteMode::direct_io_uring;
   const bool threads_forced = config.mode == WriteMode::direct_threads;
-  const std::string no_direct =
-      request.direct_refusal.empty() ? enable_direct(files, request.fd) : request.direct_refusal;
+  const std::string no_direct = request.direct_refusal.empty()
+                                    ? enable_direct(files, request.fd, request.path)
+                                    : request.direct_refusal;
   if (!no_direct.empty()) {
     if (uring_forced) refuse(request, "direct_io_uring", no_direct);
     if (threads_forced) refuse(request, "direct_threads", no_direct);
@@ -104,7 +106,8 @@ std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueue
 
   std::string no_uring = "the file system seam must see every write";
   if (files.allows_raw_io()) {
-    UringWrites::Opened opened = UringWrites::open(request.fd, config.queue_depth, kDirectUnit);
+    UringWrites::Opened opened =
+        UringWrites::open(request.fd, request.path, config.queue_depth, kDirectUnit);
     if (opened.queue) return std::move(opened.queue);
     no_uring = "io_uring: " + words(opened.error);
   }

@@ -1,0 +1,242 @@
+// Checkpoint processes that stop, hang, never start or are something else: each wait ends, with the
+// save done or with an error that names the cause, and the save after it works.
+#include "crash/fault_row.h"
+#include "crash/trainer.h"
+
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::FaultRow;
+using test::job_for;
+using test::noise;
+using test::Script;
+using test::TracedCall;
+using test::Trainer;
+using test::Verdict;
+
+class BadHelper : public ::testing::Test {
+ protected:
+  BadHelper() { set_log_level(LogLevel::error); }
+  ~BadHelper() override { set_log_level(LogLevel::warn); }
+
+  static CheckpointerConfig config() { return test::small_config(WriteMode::direct_io_uring, 4); }
+
+  /// Acts at the nth call (from 0) of a kind, entering or leaving it.
+  static Script at(long number, int nth, bool entering, Verdict verdict) {
+    return [=, seen = 0](const TracedCall& call) mutable {
+      const bool here = call.number == number && call.entering == entering && seen++ == nth;
+      return here ? verdict : Verdict::go_on();
+    };
+  }
+
+  void expect_file_of(const std::string& path, const std::string& expected) {
+    const bool whole =
+        contents_of(path + "/checkpoint_0.pt") == expected && test::entries_of(path) == 1;
+    EXPECT_TRUE(whole) << path;
+    if (!whole) ++row_.lost;
+  }
+
+  const std::shared_ptr<test::Storages> storages_ = noise({120'000, 7}, 1);
+  const std::shared_ptr<test::Storages> earlier_ = noise({110'000, 3}, 2);
+  test::TemporaryDirectory directory_;
+  const std::string path_ = directory_ / "run";
+  const std::string expected_ = test::undisturbed_file(directory_ / "expected", storages_);
+  const std::string expected_earlier_ = test::undisturbed_file(path_, earlier_);
+  FaultRow row_;
+};
+
+/// Where a process is stopped or hangs: the calls of a save, from its first to its last.
+struct Point {
+  long number;
+  int nth;
+  bool entering;
+};
+const std::vector<Point> kPoints{
+    {SYS_flock, 0, false},          {SYS_fallocate, 0, true}, {SYS_io_uring_enter, 0, true},
+    {SYS_io_uring_enter, 3, false}, {SYS_fsync, 0, true},     {SYS_fsync, 0, false},
+    {SYS_rename, 0, true},          {SYS_rename, 0, false},   {SYS_fsync, 1, false},
+};
+
+TEST_F(BadHelper, ThatIsStoppedIsKilledAndItsSuccessorCompletesTheSave) {
+  row_.fault = "stopped (SIGSTOP) in the middle of a save";
+  CheckpointerConfig impatient = config();
+  impatient.process_config.stopped_timeout_secs = 0.1;
+  Trainer trainer(impatient);
+  for (const Point& point : kPoints) {
+    SCOPED_TRACE("system call " + std::to_string(point.number));
+    trainer.meet_new_helper();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+    trainer.tracer().release({at(point.number, point.nth, point.entering, Verdict::stop())});
+    ++row_.cases;
+    ASSERT_NO_THROW(EXPECT_EQ(save.written.get().restarts, 1u));
+    expect_file_of(path_, expected_);
+    trainer.tracer().check();
+  }
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row_.report();
+}
+
+TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
+  row_.fault = "hung in a system call";
+  CheckpointerConfig impatient = config();
+  impatient.process_config.stall_timeout_secs = 1;
+  Trainer trainer(impatient);
+  for (const Point& point : kPoints) {
+    SCOPED_TRACE("system call " + std::to_string(point.number));
+    trainer.meet_new_helper();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+    trainer.tracer().release({at(point.number, point.nth, point.entering, Verdict::hold())});
+    ++row_.cases;
+    // It says `renaming` before it renames; from then on nobody but the directory can tell.
+    const bool may_be_renamed = point.number == SYS_rename || point.nth == 1;
+    try {
+      (void)save.written.get();
+      ADD_FAILURE() << "a save without an end";
+      ++row_.lost;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
+          << error.what();
+      EXPECT_NE(error.cause().find("nothing reached the disk for 1 s"), std::string::npos)
+          << error.what();
+    }
+    const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
+    const bool renamed = may_be_renamed && !(point.number == SYS_rename && point.entering);
+    if (seen != (renamed ? expected_ : expected_earlier_)) ++row_.torn;
+
+    const SaveHandle next = trainer.async().submit(job_for(path_, earlier_));
+    ASSERT_NO_THROW(next.written.get());
+    expect_file_of(path_, expected_earlier_);
+    trainer.tracer().check();
+  }
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row_.report();
+}
+
+TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAndTheNextSaveWorks) {
+  row_.fault = "killed while starting, beyond the restart budget";
+  // The dynamic linker, main, the first look at the ring.
+  for (const std::uint64_t stop : {std::uint64_t{1}, std::uint64_t{60}, std::uint64_t{160}}) {
+    SCOPED_TRACE("stop " + std::to_string(stop));
+    Trainer trainer(config());  // the default budget of five
+    trainer.meet_new_helper();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+    // The first one lives on until the save is watched over; from then on each death counts.
+    std::atomic<int> kills{0};
+    const auto kill_at = [&](std::uint64_t here) {
+      return [&, here](const TracedCall& call) {
+        if (call.stop != here) return Verdict::go_on();
+        ++kills;
+        return Verdict::kill();
+      };
+    };
+    std::deque<Script> scripts{at(SYS_io_uring_enter, 2, true, Verdict::kill())};
+    for (int i = 0; i < 6; ++i) scripts.push_back(kill_at(stop));
+    trainer.tracer().release(std::move(scripts));
+    ++row_.cases;
+    try {
+      (void)save.written.get();
+      ADD_FAILURE() << "survived more kills than allowed";
+      ++row_.lost;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::process_failed);
+      EXPECT_NE(error.cause().find("terminated by signal 9 (Killed) after 5 restarts"),
+                std::string::npos)
+          << error.what();
+    }
+    EXPECT_EQ(kills, 5) << "one start and five restarts, of which the first one worked";
+    if (contents_of(path_ + "/checkpoint_0.pt") != expected_earlier_) ++row_.torn;
+    // A new ring and a budget of its own; the dead process's temporary goes.
+    trainer.tracer().release({});
+    EXPECT_NO_THROW(trainer.async().submit(job_for(path_, storages_)).written.get());
+    expect_file_of(path_, expected_);
+    EXPECT_NO_THROW(trainer.async().submit(job_for(path_, earlier_)).written.get());
+    trainer.tracer().check();
+    trainer.close();
+  }
+  EXPECT_FALSE(test::has_children());
+  row_.report();
+}
+
+/// What may stand where the helper should be, and what the error says then.
+struct StandIn {
+  std::string name;
+  std::string script;  ///< empty: nothing is there
+  bool executable;
+  std::string cause;
+};
+
+class NoHelper : public BadHelper, public ::testing::WithParamInterface<StandIn> {};
+
+TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
+  const StandIn& stand_in = GetParam();
+  row_.fault = "helper " + stand_in.name;
+  const std::string program = directory_ / "program";
+  if (!stand_in.script.empty()) {
+    std::ofstream(program) << stand_in.script << "\n";
+    std::filesystem::permissions(program, stand_in.executable ? std::filesystem::perms::owner_all
+                                                              : std::filesystem::perms::owner_read);
+  }
+  CheckpointerConfig with_stand_in = config();
+  with_stand_in.process_config.executable = program;
+  with_stand_in.process_config.max_restarts = 2;
+  with_stand_in.process_config.subprocess_init_timeout_secs = 1;
+  AsyncSave async(with_stand_in, {});
+  for (int i = 0; i < 2; ++i) {  // and again, with a ring of its own
+    ++row_.cases;
+    try {
+      (void)async.submit(job_for(path_, storages_)).written.get();
+      ADD_FAILURE() << "written by nobody";
+      ++row_.lost;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::process_failed);
+      EXPECT_NE(std::string(error.what()).find(program), std::string::npos) << error.what();
+      EXPECT_NE(error.cause().find(stand_in.cause), std::string::npos) << error.what();
+    }
+  }
+  if (contents_of(path_ + "/checkpoint_0.pt") != expected_earlier_) ++row_.torn;
+  EXPECT_EQ(test::entries_of(path_), 1);
+  std::filesystem::remove(program);
+  std::filesystem::create_symlink(CKPTRING_DRAIN_PATH, program);
+  ++row_.cases;
+  EXPECT_NO_THROW(async.submit(job_for(path_, storages_)).written.get());
+  expect_file_of(path_, expected_);
+  async.close();
+  EXPECT_FALSE(test::has_children());
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Helpers, NoHelper,
+    ::testing::Values(StandIn{"missing", "", false, "No such file or directory"},
+                      StandIn{"not_executable", "#!/bin/sh", false, "Permission denied"},
+                      StandIn{"of_another_format", "no program at all", true, "Exec format error"},
+                      StandIn{"of_another_version",
+                              std::string("#!/bin/sh\nexec '") + CKPTRING_DRAIN_PATH +
+                                  "' --ckptring-protocol=999 \"$2\"",
+                              true, "the trainer version 999"},
+                      StandIn{"that_exits_at_once", "#!/bin/sh\necho 'no licence' >&2; exit 3",
+                              true, "exited with status 3 after 2 restarts; its last words"},
+                      StandIn{"that_never_becomes_ready", "#!/bin/sh\nexec sleep 1000", true,
+                              "did not become ready within 1 s"}),
+    [](const auto& stand_in) { return stand_in.param.name; });
+
+}  // namespace
+}  // namespace ckptring::save

@@ -1,0 +1,355 @@
+// Each system call of a save on files fails once, or from then on, with each error that disks and
+// file systems are known for. The save fails with words to act on, or gets over it; the trainer and
+// the next save notice nothing.
+#include "crash/fault_row.h"
+#include "crash/trainer.h"
+
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::FaultRow;
+using test::job_for;
+using test::name_of;
+using test::noise;
+using test::TracedCall;
+using test::Trainer;
+using test::Verdict;
+
+const std::map<long, std::string> kFileCalls{
+    {SYS_openat, "openat"},
+    {SYS_flock, "flock"},
+    {SYS_mkdir, "mkdir"},
+    {SYS_newfstatat, "newfstatat"},
+    {SYS_getdents64, "getdents"},
+    {SYS_fallocate, "fallocate"},
+    {SYS_fcntl, "fcntl"},
+    {SYS_fstatfs, "fstatfs"},
+    {SYS_pread64, "pread"},
+    {SYS_pwrite64, "pwrite"},
+    {SYS_pwritev2, "pwritev2"},
+    {SYS_ftruncate, "ftruncate"},
+    {SYS_fsync, "fsync"},
+    {SYS_rename, "rename"},
+    {SYS_io_uring_setup, "io_uring_setup"},
+    {SYS_io_uring_enter, "io_uring_enter"},
+    {SYS_eventfd2, "eventfd"},
+    {SYS_clone3, "clone"},
+};
+
+/// stat answers "there is none" by this error; what would be there nevertheless is no fault that
+/// exists.
+bool is_an_answer(long number, int errno_value) {
+  return number == SYS_newfstatat && errno_value == ENOENT;
+}
+
+constexpr std::array kErrors{ENOSPC,       EDQUOT,  EIO,   EROFS,  EACCES, ENOENT,
+                             ENAMETOOLONG, ENOTDIR, EINTR, EAGAIN, EMFILE, ENFILE};
+
+/// Whether a save may succeed although this call failed so: it was worth another attempt, or there
+/// is another way.
+bool may_get_over(long number, int errno_value) {
+  switch (number) {
+    case SYS_clone3:          // fewer threads
+    case SYS_io_uring_setup:  // threads
+      return true;
+    case SYS_fsync:  // never a second time
+      return false;
+    case SYS_flock:
+    case SYS_pwrite64:
+    case SYS_pwritev2:
+    case SYS_io_uring_enter:
+      return errno_value == EINTR || errno_value == EAGAIN;
+    case SYS_openat:
+    case SYS_mkdir:
+    case SYS_getdents64:  // somebody removed the directory; it is made again
+      return errno_value == EINTR || errno_value == ENOENT;
+    default:
+      return errno_value == EINTR;
+  }
+}
+
+/// One call of a save: the `nth` of its kind, from 0.
+struct CallOfSave {
+  long number;
+  int nth;
+};
+
+/// Decides in the tracer's thread which call fails.
+class FailingCalls {
+ public:
+  test::Script script() {
+    return [this](const TracedCall& call) { return verdict(call); };
+  }
+
+  /// A save begins that is left alone.
+  void leave_alone() { set(0, -1, 0, false); }
+  void fail_once(CallOfSave call, int errno_value) {
+    set(call.number, call.nth, errno_value, false);
+  }
+  void fail_from(CallOfSave call, int errno_value) {
+    set(call.number, call.nth, errno_value, true);
+  }
+
+  /// Of the save since the last of the above, in order.
+  std::vector<CallOfSave> calls() const {
+    const std::scoped_lock lock(mutex_);
+    return calls_;
+  }
+  bool failed() const {
+    const std::scoped_lock lock(mutex_);
+    return failed_;
+  }
+
+ private:
+  void set(long number, int nth, int errno_value, bool from_then_on) {
+    const std::scoped_lock lock(mutex_);
+    number_ = number;
+    nth_ = nth;
+    errno_value_ = errno_value;
+    from_then_on_ = from_then_on;
+    failed_ = false;
+    calls_.clear();
+    counts_.clear();
+  }
+
+  Verdict verdict(const TracedCall& call) {
+    if (!call.entering || !kFileCalls.contains(call.number)) return Verdict::go_on();
+    const std::scoped_lock lock(mutex_);
+    const int nth = counts_[call.number]++;
+    calls_.push_back({call.number, nth});
+    if (call.number != number_ || nth < nth_ || (nth > nth_ && !from_then_on_)) {
+      return Verdict::go_on();
+    }
+    failed_ = true;
+    return Verdict::fail(errno_value_);
+  }
+
+  mutable std::mutex mutex_;
+  long number_ = 0;
+  int nth_ = -1;
+  int errno_value_ = 0;
+  bool from_then_on_ = false;
+  bool failed_ = false;
+  std::vector<CallOfSave> calls_;
+  std::map<long, int> counts_;
+};
+
+class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
+ protected:
+  FailingCallsTest() {
+    set_log_level(LogLevel::error);
+    for (std::size_t i = 0; i < 2; ++i) {
+      expected_[i] = test::undisturbed_file(directory_ / "expected", storages_[i]);
+    }
+  }
+  ~FailingCallsTest() override { set_log_level(LogLevel::warn); }
+
+  static CheckpointerConfig config() {
+    CheckpointerConfig config = test::small_config(GetParam(), 4);
+    config.writer_config.busy_timeout_secs = 0.3;
+    return config;
+  }
+
+  /// Trainer and helper, which has written its first save.
+  void start(Trainer& trainer) {
+    trainer.meet_new_helper();
+    trainer.tracer().release({failing_.script()});
+    save_well(trainer, 0);
+    process_ = trainer.async().process_id();
+  }
+
+  void save_well(Trainer& trainer, std::size_t which) {
+    failing_.leave_alone();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_[which]));
+    try {
+      save.written.get();
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << "the next save failed too: " << error.what();
+      ++row_.lost;
+    }
+    if (seen() != expected_[which]) ++row_.lost;
+    old_ = which;
+  }
+
+  std::string seen() const { return contents_of(path_ + "/checkpoint_0.pt"); }
+
+  /// A save whose call fails as `failing_` was told, then one that is left alone.
+  void save_badly(Trainer& trainer, CallOfSave call, int errno_value, bool fresh) {
+    SCOPED_TRACE(kFileCalls.at(call.number) + " number " + std::to_string(call.nth) + ": " +
+                 std::generic_category().message(errno_value));
+    ++row_.cases;
+    const std::size_t which = 1 - old_;
+    const std::string path = fresh ? directory_ / "fresh/deep" : path_;
+    const SaveHandle save = trainer.async().submit(job_for(path, storages_[which]));
+    const std::exception_ptr error = save.written.error();
+    EXPECT_TRUE(failing_.failed()) << "the call was not made";
+    const int lost_before = row_.lost;
+    const std::string now = contents_of(path + "/checkpoint_0.pt");
+    if (!error) {
+      ++survived_;
+      EXPECT_TRUE(may_get_over(call.number, errno_value)) << "the failure was ignored";
+      if (!may_get_over(call.number, errno_value)) ++row_.lost;
+      if (now != expected_[which]) ++row_.lost;
+    } else {
+      try {
+        std::rethrow_exception(error);
+      } catch (const Error& failure) {
+        const bool named =
+            !failure.operation().empty() && failure.path().starts_with(directory_.path()) &&
+            failure.cause().find(std::generic_category().message(errno_value)) !=
+                std::string::npos &&
+            (failure.errno_value() == errno_value || failure.code() == ErrorCode::invalid_argument);
+        EXPECT_TRUE(named) << failure.what() << " (errno " << failure.errno_value() << ")";
+        if (!named) ++row_.lost;
+      }
+      // After the rename the new file may be there, and it is whole.
+      const bool whole = now == expected_[which] || now == (fresh ? "" : expected_[old_]);
+      EXPECT_TRUE(whole);
+      if (!whole) ++row_.torn;
+    }
+    if (!fresh) {
+      EXPECT_EQ(test::entries_of(path_), 1) << "a temporary is left";
+    } else if (error && now.empty()) {
+      EXPECT_FALSE(std::filesystem::exists(directory_ / "fresh")) << "directories are left";
+    }
+    std::filesystem::remove_all(directory_ / "fresh");
+    EXPECT_EQ(trainer.async().process_id(), process_) << "the process did not survive";
+    EXPECT_EQ(row_.lost, lost_before);
+    save_well(trainer, 1 - old_);
+    trainer.tracer().check();
+  }
+
+  /// What the undisturbed save calls; of long series the first, one in the middle and the last.
+  std::vector<CallOfSave> calls_of_a_save(Trainer& trainer, const std::string& path) {
+    failing_.leave_alone();
+    trainer.async().submit(job_for(path, storages_[1 - old_])).written.get();
+    std::map<long, int> totals;
+    const std::vector<CallOfSave> all = failing_.calls();
+    for (const CallOfSave& call : all) ++totals[call.number];
+    std::vector<CallOfSave> chosen;
+    for (const CallOfSave& call : all) {
+      const int total = totals[call.number];
+      const bool of_interest = call.nth == 0 || call.nth == total / 2 || call.nth == total - 1;
+      if (total <= 6 || of_interest) chosen.push_back(call);
+    }
+    if (path == path_) old_ = 1 - old_;
+    std::filesystem::remove_all(directory_ / "fresh");
+    return chosen;
+  }
+
+  test::TemporaryDirectory directory_;
+  const std::string path_ = directory_ / "run";
+  const std::array<std::shared_ptr<test::Storages>, 2> storages_{noise({120'000, 7}, 1),
+                                                                 noise({60'000, 60'007}, 2)};
+  std::array<std::string, 2> expected_;
+  FailingCalls failing_;
+  FaultRow row_;
+  std::size_t old_ = 0;
+  int process_ = 0;
+  int survived_ = 0;
+};
+
+/// Calls that the modes have in common are tried in one of them.
+bool belongs(long number, WriteMode mode) {
+  static const std::set<long> own{SYS_pwritev2, SYS_fallocate, SYS_ftruncate, SYS_io_uring_setup,
+                                  SYS_io_uring_enter};
+  return mode == WriteMode::direct_threads || own.contains(number);
+}
+
+TEST_P(FailingCallsTest, OnceFailTheSaveWithTheCauseOrNotAtAll) {
+  row_.fault = "a call fails once, " + name_of(GetParam());
+  Trainer trainer(config());
+  start(trainer);
+  for (const CallOfSave call : calls_of_a_save(trainer, path_)) {
+    if (!belongs(call.number, GetParam())) continue;
+    for (const int errno_value : kErrors) {
+      if (is_an_answer(call.number, errno_value)) continue;
+      failing_.fail_once(call, errno_value);
+      save_badly(trainer, call, errno_value, false);
+      ASSERT_LT(row_.lost, 10);
+    }
+  }
+  trainer.close();
+  row_.report();
+  std::printf("of these, %d got over it\n", survived_);
+}
+
+TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
+  row_.fault = "a call fails from then on, " + name_of(GetParam());
+  Trainer trainer(config());
+  start(trainer);
+  for (const CallOfSave call : calls_of_a_save(trainer, path_)) {
+    if (!belongs(call.number, GetParam()) || call.nth > 2) continue;
+    for (const int errno_value : {ENOSPC, EIO, EROFS}) {
+      failing_.fail_from(call, errno_value);
+      save_badly(trainer, call, errno_value, false);
+      ASSERT_LT(row_.lost, 10);
+    }
+  }
+  trainer.close();
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(WriteModes, FailingCallsTest,
+                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
+                                           WriteMode::buffered),
+                         [](const auto& mode) { return name_of(mode.param); });
+
+using FailingDirectories = FailingCallsTest;
+
+TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
+  row_.fault = "a call fails while directories are made";
+  Trainer trainer(config());
+  start(trainer);
+  for (const CallOfSave call : calls_of_a_save(trainer, directory_ / "fresh/deep")) {
+    if (call.number != SYS_mkdir && call.number != SYS_openat && call.number != SYS_fsync) continue;
+    for (const int errno_value : kErrors) {
+      failing_.fail_once(call, errno_value);
+      save_badly(trainer, call, errno_value, true);
+      ASSERT_LT(row_.lost, 10);
+    }
+  }
+  trainer.close();
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, FailingDirectories, ::testing::Values(WriteMode::direct_threads),
+                         [](const auto& mode) { return name_of(mode.param); });
+
+using RefusedIoUring = FailingCallsTest;
+
+TEST_P(RefusedIoUring, FallsBackToThreads) {
+  row_.fault = "io_uring is refused";
+  Trainer trainer(config());
+  start(trainer);
+  for (const int errno_value : {EPERM, ENOSYS, ENOMEM, EMFILE}) {
+    failing_.fail_from({SYS_io_uring_setup, 0}, errno_value);
+    save_badly(trainer, {SYS_io_uring_setup, 0}, errno_value, false);
+  }
+  EXPECT_EQ(survived_, row_.cases);
+  trainer.close();
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(Automatic, RefusedIoUring, ::testing::Values(WriteMode::automatic),
+                         [](const auto& mode) { return name_of(mode.param); });
+
+}  // namespace
+}  // namespace ckptring::save

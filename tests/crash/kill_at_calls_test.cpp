@@ -1,0 +1,257 @@
+// The checkpoint process is killed before and after each of its system calls, from its exec on.
+#include "crash/fault_row.h"
+#include "crash/trainer.h"
+
+#include <ckptring/error.h>
+#include <ckptring/log.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace ckptring::save {
+namespace {
+
+using test::contents_of;
+using test::FaultRow;
+using test::job_for;
+using test::name_of;
+using test::noise;
+using test::Script;
+using test::TracedCall;
+using test::Trainer;
+using test::Verdict;
+
+class KillAtCalls : public ::testing::TestWithParam<WriteMode> {
+ protected:
+  KillAtCalls() { set_log_level(LogLevel::error); }
+  ~KillAtCalls() override { set_log_level(LogLevel::warn); }
+
+  /// io_uring has one thread, whose calls come in the same order every time. Each point of the
+  /// others is another one in every run anyway.
+  static std::uint64_t stride() { return GetParam() == WriteMode::direct_io_uring ? 1 : 3; }
+
+  /// Kills at a stop, after a look at what a reader would find there.
+  Script kill_at(std::uint64_t stop) {
+    return [this, stop](const TracedCall& call) {
+      if (call.stop != stop) return Verdict::go_on();
+      ++kills_;
+      if (look_) look_();
+      return Verdict::kill();
+    };
+  }
+
+  std::atomic<int> kills_{0};
+  std::function<void()> look_;  ///< in the tracer's thread, just before each kill
+  test::TemporaryDirectory directory_;
+};
+
+TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
+  const std::array storages{noise({120'000, 0, 40'000, 7}, 1), noise({90'000, 3, 70'000}, 2)};
+  std::array<std::string, 2> expected;
+  for (std::size_t i = 0; i < 2; ++i) {
+    expected[i] = test::undisturbed_file(directory_ / "expected", storages[i]);
+  }
+  FaultRow row{"killed at every system call, " + name_of(GetParam())};
+  // One name again and again: whoever looks sees the old or the new file. Every third save goes
+  // where directories have to be made.
+  const std::string steady = directory_ / "steady";
+  (void)test::undisturbed_file(steady, storages[1]);
+  std::atomic<int> torn{0};
+  look_ = [&] {
+    const std::string seen = contents_of(steady + "/checkpoint_0.pt");
+    if (seen != expected[0] && seen != expected[1]) ++torn;
+  };
+  const std::ptrdiff_t descriptors = test::open_descriptors();
+  {
+    Trainer trainer(test::small_config(GetParam(), 4));
+    bool undisturbed = false;
+    for (std::uint64_t stop = 0; !undisturbed; stop += stride()) {
+      trainer.meet_new_helper();
+      const std::size_t which = row.cases % 2;
+      const bool fresh = row.cases % 3 == 2;
+      const std::string path = fresh ? directory_ / "fresh/deep" : steady;
+      const SaveHandle save = trainer.async().submit(job_for(path, storages[which]));
+      const int kills_before = kills_;
+      trainer.tracer().release({kill_at(stop)});
+      const std::exception_ptr error = save.written.error();
+      undisturbed = kills_ == kills_before;
+      ++row.cases;
+      const bool whole = !error && contents_of(path + "/checkpoint_0.pt") == expected[which] &&
+                         test::entries_of(path) == 1;
+      if (!whole) ++row.lost;
+      EXPECT_TRUE(whole) << "killed at stop " << stop;
+      // A process that dies right after its last word needs no successor.
+      if (!error) {
+        EXPECT_LE(save.written.get().restarts, undisturbed ? 0u : 1u) << "stop " << stop;
+      }
+      if (fresh) std::filesystem::remove_all(directory_ / "fresh");
+      trainer.tracer().check();
+      ASSERT_LT(row.lost, 5);
+    }
+    trainer.close();
+  }
+  EXPECT_FALSE(test::has_children());
+  EXPECT_EQ(test::open_descriptors(), descriptors);
+  row.torn = torn;
+  row.report();
+}
+
+TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
+  const std::array storages{noise({80'000, 11}, 3), noise({30'000, 60'000}, 4)};
+  std::array<std::string, 2> expected;
+  for (std::size_t i = 0; i < 2; ++i) {
+    expected[i] = test::undisturbed_file(directory_ / "expected", storages[i]);
+  }
+  FaultRow row{"killed at every system call, two saves in the ring, " + name_of(GetParam())};
+  CheckpointerConfig config = test::small_config(GetParam(), 9);  // one and a half of these
+  config.max_saves_in_flight = 2;
+  Trainer trainer(config);
+  bool undisturbed = false;
+  // Both begin before the process does; the second stays partly staged.
+  for (std::uint64_t stop = 0; !undisturbed; stop += stride()) {
+    trainer.meet_new_helper();
+    const std::array paths{directory_ / "first", directory_ / "second"};
+    std::vector<SaveHandle> saves;
+    for (std::size_t i = 0; i < 2; ++i) {
+      saves.push_back(trainer.async().submit(job_for(paths[i], storages[i])));
+    }
+    const int kills_before = kills_;
+    trainer.tracer().release({kill_at(stop)});
+    for (std::size_t i = 0; i < 2; ++i) {
+      const bool whole = !saves[i].written.error() &&
+                         contents_of(paths[i] + "/checkpoint_0.pt") == expected[i] &&
+                         test::entries_of(paths[i]) == 1;
+      if (!whole) ++row.lost;
+      EXPECT_TRUE(whole) << "save " << i << ", killed at stop " << stop;
+    }
+    undisturbed = kills_ == kills_before;
+    ++row.cases;
+    trainer.tracer().check();
+    ASSERT_LT(row.lost, 5);
+  }
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row.report();
+}
+
+TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
+  const auto storages = noise({120'000, 0, 40'000, 7}, 5);
+  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const int cases = GetParam() == WriteMode::direct_io_uring ? 100 : 40;
+  FaultRow row{"killed at pairs of system calls, " + name_of(GetParam())};
+  Trainer trainer(test::small_config(GetParam(), 4));
+  // How many stops there are, from a save that is left alone.
+  std::atomic<std::uint64_t> stops{0};
+  trainer.meet_new_helper();
+  SaveHandle save = trainer.async().submit(job_for(directory_ / "run", storages));
+  trainer.tracer().release({[&](const TracedCall& call) {
+    stops = call.stop + 1;
+    return Verdict::go_on();
+  }});
+  ASSERT_NO_THROW(save.written.get());
+
+  std::mt19937_64 random(11);
+  for (; row.cases < cases; ++row.cases) {
+    const std::uint64_t first = random() % stops;
+    const std::uint64_t second = random() % stops;
+    trainer.meet_new_helper();
+    save = trainer.async().submit(job_for(directory_ / "run", storages));
+    trainer.tracer().release({kill_at(first), kill_at(second)});
+    const bool whole = !save.written.error() &&
+                       contents_of(directory_ / "run/checkpoint_0.pt") == expected &&
+                       test::entries_of(directory_ / "run") == 1;
+    if (!whole) ++row.lost;
+    EXPECT_TRUE(whole) << "killed at stops " << first << " and " << second;
+    trainer.tracer().check();
+    ASSERT_LT(row.lost, 5);
+  }
+  EXPECT_GE(kills_, cases);
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row.report();
+}
+
+/// The save's call that fails before its process is killed.
+struct Failure {
+  long number;
+  int nth;
+  int errno_value;
+  /// After a failed fsync the next one reports success over lost bytes: nobody may ever try again.
+  bool final;
+};
+
+TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
+  const auto storages = noise({60'000, 7}, 6);
+  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const auto earlier = noise({50'000}, 7);
+  const std::string path = directory_ / "run";
+  const std::string old = test::undisturbed_file(path, earlier);
+  FaultRow row{"killed after a failed call, " + name_of(GetParam())};
+  Trainer trainer(test::small_config(GetParam(), 8));
+  for (const Failure& failure :
+       {Failure{SYS_fsync, 0, EIO, true}, Failure{SYS_fsync, 1, EIO, false},
+        Failure{SYS_fallocate, 0, ENOSPC, false}, Failure{SYS_rename, 0, EIO, false}}) {
+    bool undisturbed = false;
+    for (int calls = 1; !undisturbed; ++calls) {
+      SCOPED_TRACE("system call " + std::to_string(failure.number) + " failed, killed at call " +
+                   std::to_string(calls) + " after it");
+      trainer.meet_new_helper();
+      const SaveHandle save = trainer.async().submit(job_for(path, storages));
+      const int kills_before = kills_;
+      // Counted in calls of the thread that commits, from the one that failed.
+      trainer.tracer().release({[this, failure, calls, failed = false, seen = 0,
+                                 later = 0](const TracedCall& call) mutable {
+        if (!call.entering || call.thread != call.process) return Verdict::go_on();
+        if (failed && ++later == calls) {
+          ++kills_;
+          return Verdict::kill();
+        }
+        if (failed || call.number != failure.number || seen++ != failure.nth) {
+          return Verdict::go_on();
+        }
+        failed = true;
+        return Verdict::fail(failure.errno_value);
+      }});
+      ++row.cases;
+      const std::exception_ptr error = save.written.error();
+      const std::string seen = contents_of(path + "/checkpoint_0.pt");
+      undisturbed = kills_ == kills_before;
+      try {
+        if (error) std::rethrow_exception(error);
+        // A successor tried once more, and it worked.
+        EXPECT_FALSE(failure.final || undisturbed) << "reported as written";
+        if (failure.final || undisturbed) ++row.lost;
+        if (seen != expected) ++row.torn;
+      } catch (const Error& reported) {
+        EXPECT_EQ(reported.errno_value(), failure.errno_value) << reported.what();
+        const bool renamed = failure.nth == 1;
+        if (seen != (renamed ? expected : old)) ++row.torn;
+      }
+      // Whatever the dead left behind is gone when its successor has gone on to another save.
+      (void)trainer.async().submit(job_for(directory_ / "other", storages)).written.get();
+      EXPECT_EQ(test::entries_of(path), 1);
+      (void)trainer.async().submit(job_for(path, earlier)).written.get();
+      trainer.tracer().check();
+      ASSERT_LT(row.lost, 5);
+    }
+  }
+  trainer.close();
+  EXPECT_FALSE(test::has_children());
+  row.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(WriteModes, KillAtCalls,
+                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
+                                           WriteMode::buffered),
+                         [](const auto& mode) { return name_of(mode.param); });
+
+}  // namespace
+}  // namespace ckptring::save
