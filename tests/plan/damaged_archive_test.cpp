@@ -504,7 +504,8 @@ struct Made {
 };
 
 void put(Bytes& out, std::uint64_t value, unsigned width) {
-  for (unsigned i = 0; i < width; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
+  for (unsigned i = 0; i < width; ++i)
+    out.push_back(static_cast<std::byte>(i < 8 ? value >> (8 * i) : 0));
 }
 void put(Bytes& out, std::string_view text) {
   const auto bytes = std::as_bytes(std::span(text));
