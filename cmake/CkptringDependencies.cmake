@@ -29,6 +29,11 @@ elseif(CKPTRING_SANITIZER STREQUAL "address")
 elseif(NOT CKPTRING_SANITIZER STREQUAL "")
   message(FATAL_ERROR "CKPTRING_SANITIZER is '${CKPTRING_SANITIZER}': use thread or address")
 endif()
+if(CKPTRING_FUZZ)
+  # Tells libFuzzer what an input reaches. Its own main comes with the fuzzers' link options.
+  target_compile_options(ckptring_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(ckptring_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 if(CKPTRING_TORCH)
   include(CkptringTorch)

@@ -27,9 +27,9 @@ struct Record {
 /// The index of a file that was opened. Holds no reference to its source; thread-safe.
 class PtArchive {
  public:
-  /// Reads the central directory, the local headers and ckptring.json, and checks that no record
-  /// leaves the file or overlaps another. Any zip archive of stored records in one top folder
-  /// will do, torch.save's in particular.
+  /// Reads the central directory, the local headers, the data descriptors and ckptring.json, and
+  /// checks that they agree and that no record leaves the file or overlaps another. Any zip archive
+  /// of stored records in one top folder will do, torch.save's in particular.
   /// @throws Error damaged (naming the record and the field), unsupported_value (compressed or
   ///         encrypted records, big-endian data, torch's old format), newer_format, io
   static PtArchive open(const ByteSource& source);

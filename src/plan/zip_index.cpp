@@ -43,6 +43,17 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+/// Whether a tool that unpacks the archive would write outside of its folder.
+bool leads_out(std::string_view name) {
+  if (name.front() == '/') return true;
+  for (;;) {
+    const std::size_t slash = name.find('/');
+    if (name.substr(0, slash) == "..") return true;
+    if (slash == std::string_view::npos) return false;
+    name.remove_prefix(slash + 1);
+  }
+}
+
 /// Where the central directory is, and how many records it lists.
 struct Central {
   std::uint64_t offset;
@@ -161,8 +172,14 @@ class IndexReader {
                  end64.u64(zip::kEnd64RecordsAt)};
       if ((records != zip::kSee64Short && records != central.records) ||
           (size != zip::kSee64 && size != central.size) ||
-          (offset != zip::kSee64 && offset != central.offset)) {
+          (offset != zip::kSee64 && offset != central.offset) ||
+          end.u16(zip::kEndDiskRecordsAt) != records) {
         damaged("the two end records do not agree");
+      }
+      for (const std::uint64_t at : {zip::kEndDiskAt, zip::kEndCentralDiskAt}) {
+        if (end.u16(at) != 0 && end.u16(at) != zip::kSee64Short) {
+          fail(ErrorCode::unsupported_value, "the zip archive is spread over several disks");
+        }
       }
     } else if (records == zip::kSee64Short || size == zip::kSee64 || offset == zip::kSee64) {
       damaged("the zip64 end record is missing");
@@ -237,6 +254,7 @@ class IndexReader {
     if (name.empty() || !is_utf8(name) || name.find('\0') != std::string_view::npos) {
       damaged("central directory: a name is not text");
     }
+    if (leads_out(name)) damaged(name, "its name leads out of the archive");
     const std::uint16_t flags = header.u16(zip::kCentralFlagsAt);
     if ((flags & (zip::kFlagEncrypted | zip::kFlagStrongEncryption | zip::kFlagHiddenHeaders)) !=
         0) {
@@ -336,19 +354,70 @@ class IndexReader {
     if (!agrees(local.u32(zip::kLocalCrcAt), entry.crc)) {
       damaged(entry.name, "its local header has another checksum");
     }
-    for (const std::uint64_t at : {zip::kLocalStoredSizeAt, zip::kLocalFullSizeAt}) {
-      const std::uint32_t stated = local.u32(at);
-      if (stated != zip::kSee64 && !agrees(stated, entry.size)) {
+    const std::uint64_t extra_length = local.u16(zip::kLocalExtraLengthAt);
+    const std::uint64_t data = begin + fixed + extra_length;
+    if (data > end || entry.size > end - data) {
+      damaged(entry.name, "it overlaps the next record");
+    }
+    // Only what does not fit is in the zip64 field: the full size before the stored one.
+    std::uint64_t in_zip64 = 0;
+    for (const std::uint64_t at : {zip::kLocalFullSizeAt, zip::kLocalStoredSizeAt}) {
+      std::uint64_t stated = local.u32(at);
+      if (stated == zip::kSee64) {
+        stated = local_size64(entry, begin + fixed, extra_length, in_zip64);
+        in_zip64 += 8;
+      }
+      if (!agrees(stated, entry.size)) {
         damaged(entry.name, "its local header has another size");
       }
     }
-    const std::uint64_t data = begin + fixed + local.u16(zip::kLocalExtraLengthAt);
-    // The shortest descriptor has no signature.
-    const std::uint64_t behind = descriptor ? zip::kDescriptorSize - 4 : 0;
-    if (data > end || entry.size > end - data || behind > end - data - entry.size) {
-      damaged(entry.name, "it overlaps the next record");
+    // Where the payload begins is stated once only. So what lies behind it must be what belongs
+    // there, or a wrong length of the extra field would give the payload's neighbours for it.
+    const std::uint64_t behind = data + entry.size;
+    if (descriptor) {
+      check_descriptor(entry, behind, end);
+    } else if (behind != end) {
+      damaged(entry.name, "bytes that belong to no record follow it");
     }
     return data;
+  }
+
+  /// A size that the local header refers to its zip64 field for.
+  std::uint64_t local_size64(const Entry& entry, std::uint64_t extra_offset,
+                             std::uint64_t extra_length, std::uint64_t at) const {
+    std::vector<std::byte> extra(extra_length);
+    source_.read(extra_offset, extra);
+    const std::span<const std::byte> fields = zip64_field(entry.name, extra);
+    if (fields.size() < at + 8) damaged(entry.name, "its zip64 field is too short");
+    return Header(fields).u64(at);
+  }
+
+  /// Its signature may be left out; its sizes have 32 or 64 bits.
+  void check_descriptor(const Entry& entry, std::uint64_t offset, std::uint64_t end) const {
+    // With what stands before it, which is the local header at least.
+    constexpr std::uint64_t kSignature = 4;
+    std::array<std::byte, kSignature + zip::kDescriptor64Size> buffer;
+    const auto bytes =
+        std::span(buffer).first(kSignature + std::min(zip::kDescriptor64Size, end - offset));
+    source_.read(offset - kSignature, bytes);
+    const auto signed_at = [&](std::uint64_t at) {
+      return at + kSignature <= bytes.size() &&
+             Header(bytes.subspan(at)).u32(0) == zip::kDescriptorSignature;
+    };
+    const auto agrees = [&](std::uint64_t at, std::uint64_t size_bytes) {
+      if (at + 4 + 2 * size_bytes > bytes.size()) return false;
+      const Header descriptor(bytes.subspan(at));
+      const auto size = [&](std::uint64_t size_at) {
+        return size_bytes == 8 ? descriptor.u64(size_at) : descriptor.u32(size_at);
+      };
+      return descriptor.u32(0) == entry.crc && size(4) == entry.size &&
+             size(4 + size_bytes) == entry.size;
+    };
+    const std::uint64_t behind = 2 * kSignature;
+    if (signed_at(kSignature) && (agrees(behind, 4) || agrees(behind, 8))) return;
+    // A signature right before would make this the rest of a descriptor that begins earlier.
+    if (!signed_at(0) && (agrees(kSignature, 4) || agrees(kSignature, 8))) return;
+    damaged(entry.name, "its data descriptor does not agree with the central directory");
   }
 
   const ByteSource& source_;

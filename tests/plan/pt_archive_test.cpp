@@ -8,6 +8,7 @@
 #include "plan/zip_layout.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
+#include "support/plan_source.h"
 
 #include <ckptring/error.h>
 
@@ -27,6 +28,7 @@ using test::Bytes;
 using test::materialize;
 using test::MemorySource;
 using test::pattern;
+using test::PlanSource;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Sizes = std::vector<std::int64_t>;
@@ -326,29 +328,6 @@ TEST(PtPlanBuilder, AFileThatCannotBeAddressedIsRefused) {
 
 // Large files, as plans: what must be in them is checked by reading their index.
 
-/// A file of which only the literals exist; payloads read as zeros.
-class PlanSource final : public ByteSource {
- public:
-  explicit PlanSource(const FilePlan& plan) : plan_(plan) {}
-  [[nodiscard]] std::uint64_t size() const override { return plan_.total_bytes(); }
-  [[nodiscard]] const std::string& path() const override { return path_; }
-  void read(std::uint64_t offset, std::span<std::byte> bytes) const override {
-    ASSERT_LE(bytes.size(), plan_.total_bytes() - offset);
-    plan_.for_each_piece(offset, bytes.size(), [&](const FilePlan::Piece& piece) {
-      std::byte* const to = bytes.data() + (piece.file_offset - offset);
-      if (piece.literal != nullptr) {
-        std::memcpy(to, piece.literal, piece.size);
-      } else {
-        std::memset(to, 0, piece.size);
-      }
-    });
-  }
-
- private:
-  const FilePlan& plan_;
-  std::string path_ = "/plan.pt";
-};
-
 TEST(PtArchive, RecordsAndFilesOfMoreThan4GiBAreFound) {
   constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
   for (const std::uint64_t first : {4 * kGiB - 2, 4 * kGiB - 1, 4 * kGiB, 5 * kGiB, 1000 * kGiB}) {
@@ -485,7 +464,7 @@ TEST_F(WrongZip, CentralEntriesThatLieAreDamaged) {
               HasSubstr("overlaps the next record"));
   EXPECT_THAT(with<std::uint32_t>(central_ + zip::kCentralLocalOffsetAt,
                                   static_cast<std::uint32_t>(local_ + 1)),
-              HasSubstr("wrong signature"));
+              HasSubstr("bytes that belong to no record follow it"));
   EXPECT_THAT(with<std::uint32_t>(central_ + zip::kCentralLocalOffsetAt, 0xFFFFFFFF),
               HasSubstr("zip64 field is missing"));
   EXPECT_THAT(with<std::byte>(central_ + zip::kCentralSize, std::byte{0xFF}),

@@ -1,0 +1,49 @@
+#include "support/allocation_meter.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+thread_local bool counting = false;
+thread_local std::ptrdiff_t held = 0;
+thread_local std::ptrdiff_t most = 0;
+
+void* take(std::size_t size) {
+  void* const memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  if (counting) {
+    held += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+    most = std::max(most, held);
+  }
+  return memory;
+}
+
+void give(void* memory) noexcept {
+  if (counting && memory != nullptr) {
+    held -= static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+  }
+  std::free(memory);
+}
+
+}  // namespace
+
+// The forms for arrays and without exceptions end in these.
+void* operator new(std::size_t size) { return take(size); }
+void operator delete(void* memory) noexcept { give(memory); }
+void operator delete(void* memory, std::size_t /*size*/) noexcept { give(memory); }
+
+namespace ckptring::test {
+
+AllocationMeter::AllocationMeter() noexcept {
+  held = 0;
+  most = 0;
+  counting = true;
+}
+AllocationMeter::~AllocationMeter() { counting = false; }
+std::size_t AllocationMeter::peak() const noexcept { return static_cast<std::size_t>(most); }
+
+}  // namespace ckptring::test
