@@ -36,7 +36,7 @@ double CopyBaseline::run() const {
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
     // A counter that shares out work; joining the threads orders the copies.
-    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < pieces_.size();) {
+    for (std::size_t i = 0; (i = next.fetch_add(1, std::memory_order_relaxed)) < pieces_.size();) {
       std::memcpy(pieces_[i].to, pieces_[i].from, pieces_[i].size);
     }
   };

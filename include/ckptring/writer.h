@@ -16,9 +16,9 @@ namespace ckptring {
 
 /// One checkpoint file that is about to be written.
 struct CheckpointDescription {
-  std::string directory;      ///< absolute; the `path` given to `save`
-  std::string final_path;     ///< absolute; directory + "/checkpoint_{rank}.pt"
-  std::uint64_t total_bytes;  ///< exact size of the finished file
+  std::string directory;          ///< absolute; the `path` given to `save`
+  std::string final_path;         ///< absolute; directory + "/checkpoint_{rank}.pt"
+  std::uint64_t total_bytes = 0;  ///< exact size of the finished file
   RankInfo rank;
 };
 

@@ -15,6 +15,7 @@
 
 // The C library's clone under the name that no sanitizer intercepts: its bookkeeping for a fork
 // would happen in the parent's memory.
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" int __clone(int (*main)(void*), void* stack, int flags, void* argument, ...);
 
 namespace ckptring::os {

@@ -285,7 +285,7 @@ void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) con
   }
 }
 
-std::string CheckpointProcess::with_last_words(std::string cause) const {
+std::string CheckpointProcess::with_last_words(const std::string& cause) const {
   const std::string words = log_reader_ ? log_reader_->last_words() : std::string{};
   return words.empty() ? cause : cause + "; its last words: " + words;
 }

@@ -107,7 +107,7 @@ class CheckpointProcess {
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
   void explain_with_last_death(std::exception_ptr& failure) const;
-  [[nodiscard]] std::string with_last_words(std::string cause) const;
+  [[nodiscard]] std::string with_last_words(const std::string& cause) const;
 
   const CheckpointProcessConfig config_;
   const RankInfo rank_;

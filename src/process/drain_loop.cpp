@@ -174,7 +174,7 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
 
 /// Until the lock is held, a predecessor's writes may still read the ring's blocks and write to
 /// the temporary.
-void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) {
+void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) const {
   // Waiting for another checkpointer has a limit of its own, within begin.
   const double limit = kLockTimeoutSecs + writer_config_.busy_timeout_secs;
   const os::Deadline deadline = os::Deadline::after(limit);

@@ -41,7 +41,7 @@ class DrainLoop {
   void drain_save(std::uint64_t save);
   void write_and_commit(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning);
   Drained drain_blocks(std::uint64_t save, store::SaveSink& sink);
-  void open_sink(store::SaveSink& sink, store::Beginning beginning);
+  void open_sink(store::SaveSink& sink, store::Beginning beginning) const;
   void undo(std::uint64_t save, store::SaveSink& sink);
   void note_failure(std::uint64_t save, const Error& error);
   [[nodiscard]] bool failure_noted(std::uint64_t save);

@@ -85,7 +85,7 @@ struct AsyncSave::Parts {
   // --- the staging thread -----------------------------------------------------------------
   void run_tasks();
   void stage(const std::shared_ptr<Pending>& save);
-  void stage_into(Generation& generation, Pending& save);
+  void stage_into(Generation& ring, Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
+#include <ranges>
 
 namespace ckptring::torch_state {
 namespace {
@@ -44,8 +44,8 @@ std::string KeyTree::path(Node node) const {
   std::vector<Node> nodes;
   for (; node != kRoot; node = entries_[node].parent) nodes.push_back(node);
   std::string path;
-  for (auto step = nodes.rbegin(); step != nodes.rend(); ++step) {
-    append(path, step_of(entries_[*step]));
+  for (const Node step : nodes | std::views::reverse) {
+    append(path, step_of(entries_[step]));
   }
   return path;
 }

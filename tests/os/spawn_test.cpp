@@ -23,7 +23,6 @@
 namespace ckptring::os {
 namespace {
 
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

@@ -7,8 +7,6 @@
 #include <cstdlib>
 #include <string>
 
-extern char** environ;
-
 int main(int argc, char** argv) {
   std::string found;
   for (int i = 0; i < argc; ++i) found += std::string("argument ") + argv[i] + "\n";

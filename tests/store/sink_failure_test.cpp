@@ -390,7 +390,7 @@ std::string in_own_mounts(const std::function<std::string()>& body) {
   ::close(channel[1]);
   std::string text;
   char buffer[512];
-  for (ssize_t got; (got = ::read(channel[0], buffer, sizeof buffer)) > 0;) {
+  for (ssize_t got = 0; (got = ::read(channel[0], buffer, sizeof buffer)) > 0;) {
     text.append(buffer, static_cast<std::size_t>(got));
   }
   ::close(channel[0]);
