@@ -75,7 +75,7 @@ class PlanSource final : public ByteSource {
 
 void plan_state(benchmark::State& run) {
   const State state(run.range(0), run.range(1));
-  for (auto _ : run) {
+  for ([[maybe_unused]] auto _ : run) {
     const FilePlan plan = state.plan();
     benchmark::DoNotOptimize(plan.total_bytes());
   }
@@ -85,7 +85,7 @@ void plan_state(benchmark::State& run) {
 void read_index_and_pickle(benchmark::State& run) {
   const FilePlan plan = State(run.range(0), run.range(1)).plan();
   const PlanSource source(plan);
-  for (auto _ : run) {
+  for ([[maybe_unused]] auto _ : run) {
     const Value value = PtArchive::open(source).read_value(source);
     benchmark::DoNotOptimize(&value);
   }
@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
     arguments[i + 1] = "--benchmark_out=" + arguments[i + 1];
   }
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size());
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   int count = static_cast<int>(pointers.size());
   benchmark::Initialize(&count, pointers.data());

@@ -1,4 +1,5 @@
 // What the death of a process costs: the time until draining goes on, by the trainer's size
+#include "support/command.h"
 #include "support/noise_state.h"
 #include "support/report.h"
 #include "support/stopwatch.h"
@@ -19,7 +20,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <array>
@@ -53,8 +53,6 @@ struct Options {
   int kills = 15;
   std::vector<double> resident_gib{0.1, 1, 8};
   std::uint64_t state_mib = 256;
-  std::string directory;
-  std::string json;
 };
 
 [[noreturn]] void fail(const std::string& what) {
@@ -157,9 +155,11 @@ struct OfSize {
 
 class RestartBenchmark {
  public:
-  explicit RestartBenchmark(const Options& options)
-      : options_(options), work_(options.directory), state_(options.state_mib << 20) {
+  RestartBenchmark(const Options& options, const std::string& directory)
+      : options_(options), work_(directory), state_(options.state_mib << 20) {
     ckptring::set_log_level(ckptring::LogLevel::error);
+    // The orphans of killed trainers become this process's children, and can be waited for.
+    if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("become subreaper");
     for (const double gib : options.resident_gib) sizes_.emplace_back(gib);
   }
 
@@ -282,7 +282,7 @@ class RestartBenchmark {
     orphan_committed_.add(committed * 1e3);
     orphan_ended_.add(watch.seconds() * 1e3);
     ::close(pidfd);
-    (void)::waitpid(helper, nullptr, 0);  // ours since its parent died, see main
+    (void)::waitpid(helper, nullptr, 0);  // ours since its parent died
     work_.clear();
   }
 
@@ -315,40 +315,27 @@ class RestartBenchmark {
   Series orphan_ended_{"orphan_ended", "until the checkpoint process had ended", "ms", {}};
 };
 
-Options parse(int argc, char** argv) {
-  Options options;
-  CLI::App app("What the death of a process costs: the time until draining goes on");
-  app.add_option("--kills", options.kills, "of each kind")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--resident", options.resident_gib, "sizes of the trainer, in GiB")
-      ->check(CLI::Range(0.01, 1024.0))
-      ->capture_default_str();
-  app.add_option("--state", options.state_mib, "what is saved, in MiB")
-      ->check(CLI::Range(64, 65536))
-      ->capture_default_str();
-  app.add_option("--directory", options.directory, "to write below (default: $TMPDIR, else /tmp)");
-  app.add_option("--json", options.json, "file for the numbers");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
-  return options;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
-  try {
-    if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("become subreaper");
-    const bench::Report report = RestartBenchmark(options).run();
-    report.print();
-    if (!options.json.empty()) report.write_json(options.json);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "bench_restart: {}\n", error.what());
-    return 1;
-  }
-  return 0;
+  Options options;
+  return bench::run_command(
+      argc, argv,
+      {.name = "bench_restart",
+       .description = "What the death of a process costs: the time until draining goes on",
+       .add_options =
+           [&](CLI::App& app) {
+             app.add_option("--kills", options.kills, "of each kind")
+                 ->check(CLI::Range(1, 1000))
+                 ->capture_default_str();
+             app.add_option("--resident", options.resident_gib, "sizes of the trainer, in GiB")
+                 ->check(CLI::Range(0.01, 1024.0))
+                 ->capture_default_str();
+             app.add_option("--state", options.state_mib, "what is saved, in MiB")
+                 ->check(CLI::Range(64, 65536))
+                 ->capture_default_str();
+           },
+       .measure =
+           [&](const std::string& directory) { return RestartBenchmark(options, directory).run(); },
+       .goals_must_be_reached = false});
 }

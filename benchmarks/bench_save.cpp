@@ -1,5 +1,6 @@
 // What a save costs: until the state may change, until it is durable, in memory and processor time
 #include "support/bare_writer.h"
+#include "support/command.h"
 #include "support/copy_baseline.h"
 #include "support/fio.h"
 #include "support/gpt2_state.h"
@@ -14,7 +15,6 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <array>
@@ -49,8 +49,6 @@ struct Options {
   double scale = 1;
   unsigned threads = 0;
   bool with_fio = true;
-  std::string directory;
-  std::string json;
 };
 
 std::atomic<bool> interrupted{false};
@@ -70,8 +68,8 @@ struct AsyncSave {
 
 class SaveBenchmark {
  public:
-  explicit SaveBenchmark(const Options& options)
-      : options_(options), work_(options.directory), state_(bench::make_gpt2_state(options.scale)) {
+  SaveBenchmark(const Options& options, const std::string& directory)
+      : options_(options), work_(directory), state_(bench::make_gpt2_state(options.scale)) {
     config_.staging_config.copy_threads =
         options.threads != 0 ? options.threads
                              : std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
@@ -360,44 +358,36 @@ class SaveBenchmark {
   Series page_tables_{"page_tables", "page tables of both, beyond the trainer's before", "MiB", {}};
 };
 
-Options parse(int argc, char** argv) {
-  Options options;
-  CLI::App app("What a save costs, beside a memcpy and a bare writer of the same bytes");
-  app.add_option("--pairs", options.pairs, "rounds in which everything is measured once")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--first-saves", options.first_saves, "fresh checkpointers to save with once")
-      ->check(CLI::Range(0, 100))
-      ->capture_default_str();
-  app.add_option("--scale", options.scale, "share of GPT-2 small's size, for quick runs")
-      ->check(CLI::Range(0.001, 16.0))
-      ->capture_default_str();
-  app.add_option("--threads", options.threads, "that copy (default: half of the cores, at most 8)")
-      ->check(CLI::Range(1, 256));
-  app.add_flag("!--no-fio", options.with_fio, "leave fio out");
-  app.add_option("--directory", options.directory, "to write below (default: $TMPDIR, else /tmp)");
-  app.add_option("--json", options.json, "file for the numbers");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
-  return options;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
+  Options options;
   // What was written so far is removed on the way out.
-  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { interrupted = true; });
-  try {
-    const bench::Report report = SaveBenchmark(options).run();
-    report.print();
-    if (!options.json.empty()) report.write_json(options.json);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "bench_save: {}\n", error.what());
-    return 1;
+  for (const int signal : {SIGINT, SIGTERM}) {
+    (void)std::signal(signal, [](int) { interrupted = true; });
   }
-  return 0;
+  return bench::run_command(
+      argc, argv,
+      {.name = "bench_save",
+       .description = "What a save costs, beside a memcpy and a bare writer of the same bytes",
+       .add_options =
+           [&](CLI::App& app) {
+             app.add_option("--pairs", options.pairs, "rounds in which everything is measured once")
+                 ->check(CLI::Range(1, 1000))
+                 ->capture_default_str();
+             app.add_option("--first-saves", options.first_saves,
+                            "fresh checkpointers to save with once")
+                 ->check(CLI::Range(0, 100))
+                 ->capture_default_str();
+             app.add_option("--scale", options.scale, "share of GPT-2 small's size, for quick runs")
+                 ->check(CLI::Range(0.001, 16.0))
+                 ->capture_default_str();
+             app.add_option("--threads", options.threads,
+                            "that copy (default: half of the cores, at most 8)")
+                 ->check(CLI::Range(1, 256));
+             app.add_flag("!--no-fio", options.with_fio, "leave fio out");
+           },
+       .measure =
+           [&](const std::string& directory) { return SaveBenchmark(options, directory).run(); },
+       .goals_must_be_reached = false});
 }

@@ -1,4 +1,5 @@
 // What many saves leave behind: memory, descriptors, threads and processes of both sides
+#include "support/command.h"
 #include "support/noise_state.h"
 #include "support/process.h"
 #include "support/report.h"
@@ -10,7 +11,6 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <csignal>
@@ -34,8 +34,6 @@ constexpr int kSamples = 200;
 struct Options {
   int saves = 10'000;
   int kill_every = 50;
-  std::string directory;
-  std::string json;
 };
 
 std::size_t entries_of(const std::string& directory) {
@@ -89,7 +87,7 @@ class Growth {
 
 class Soak {
  public:
-  explicit Soak(const Options& options) : options_(options), work_(options.directory) {
+  Soak(const Options& options, const std::string& directory) : options_(options), work_(directory) {
     ckptring::set_log_level(ckptring::LogLevel::error);
   }
 
@@ -174,36 +172,24 @@ class Soak {
   int kills_ = 0;
 };
 
-Options parse(int argc, char** argv) {
-  Options options;
-  CLI::App app("What many saves leave behind; exit code 2 if anything grew");
-  app.add_option("--saves", options.saves, "how many")
-      ->check(CLI::Range(100, 100'000'000))
-      ->capture_default_str();
-  app.add_option("--kill-every", options.kill_every, "saves, the checkpoint process; 0: never")
-      ->check(CLI::Range(0, 1'000'000))
-      ->capture_default_str();
-  app.add_option("--directory", options.directory, "to write below (default: $TMPDIR, else /tmp)");
-  app.add_option("--json", options.json, "file for the numbers");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
-  return options;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
-  try {
-    const bench::Report report = Soak(options).run();
-    report.print();
-    if (!options.json.empty()) report.write_json(options.json);
-    return report.goals_reached() ? 0 : 2;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "bench_soak: {}\n", error.what());
-    return 1;
-  }
+  Options options;
+  return bench::run_command(
+      argc, argv,
+      {.name = "bench_soak",
+       .description = "What many saves leave behind; exit code 2 if anything grew",
+       .add_options =
+           [&](CLI::App& app) {
+             app.add_option("--saves", options.saves, "how many")
+                 ->check(CLI::Range(100, 100'000'000))
+                 ->capture_default_str();
+             app.add_option("--kill-every", options.kill_every,
+                            "saves, the checkpoint process; 0: never")
+                 ->check(CLI::Range(0, 1'000'000))
+                 ->capture_default_str();
+           },
+       .measure = [&](const std::string& directory) { return Soak(options, directory).run(); },
+       .goals_must_be_reached = true});
 }

@@ -3,21 +3,13 @@
 Usage: plot_restart.py NUMBERS.json PICTURE.png
 """
 
-import json
-import sys
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from support import figure as figures
 
 
-def main():
-    with open(sys.argv[1]) as file:
-        found = json.load(file)
+def draw(found):
     series = found["series"]
     sizes = found["parameters"]["resident_gib"]
-    figure, (times, twice) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (times, twice) = figures.subplots(1, 2, (11, 4.5))
     for place, (name, label) in enumerate([
             ("draining", "until blocks were written again"),
             ("beyond", "the same beyond the dead process's own writes"),
@@ -47,8 +39,8 @@ def main():
     twice.set_title("What is done again")
     figure.suptitle(f"{found['machine']['processor']}, {found['machine']['cores']} cores, "
                     f"{found['date'][:10]}", fontsize=9)
-    figure.savefig(sys.argv[2], dpi=120)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    figures.main(__doc__, draw)

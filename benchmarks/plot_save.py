@@ -3,14 +3,9 @@
 Usage: plot_save.py NUMBERS.json PICTURE.png
 """
 
-import json
-import sys
 import textwrap
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from support import figure as figures
 
 
 def strip(axes, series, names, unit):
@@ -52,13 +47,11 @@ def phases(axes, series):
     axes.set_xlabel("ms since save was called")
 
 
-def main():
-    with open(sys.argv[1]) as file:
-        found = json.load(file)
+def draw(found):
     series = found["series"]
     machine = found["machine"]
     parameters = found["parameters"]
-    figure, (staged, rates, spans) = plt.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
+    figure, (staged, rates, spans) = figures.subplots(1, 3, (14, 4.5))
     strip(staged, series, ["staged", "memcpy"], "ms")
     staged.set_title("Until the state may change again")
     strip(rates, series, ["async_rate", "sync_rate", "bare_rate", "fio_rate"], "GB/s")
@@ -70,8 +63,8 @@ def main():
         f"{parameters['copy_threads']} copying thread(s), {parameters['pairs']} rounds; "
         f"{machine['processor']}, {machine['cores']} cores, {parameters['file_system']}, "
         f"{found['date'][:10]}", fontsize=9)
-    figure.savefig(sys.argv[2], dpi=120)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    figures.main(__doc__, draw)

@@ -3,22 +3,13 @@
 Usage: plot_soak.py NUMBERS.json PICTURE.png
 """
 
-import json
-import sys
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from support import figure as figures
 
 
-def main():
-    with open(sys.argv[1]) as file:
-        found = json.load(file)
+def draw(found):
     series = found["series"]
     saves = found["parameters"]["saves"]
-    figure, (memory, counts) = plt.subplots(2, 1, figsize=(9, 6), sharex=True,
-                                            layout="constrained")
+    figure, (memory, counts) = figures.subplots(2, 1, (9, 6), sharex=True)
     for axes, names in ((memory, ("trainer_memory", "helper_memory")),
                         (counts, ("trainer_descriptors", "trainer_threads", "trainer_children",
                                   "helper_descriptors", "helper_threads"))):
@@ -35,8 +26,8 @@ def main():
         f"{saves} saves, checkpoint process killed "
         f"{found['parameters']['kills_of_the_checkpoint_process']} times; {found['date'][:10]}",
         fontsize=9)
-    figure.savefig(sys.argv[2], dpi=120)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    figures.main(__doc__, draw)

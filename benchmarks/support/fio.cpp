@@ -22,6 +22,7 @@ constexpr std::uint64_t kPiece = 4u << 20;
 
 void run(std::vector<std::string> arguments) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   ::pid_t child = 0;

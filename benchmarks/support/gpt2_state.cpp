@@ -79,7 +79,7 @@ Gpt2State make_gpt2_state(double scale) {
   const auto take = [&made](StateDict& dict, const std::string& key, const at::Tensor& tensor) {
     dict.insert_or_assign(key, tensor);
     ++made.tensors;
-    made.payloads.push_back({static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()});
+    made.payloads.emplace_back(static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes());
   };
   StateDict model = ckptring::make_state_dict();
   StateDict moments = ckptring::make_state_dict();

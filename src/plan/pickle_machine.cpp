@@ -477,7 +477,7 @@ void Machine::execute(Opcode opcode) {
       stack_.resize(above_mark().begin);
       return;
     case Opcode::dup:
-      stack_.push_back(PickleItem(top()));
+      stack_.emplace_back(top());
       return;
 
     case Opcode::none:

@@ -52,7 +52,7 @@ class StorageName {
   [[nodiscard]] std::string_view key() const { return record().substr(kStoragePrefix.size()); }
 
  private:
-  std::array<char, 24> text_;
+  std::array<char, 24> text_{};
   std::size_t length_;
 };
 

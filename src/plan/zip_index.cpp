@@ -156,7 +156,7 @@ class IndexReader {
     Central central{offset, size, records};
     if (const std::optional<std::uint64_t> end64_offset = find_end64(end_offset)) {
       limit = *end64_offset;
-      std::array<std::byte, zip::kEnd64Size> bytes;
+      std::array<std::byte, zip::kEnd64Size> bytes{};
       source_.read(limit, bytes);
       const Header end64(bytes);
       if (end64.u32(0) != zip::kEnd64Signature) damaged("zip64 end record: wrong signature");
@@ -204,7 +204,7 @@ class IndexReader {
   /// File offset of the zip64 end record, if there is one.
   std::optional<std::uint64_t> find_end64(std::uint64_t end_offset) const {
     if (end_offset < zip::kLocator64Size + zip::kEnd64Size) return std::nullopt;
-    std::array<std::byte, zip::kLocator64Size> bytes;
+    std::array<std::byte, zip::kLocator64Size> bytes{};
     source_.read(end_offset - zip::kLocator64Size, bytes);
     const Header locator(bytes);
     if (locator.u32(0) != zip::kLocator64Signature) return std::nullopt;
@@ -316,7 +316,7 @@ class IndexReader {
     if (slash == std::string::npos) {
       damaged(entries.front().name, "it is in no top folder, as the records of torch are");
     }
-    const std::string folder = entries.front().name.substr(0, slash + 1);
+    std::string folder = entries.front().name.substr(0, slash + 1);
     for (const Entry& entry : entries) {
       if (!entry.name.starts_with(folder)) {
         damaged(entry.name, "it is outside of the archive's top folder " + folder);

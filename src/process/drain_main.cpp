@@ -70,11 +70,7 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
   return kDone;
 }
 
-}  // namespace
-}  // namespace process
-
-int drain_main(int argc, char** argv, const WriterFactory& make_writer) {
-  using namespace process;
+int run(int argc, char** argv, const WriterFactory& make_writer) {
   const auto protocol =
       argc == 3 ? number_after(kProtocolOption, argv[1]) : std::optional<std::uint32_t>{};
   const auto incarnation =
@@ -99,6 +95,13 @@ int drain_main(int argc, char** argv, const WriterFactory& make_writer) {
     base::LogContext{}.error("checkpoint process: {}", error.what());
     return kBroken;
   }
+}
+
+}  // namespace
+}  // namespace process
+
+int drain_main(int argc, char** argv, const WriterFactory& make_writer) {
+  return process::run(argc, argv, make_writer);
 }
 
 }  // namespace ckptring

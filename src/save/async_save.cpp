@@ -218,7 +218,7 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
                                                              const Pending* self) {
   ring::Description description{};
   process::describe_tables(plan, config.process_config.block_bytes, description);
-  const std::shared_ptr<Generation> now = current();
+  std::shared_ptr<Generation> now = current();
   const bool automatic = config.process_config.ring_bytes == 0;
   bool usable = now != nullptr && !now->process.given_up();
   if (usable && !now->producer.fits(description.plan_bytes)) {
@@ -550,7 +550,7 @@ void AsyncSave::close() {
     const std::scoped_lock lock(parts_->mutex);
     last = std::move(parts_->generation);
     // Destroyed outside of the lock, below; it leaves the helper to its work.
-    parts_->tasks.push_back([last] {});
+    parts_->tasks.emplace_back([last] {});
   }
   {
     const std::scoped_lock lock(parts_->mutex);

@@ -2,11 +2,11 @@
 
 #include <ckptring/error.h>
 
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <system_error>
 
 namespace ckptring::store {

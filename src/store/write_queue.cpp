@@ -61,9 +61,9 @@ std::string enable_direct(FileSystem& files, int fd, const std::string& path) {
   if (files.set_flags(fd, O_DIRECT) != 0) return "O_DIRECT: " + words(errno);
   // Some file systems take the flag and refuse the first transfer. Reading asks the same question
   // as writing and damages nothing.
-  alignas(kDirectUnit) std::array<std::byte, kDirectUnit> buffer;
+  alignas(kDirectUnit) std::array<std::byte, kDirectUnit> buffer{};
   if (uninterrupted([&] { return files.pread(fd, buffer.data(), buffer.size(), 0); }) < 0) {
-    const std::string reason = "a direct read: " + words(errno);
+    std::string reason = "a direct read: " + words(errno);
     if (files.set_flags(fd, 0) != 0) {
       throw Error::from_errno(errno, "switch off O_DIRECT for", path);
     }

@@ -101,7 +101,7 @@ class Matcher {
     check_depth(node, depth);
     const DictIndex index(file);
     for (const auto& entry : state) {
-      const IValue key = entry.key();
+      const IValue& key = entry.key();
       KeyStep step = KeyStep::of_key(0);
       const plan::Value* value = nullptr;
       if (key.isString()) {

@@ -93,8 +93,8 @@ class Survey {
     expect(dict.size());
     push(Step::Kind::begin_dict);
     for (const auto& entry : dict) {
-      const IValue key = entry.key();
-      const IValue value = entry.value();
+      const IValue& key = entry.key();
+      const IValue& value = entry.value();
       if (key.isString()) {
         // The dict's own key shares this string, so it lives as long as the dict.
         const std::string& text = key.toStringRef();

@@ -113,7 +113,7 @@ LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDi
 
   CheckpointInfo info = archive.info();
   info.path = path;
-  return {std::move(result), std::move(fill_plan.missing_keys), std::move(info)};
+  return {result, std::move(fill_plan.missing_keys), std::move(info)};
 }
 
 }  // namespace ckptring

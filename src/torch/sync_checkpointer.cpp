@@ -38,7 +38,7 @@ struct SyncCheckpointer::Parts {
 
   /// The last save's error, once, if nobody has fetched it.
   std::exception_ptr take_previous_failure() {
-    const std::exception_ptr error = std::exchange(last_error, nullptr);
+    std::exception_ptr error = std::exchange(last_error, nullptr);
     if (!error || last_written.fetched()) return nullptr;
     try {
       std::rethrow_exception(error);

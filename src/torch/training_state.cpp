@@ -97,7 +97,7 @@ void for_each_tensor(const torch::nn::Module& module, const std::string& prefix,
 
 class CollectOptions final : public torch_state::OptionFields {
  public:
-  explicit CollectOptions(StateDict group) : group_(std::move(group)) {}
+  explicit CollectOptions(const StateDict& group) : group_(group) {}
   void real(std::string_view name, double& value) override { put(name, value); }
   void reals(std::string_view name, std::tuple<double, double>& value) override {
     put(name, c10::ivalue::Tuple::create(std::get<0>(value), std::get<1>(value)));
@@ -117,7 +117,7 @@ class CollectOptions final : public torch_state::OptionFields {
 
 class CollectState final : public torch_state::StateFields {
  public:
-  explicit CollectState(StateDict state) : state_(std::move(state)) {}
+  explicit CollectState(const StateDict& state) : state_(state) {}
   void step(std::string_view name, std::int64_t& value) override {
     // Python counts in float32, which ends at 2^24 steps; its float64 goes on.
     const auto type = value <= (std::int64_t{1} << 24) ? c10::kFloat : c10::kDouble;
@@ -136,8 +136,8 @@ class CollectState final : public torch_state::StateFields {
 
 class RestoreOptions final : public torch_state::OptionFields {
  public:
-  RestoreOptions(StateDict group, std::string where)
-      : group_(std::move(group)), where_(std::move(where)) {}
+  RestoreOptions(const StateDict& group, std::string where)
+      : group_(group), where_(std::move(where)) {}
   void real(std::string_view name, double& value) override {
     value = number(at(group_, std::string(name), where_), key(name));
   }
@@ -180,12 +180,9 @@ class RestoreOptions final : public torch_state::OptionFields {
 class RestoreState final : public torch_state::StateFields {
  public:
   /// `present` is the parameter's present state, whose tensors are kept where they fit.
-  RestoreState(StateDict state, std::string where, const at::Tensor& parameter,
+  RestoreState(const StateDict& state, std::string where, const at::Tensor& parameter,
                PendingCopies& copies)
-      : state_(std::move(state)),
-        where_(std::move(where)),
-        parameter_(parameter),
-        copies_(copies) {}
+      : state_(state), where_(std::move(where)), parameter_(parameter), copies_(copies) {}
 
   void step(std::string_view name, std::int64_t& value) override {
     const IValue found = at(state_, std::string(name), where_);

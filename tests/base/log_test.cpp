@@ -21,16 +21,18 @@ using ::testing::Not;
 using ::testing::Pair;
 
 class LogTest : public ::testing::Test {
+ public:
+  ~LogTest() override {
+    set_log_handler({});
+    set_log_level(before_);
+  }
+
  protected:
   LogTest() {
     set_log_level(LogLevel::debug);
     set_log_handler([this](LogLevel level, std::string_view line) {
       lines_.emplace_back(level, std::string(line));
     });
-  }
-  ~LogTest() override {
-    set_log_handler({});
-    set_log_level(before_);
   }
   LogLevel before_ = log_level();
   std::vector<std::pair<LogLevel, std::string>> lines_;
@@ -83,6 +85,7 @@ TEST_F(LogTest, TheHandlerIsCalledByOneThreadAtATime) {
     inside.fetch_sub(1);
   });
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([] {
       for (int line = 0; line < 500; ++line) LogContext{0}.info("line {}", line);

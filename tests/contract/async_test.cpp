@@ -1,8 +1,8 @@
 // What only the asynchronous path promises: two futures, saves in flight, a process of its own.
 #include <gmock/gmock.h>
-#include <signal.h>
 
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 
 #include "contract/contract.h"
@@ -139,6 +139,7 @@ TEST_F(Async, ManySavesOfManySizesGoThroughOneRing) {
   config.max_saves_in_flight = 3;
   const auto checkpointer = make(config);
   std::vector<SaveHandle> handles;
+  handles.reserve(60);
   const auto state = [](int i) {
     return dict(
         {{"w", noise({1 + i * 7919 % 300'000}, c10::kByte, static_cast<std::uint64_t>(i))}});

@@ -381,6 +381,52 @@ TEST_P(Damaged, AFullLoadNamesTheKeyToo) {
   EXPECT_THAT(error.what(), HasSubstr("key two.w "));
 }
 
+TEST_P(InPlace, DamageOutsideThePayloadsChangesNothing) {
+  const at::Tensor one = noise({100}, c10::kFloat, 1);
+  const at::Tensor two = noise({100}, c10::kFloat, 2);
+  const std::string file =
+      save("it", dict({{"one", one}, {"two", dict({{"w", two}})}, {"n", 1}})).path;
+  std::ifstream in(file, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  const auto fresh = [] {
+    return dict({{"one", at::zeros({100})}, {"two", dict({{"w", at::zeros({100})}})}, {"n", 0}});
+  };
+  StateDict state = fresh();
+  const auto holds = [&](const at::Tensor& first, const at::Tensor& second, std::int64_t number) {
+    return bits(tensor_at(state, "one")) == bits(first) &&
+           bits(tensor_at(state.at("two").toGenericDict(), "w")) == bits(second) &&
+           state.at("n").toInt() == number;
+  };
+  const at::Tensor zeros = at::zeros({100});
+  int refused = 0;
+  const auto try_load = [&](const std::string& damaged, std::size_t at) {
+    std::ofstream(file, std::ios::binary) << damaged;
+    try {
+      load(state);
+      ASSERT_TRUE(holds(one, two, 1)) << "read as something else, damaged at " << at;
+      state = fresh();
+    } catch (const Error& error) {
+      ++refused;
+      ASSERT_TRUE(holds(zeros, zeros, 0)) << "damaged at " << at << ": " << error.what();
+    }
+  };
+  const std::size_t in_one = bytes.find(bits(one));
+  const std::size_t in_two = bytes.find(bits(two));
+  ASSERT_TRUE(in_one != std::string::npos && in_two != std::string::npos);
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    if (at - in_one < one.nbytes() || at - in_two < two.nbytes()) continue;
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
+    ASSERT_NO_FATAL_FAILURE(try_load(bytes, at));
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
+  }
+  EXPECT_GT(refused, 500);
+  for (std::size_t at = 0; at < bytes.size(); at += 13) {
+    const int before = refused;
+    ASSERT_NO_FATAL_FAILURE(try_load(bytes.substr(0, at), at));
+    ASSERT_EQ(refused, before + 1) << "cut off at " << at;
+  }
+}
+
 TEST_P(InPlace, NewTensorsGoToTheDeviceAskedFor) {
   save("it", dict({{"new", noise({300, 9}, c10::kFloat)}, {"mine", at::ones({2})}}));
   const StateDict state = dict({{"new", IValue()}, {"mine", at::zeros({2})}});

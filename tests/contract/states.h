@@ -96,10 +96,12 @@ inline void expect_equal(const StateDict& expected, const StateDict& found,
   ASSERT_EQ(found.size(), expected.size()) << where;
   auto entry = found.begin();
   for (const auto& wanted : expected) {
-    const IValue key = wanted.key();
+    const IValue& key = wanted.key();
     const std::string name = key.isString() ? key.toStringRef() : std::to_string(key.toInt());
     EXPECT_EQ(key, entry->key()) << where << ": order of keys at " << name;
-    expect_equal(wanted.value(), entry->value(), where + "." + name);
+    std::string place = where;
+    place.append(".").append(name);
+    expect_equal(wanted.value(), entry->value(), place);
     ++entry;
   }
 }

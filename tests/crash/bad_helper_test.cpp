@@ -1,10 +1,10 @@
 // Checkpoint processes that stop, hang, never start or are something else: each wait ends, with the
 // save done or with an error that names the cause, and the save after it works.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
-#include "crash/trainer.h"
+#include "crash/traced_trainer.h"
 
 #include <ckptring/error.h>
-#include <ckptring/log.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
@@ -18,48 +18,8 @@
 #include <string>
 #include <vector>
 
-namespace ckptring::save {
+namespace ckptring::test {
 namespace {
-
-using test::contents_of;
-using test::FaultRow;
-using test::job_for;
-using test::noise;
-using test::Script;
-using test::TracedCall;
-using test::Trainer;
-using test::Verdict;
-
-class BadHelper : public ::testing::Test {
- protected:
-  BadHelper() { set_log_level(LogLevel::error); }
-  ~BadHelper() override { set_log_level(LogLevel::warn); }
-
-  static CheckpointerConfig config() { return test::small_config(WriteMode::direct_io_uring, 4); }
-
-  /// Acts at the nth call (from 0) of a kind, entering or leaving it.
-  static Script at(long number, int nth, bool entering, Verdict verdict) {
-    return [=, seen = 0](const TracedCall& call) mutable {
-      const bool here = call.number == number && call.entering == entering && seen++ == nth;
-      return here ? verdict : Verdict::go_on();
-    };
-  }
-
-  void expect_file_of(const std::string& path, const std::string& expected) {
-    const bool whole =
-        contents_of(path + "/checkpoint_0.pt") == expected && test::entries_of(path) == 1;
-    EXPECT_TRUE(whole) << path;
-    if (!whole) ++row_.lost;
-  }
-
-  const std::shared_ptr<test::Storages> storages_ = noise({120'000, 7}, 1);
-  const std::shared_ptr<test::Storages> earlier_ = noise({110'000, 3}, 2);
-  test::TemporaryDirectory directory_;
-  const std::string path_ = directory_ / "run";
-  const std::string expected_ = test::undisturbed_file(directory_ / "expected", storages_);
-  const std::string expected_earlier_ = test::undisturbed_file(path_, earlier_);
-  FaultRow row_;
-};
 
 /// Where a process is stopped or hangs: the calls of a save, from its first to its last.
 struct Point {
@@ -73,61 +33,88 @@ const std::vector<Point> kPoints{
     {SYS_rename, 0, true},          {SYS_rename, 0, false},   {SYS_fsync, 1, false},
 };
 
+class BadHelper : public CrashTest {
+ protected:
+  static CheckpointerConfig config() { return small_config(WriteMode::direct_io_uring, 4); }
+
+  /// Acts at the nth call (from 0) of a kind, entering or leaving it.
+  static Script at(long number, int nth, bool entering, Verdict verdict) {
+    return [=, seen = 0](const TracedCall& call) mutable {
+      const bool here = call.number == number && call.entering == entering && seen++ == nth;
+      return here ? verdict : Verdict::go_on();
+    };
+  }
+
+  void expect_file_of(const std::string& path, const std::string& expected) {
+    const bool whole = contents_of(path + "/checkpoint_0.pt") == expected && entries_of(path) == 1;
+    EXPECT_TRUE(whole) << path;
+    if (!whole) ++row_.lost;
+  }
+
+  /// One save for each of `kPoints`, whose helper meets its fate there. `check` looks at the save.
+  template <class Check>
+  void at_each_point(const CheckpointerConfig& config, const Verdict& fate, const Check& check) {
+    TracedTrainer trainer(config);
+    for (const Point& point : kPoints) {
+      SCOPED_TRACE("system call " + std::to_string(point.number));
+      trainer.meet_new_helper();
+      const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+      trainer.tracer().release({at(point.number, point.nth, point.entering, fate)});
+      ++row_.cases;
+      ASSERT_NO_FATAL_FAILURE(check(trainer, point, save));
+      trainer.tracer().check();
+    }
+    trainer.close();
+    EXPECT_FALSE(has_children());
+    row_.report();
+  }
+
+  const std::shared_ptr<Storages> storages_ = noise({120'000, 7}, 1);
+  const std::shared_ptr<Storages> earlier_ = noise({110'000, 3}, 2);
+  const std::string path_ = directory_ / "run";
+  const std::string expected_ = undisturbed_file(directory_ / "expected", storages_);
+  const std::string expected_earlier_ = undisturbed_file(path_, earlier_);
+  FaultRow row_;
+};
+
 TEST_F(BadHelper, ThatIsStoppedIsKilledAndItsSuccessorCompletesTheSave) {
   row_.fault = "stopped (SIGSTOP) in the middle of a save";
   CheckpointerConfig impatient = config();
   impatient.process_config.stopped_timeout_secs = 0.1;
-  Trainer trainer(impatient);
-  for (const Point& point : kPoints) {
-    SCOPED_TRACE("system call " + std::to_string(point.number));
-    trainer.meet_new_helper();
-    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
-    trainer.tracer().release({at(point.number, point.nth, point.entering, Verdict::stop())});
-    ++row_.cases;
-    ASSERT_NO_THROW(EXPECT_EQ(save.written.get().restarts, 1u));
-    expect_file_of(path_, expected_);
-    trainer.tracer().check();
-  }
-  trainer.close();
-  EXPECT_FALSE(test::has_children());
-  row_.report();
+  at_each_point(impatient, Verdict::stop(),
+                [&](TracedTrainer&, const Point&, const SaveHandle& save) {
+                  ASSERT_NO_THROW(EXPECT_EQ(save.written.get().restarts, 1u));
+                  expect_file_of(path_, expected_);
+                });
 }
 
 TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
   row_.fault = "hung in a system call";
   CheckpointerConfig impatient = config();
   impatient.process_config.stall_timeout_secs = 1;
-  Trainer trainer(impatient);
-  for (const Point& point : kPoints) {
-    SCOPED_TRACE("system call " + std::to_string(point.number));
-    trainer.meet_new_helper();
-    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
-    trainer.tracer().release({at(point.number, point.nth, point.entering, Verdict::hold())});
-    ++row_.cases;
-    // It says `renaming` before it renames; from then on nobody but the directory can tell.
-    const bool may_be_renamed = point.number == SYS_rename || point.nth == 1;
-    try {
-      (void)save.written.get();
-      ADD_FAILURE() << "a save without an end";
-      ++row_.lost;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
-          << error.what();
-      EXPECT_NE(error.cause().find("nothing reached the disk for 1 s"), std::string::npos)
-          << error.what();
-    }
-    const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
-    const bool renamed = may_be_renamed && !(point.number == SYS_rename && point.entering);
-    if (seen != (renamed ? expected_ : expected_earlier_)) ++row_.torn;
+  at_each_point(
+      impatient, Verdict::hold(),
+      [&](TracedTrainer& trainer, const Point& point, const SaveHandle& save) {
+        // It says `renaming` before it renames; from then on nobody but the directory can tell.
+        const bool may_be_renamed = point.number == SYS_rename || point.nth == 1;
+        try {
+          (void)save.written.get();
+          ADD_FAILURE() << "a save without an end";
+          ++row_.lost;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
+              << error.what();
+          EXPECT_NE(error.cause().find("nothing reached the disk for 1 s"), std::string::npos)
+              << error.what();
+        }
+        const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
+        const bool renamed = may_be_renamed && !(point.number == SYS_rename && point.entering);
+        if (seen != (renamed ? expected_ : expected_earlier_)) ++row_.torn;
 
-    const SaveHandle next = trainer.async().submit(job_for(path_, earlier_));
-    ASSERT_NO_THROW(next.written.get());
-    expect_file_of(path_, expected_earlier_);
-    trainer.tracer().check();
-  }
-  trainer.close();
-  EXPECT_FALSE(test::has_children());
-  row_.report();
+        const SaveHandle next = trainer.async().submit(job_for(path_, earlier_));
+        ASSERT_NO_THROW(next.written.get());
+        expect_file_of(path_, expected_earlier_);
+      });
 }
 
 TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAndTheNextSaveWorks) {
@@ -135,7 +122,7 @@ TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAn
   // The dynamic linker, main, the first look at the ring.
   for (const std::uint64_t stop : {std::uint64_t{1}, std::uint64_t{60}, std::uint64_t{160}}) {
     SCOPED_TRACE("stop " + std::to_string(stop));
-    Trainer trainer(config());  // the default budget of five
+    TracedTrainer trainer(config());  // the default budget of five
     trainer.meet_new_helper();
     const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
     // The first one lives on until the save is watched over; from then on each death counts.
@@ -171,7 +158,7 @@ TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAn
     trainer.tracer().check();
     trainer.close();
   }
-  EXPECT_FALSE(test::has_children());
+  EXPECT_FALSE(has_children());
   row_.report();
 }
 
@@ -198,7 +185,7 @@ TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
   with_stand_in.process_config.executable = program;
   with_stand_in.process_config.max_restarts = 2;
   with_stand_in.process_config.subprocess_init_timeout_secs = 1;
-  AsyncSave async(with_stand_in, {});
+  save::AsyncSave async(with_stand_in, {});
   for (int i = 0; i < 2; ++i) {  // and again, with a ring of its own
     ++row_.cases;
     try {
@@ -212,14 +199,14 @@ TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
     }
   }
   if (contents_of(path_ + "/checkpoint_0.pt") != expected_earlier_) ++row_.torn;
-  EXPECT_EQ(test::entries_of(path_), 1);
+  EXPECT_EQ(entries_of(path_), 1);
   std::filesystem::remove(program);
   std::filesystem::create_symlink(CKPTRING_DRAIN_PATH, program);
   ++row_.cases;
   EXPECT_NO_THROW(async.submit(job_for(path_, storages_)).written.get());
   expect_file_of(path_, expected_);
   async.close();
-  EXPECT_FALSE(test::has_children());
+  EXPECT_FALSE(has_children());
   row_.report();
 }
 
@@ -239,4 +226,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& stand_in) { return stand_in.param.name; });
 
 }  // namespace
-}  // namespace ckptring::save
+}  // namespace ckptring::test

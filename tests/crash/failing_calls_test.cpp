@@ -1,11 +1,11 @@
 // Each system call of a save on files fails once, or from then on, with each error that disks and
 // file systems are known for. The save fails with words to act on, or gets over it; the trainer and
 // the next save notice nothing.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
-#include "crash/trainer.h"
+#include "crash/traced_trainer.h"
 
 #include <ckptring/error.h>
-#include <ckptring/log.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
@@ -20,17 +20,8 @@
 #include <system_error>
 #include <vector>
 
-namespace ckptring::save {
+namespace ckptring::test {
 namespace {
-
-using test::contents_of;
-using test::FaultRow;
-using test::job_for;
-using test::name_of;
-using test::noise;
-using test::TracedCall;
-using test::Trainer;
-using test::Verdict;
 
 const std::map<long, std::string> kFileCalls{
     {SYS_openat, "openat"},
@@ -94,7 +85,7 @@ struct CallOfSave {
 /// Decides in the tracer's thread which call fails.
 class FailingCalls {
  public:
-  test::Script script() {
+  Script script() {
     return [this](const TracedCall& call) { return verdict(call); };
   }
 
@@ -151,31 +142,29 @@ class FailingCalls {
   std::map<long, int> counts_;
 };
 
-class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
+class FailingCallsTest : public CrashTestOfModes {
  protected:
   FailingCallsTest() {
-    set_log_level(LogLevel::error);
     for (std::size_t i = 0; i < 2; ++i) {
-      expected_[i] = test::undisturbed_file(directory_ / "expected", storages_[i]);
+      expected_[i] = undisturbed_file(directory_ / "expected", storages_[i]);
     }
   }
-  ~FailingCallsTest() override { set_log_level(LogLevel::warn); }
 
   static CheckpointerConfig config() {
-    CheckpointerConfig config = test::small_config(GetParam(), 4);
+    CheckpointerConfig config = small_config(GetParam(), 4);
     config.writer_config.busy_timeout_secs = 0.3;
     return config;
   }
 
   /// Trainer and helper, which has written its first save.
-  void start(Trainer& trainer) {
+  void start(TracedTrainer& trainer) {
     trainer.meet_new_helper();
     trainer.tracer().release({failing_.script()});
     save_well(trainer, 0);
     process_ = trainer.async().process_id();
   }
 
-  void save_well(Trainer& trainer, std::size_t which) {
+  void save_well(TracedTrainer& trainer, std::size_t which) {
     failing_.leave_alone();
     const SaveHandle save = trainer.async().submit(job_for(path_, storages_[which]));
     try {
@@ -191,7 +180,7 @@ class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
   std::string seen() const { return contents_of(path_ + "/checkpoint_0.pt"); }
 
   /// A save whose call fails as `failing_` was told, then one that is left alone.
-  void save_badly(Trainer& trainer, CallOfSave call, int errno_value, bool fresh) {
+  void save_badly(TracedTrainer& trainer, CallOfSave call, int errno_value, bool fresh) {
     SCOPED_TRACE(kFileCalls.at(call.number) + " number " + std::to_string(call.nth) + ": " +
                  std::generic_category().message(errno_value));
     ++row_.cases;
@@ -225,7 +214,7 @@ class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
       if (!whole) ++row_.torn;
     }
     if (!fresh) {
-      EXPECT_EQ(test::entries_of(path_), 1) << "a temporary is left";
+      EXPECT_EQ(entries_of(path_), 1) << "a temporary is left";
     } else if (error && now.empty()) {
       EXPECT_FALSE(std::filesystem::exists(directory_ / "fresh")) << "directories are left";
     }
@@ -237,7 +226,7 @@ class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
   }
 
   /// What the undisturbed save calls; of long series the first, one in the middle and the last.
-  std::vector<CallOfSave> calls_of_a_save(Trainer& trainer, const std::string& path) {
+  std::vector<CallOfSave> calls_of_a_save(TracedTrainer& trainer, const std::string& path) {
     failing_.leave_alone();
     trainer.async().submit(job_for(path, storages_[1 - old_])).written.get();
     std::map<long, int> totals;
@@ -254,10 +243,9 @@ class FailingCallsTest : public ::testing::TestWithParam<WriteMode> {
     return chosen;
   }
 
-  test::TemporaryDirectory directory_;
   const std::string path_ = directory_ / "run";
-  const std::array<std::shared_ptr<test::Storages>, 2> storages_{noise({120'000, 7}, 1),
-                                                                 noise({60'000, 60'007}, 2)};
+  const std::array<std::shared_ptr<Storages>, 2> storages_{noise({120'000, 7}, 1),
+                                                           noise({60'000, 60'007}, 2)};
   std::array<std::string, 2> expected_;
   FailingCalls failing_;
   FaultRow row_;
@@ -275,7 +263,7 @@ bool belongs(long number, WriteMode mode) {
 
 TEST_P(FailingCallsTest, OnceFailTheSaveWithTheCauseOrNotAtAll) {
   row_.fault = "a call fails once, " + name_of(GetParam());
-  Trainer trainer(config());
+  TracedTrainer trainer(config());
   start(trainer);
   for (const CallOfSave call : calls_of_a_save(trainer, path_)) {
     if (!belongs(call.number, GetParam())) continue;
@@ -293,7 +281,7 @@ TEST_P(FailingCallsTest, OnceFailTheSaveWithTheCauseOrNotAtAll) {
 
 TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
   row_.fault = "a call fails from then on, " + name_of(GetParam());
-  Trainer trainer(config());
+  TracedTrainer trainer(config());
   start(trainer);
   for (const CallOfSave call : calls_of_a_save(trainer, path_)) {
     if (!belongs(call.number, GetParam()) || call.nth > 2) continue;
@@ -307,16 +295,13 @@ TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
   row_.report();
 }
 
-INSTANTIATE_TEST_SUITE_P(WriteModes, FailingCallsTest,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) { return name_of(mode.param); });
+INSTANTIATE_TEST_SUITE_P(WriteModes, FailingCallsTest, write_modes(), mode_of_test);
 
 using FailingDirectories = FailingCallsTest;
 
 TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
   row_.fault = "a call fails while directories are made";
-  Trainer trainer(config());
+  TracedTrainer trainer(config());
   start(trainer);
   for (const CallOfSave call : calls_of_a_save(trainer, directory_ / "fresh/deep")) {
     if (call.number != SYS_mkdir && call.number != SYS_openat && call.number != SYS_fsync) continue;
@@ -331,13 +316,13 @@ TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, FailingDirectories, ::testing::Values(WriteMode::direct_threads),
-                         [](const auto& mode) { return name_of(mode.param); });
+                         mode_of_test);
 
 using RefusedIoUring = FailingCallsTest;
 
 TEST_P(RefusedIoUring, FallsBackToThreads) {
   row_.fault = "io_uring is refused";
-  Trainer trainer(config());
+  TracedTrainer trainer(config());
   start(trainer);
   for (const int errno_value : {EPERM, ENOSYS, ENOMEM, EMFILE}) {
     failing_.fail_from({SYS_io_uring_setup, 0}, errno_value);
@@ -349,7 +334,7 @@ TEST_P(RefusedIoUring, FallsBackToThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Automatic, RefusedIoUring, ::testing::Values(WriteMode::automatic),
-                         [](const auto& mode) { return name_of(mode.param); });
+                         mode_of_test);
 
 }  // namespace
-}  // namespace ckptring::save
+}  // namespace ckptring::test

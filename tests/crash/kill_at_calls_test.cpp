@@ -1,9 +1,9 @@
 // The checkpoint process is killed before and after each of its system calls, from its exec on.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
-#include "crash/trainer.h"
+#include "crash/traced_trainer.h"
 
 #include <ckptring/error.h>
-#include <ckptring/log.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
@@ -16,24 +16,11 @@
 #include <string>
 #include <vector>
 
-namespace ckptring::save {
+namespace ckptring::test {
 namespace {
 
-using test::contents_of;
-using test::FaultRow;
-using test::job_for;
-using test::name_of;
-using test::noise;
-using test::Script;
-using test::TracedCall;
-using test::Trainer;
-using test::Verdict;
-
-class KillAtCalls : public ::testing::TestWithParam<WriteMode> {
+class KillAtCalls : public CrashTestOfModes {
  protected:
-  KillAtCalls() { set_log_level(LogLevel::error); }
-  ~KillAtCalls() override { set_log_level(LogLevel::warn); }
-
   /// io_uring has one thread, whose calls come in the same order every time. Each point of the
   /// others is another one in every run anyway.
   static std::uint64_t stride() { return GetParam() == WriteMode::direct_io_uring ? 1 : 3; }
@@ -50,28 +37,27 @@ class KillAtCalls : public ::testing::TestWithParam<WriteMode> {
 
   std::atomic<int> kills_{0};
   std::function<void()> look_;  ///< in the tracer's thread, just before each kill
-  test::TemporaryDirectory directory_;
 };
 
 TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
   const std::array storages{noise({120'000, 0, 40'000, 7}, 1), noise({90'000, 3, 70'000}, 2)};
   std::array<std::string, 2> expected;
   for (std::size_t i = 0; i < 2; ++i) {
-    expected[i] = test::undisturbed_file(directory_ / "expected", storages[i]);
+    expected[i] = undisturbed_file(directory_ / "expected", storages[i]);
   }
   FaultRow row{"killed at every system call, " + name_of(GetParam())};
   // One name again and again: whoever looks sees the old or the new file. Every third save goes
   // where directories have to be made.
   const std::string steady = directory_ / "steady";
-  (void)test::undisturbed_file(steady, storages[1]);
+  (void)undisturbed_file(steady, storages[1]);
   std::atomic<int> torn{0};
   look_ = [&] {
     const std::string seen = contents_of(steady + "/checkpoint_0.pt");
     if (seen != expected[0] && seen != expected[1]) ++torn;
   };
-  const std::ptrdiff_t descriptors = test::open_descriptors();
+  const std::ptrdiff_t descriptors = open_descriptors();
   {
-    Trainer trainer(test::small_config(GetParam(), 4));
+    TracedTrainer trainer(small_config(GetParam(), 4));
     bool undisturbed = false;
     for (std::uint64_t stop = 0; !undisturbed; stop += stride()) {
       trainer.meet_new_helper();
@@ -85,7 +71,7 @@ TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
       undisturbed = kills_ == kills_before;
       ++row.cases;
       const bool whole = !error && contents_of(path + "/checkpoint_0.pt") == expected[which] &&
-                         test::entries_of(path) == 1;
+                         entries_of(path) == 1;
       if (!whole) ++row.lost;
       EXPECT_TRUE(whole) << "killed at stop " << stop;
       // A process that dies right after its last word needs no successor.
@@ -98,8 +84,8 @@ TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
     }
     trainer.close();
   }
-  EXPECT_FALSE(test::has_children());
-  EXPECT_EQ(test::open_descriptors(), descriptors);
+  EXPECT_FALSE(has_children());
+  EXPECT_EQ(open_descriptors(), descriptors);
   row.torn = torn;
   row.report();
 }
@@ -108,12 +94,12 @@ TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
   const std::array storages{noise({80'000, 11}, 3), noise({30'000, 60'000}, 4)};
   std::array<std::string, 2> expected;
   for (std::size_t i = 0; i < 2; ++i) {
-    expected[i] = test::undisturbed_file(directory_ / "expected", storages[i]);
+    expected[i] = undisturbed_file(directory_ / "expected", storages[i]);
   }
   FaultRow row{"killed at every system call, two saves in the ring, " + name_of(GetParam())};
-  CheckpointerConfig config = test::small_config(GetParam(), 9);  // one and a half of these
+  CheckpointerConfig config = small_config(GetParam(), 9);  // one and a half of these
   config.max_saves_in_flight = 2;
-  Trainer trainer(config);
+  TracedTrainer trainer(config);
   bool undisturbed = false;
   // Both begin before the process does; the second stays partly staged.
   for (std::uint64_t stop = 0; !undisturbed; stop += stride()) {
@@ -128,7 +114,7 @@ TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
     for (std::size_t i = 0; i < 2; ++i) {
       const bool whole = !saves[i].written.error() &&
                          contents_of(paths[i] + "/checkpoint_0.pt") == expected[i] &&
-                         test::entries_of(paths[i]) == 1;
+                         entries_of(paths[i]) == 1;
       if (!whole) ++row.lost;
       EXPECT_TRUE(whole) << "save " << i << ", killed at stop " << stop;
     }
@@ -138,16 +124,16 @@ TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
     ASSERT_LT(row.lost, 5);
   }
   trainer.close();
-  EXPECT_FALSE(test::has_children());
+  EXPECT_FALSE(has_children());
   row.report();
 }
 
 TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
   const auto storages = noise({120'000, 0, 40'000, 7}, 5);
-  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
   const int cases = GetParam() == WriteMode::direct_io_uring ? 100 : 40;
   FaultRow row{"killed at pairs of system calls, " + name_of(GetParam())};
-  Trainer trainer(test::small_config(GetParam(), 4));
+  TracedTrainer trainer(small_config(GetParam(), 4));
   // How many stops there are, from a save that is left alone.
   std::atomic<std::uint64_t> stops{0};
   trainer.meet_new_helper();
@@ -167,7 +153,7 @@ TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
     trainer.tracer().release({kill_at(first), kill_at(second)});
     const bool whole = !save.written.error() &&
                        contents_of(directory_ / "run/checkpoint_0.pt") == expected &&
-                       test::entries_of(directory_ / "run") == 1;
+                       entries_of(directory_ / "run") == 1;
     if (!whole) ++row.lost;
     EXPECT_TRUE(whole) << "killed at stops " << first << " and " << second;
     trainer.tracer().check();
@@ -175,7 +161,7 @@ TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
   }
   EXPECT_GE(kills_, cases);
   trainer.close();
-  EXPECT_FALSE(test::has_children());
+  EXPECT_FALSE(has_children());
   row.report();
 }
 
@@ -190,12 +176,12 @@ struct Failure {
 
 TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
   const auto storages = noise({60'000, 7}, 6);
-  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
   const auto earlier = noise({50'000}, 7);
   const std::string path = directory_ / "run";
-  const std::string old = test::undisturbed_file(path, earlier);
+  const std::string old = undisturbed_file(path, earlier);
   FaultRow row{"killed after a failed call, " + name_of(GetParam())};
-  Trainer trainer(test::small_config(GetParam(), 8));
+  TracedTrainer trainer(small_config(GetParam(), 8));
   for (const Failure& failure :
        {Failure{SYS_fsync, 0, EIO, true}, Failure{SYS_fsync, 1, EIO, false},
         Failure{SYS_fallocate, 0, ENOSPC, false}, Failure{SYS_rename, 0, EIO, false}}) {
@@ -237,21 +223,18 @@ TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
       }
       // Whatever the dead left behind is gone when its successor has gone on to another save.
       (void)trainer.async().submit(job_for(directory_ / "other", storages)).written.get();
-      EXPECT_EQ(test::entries_of(path), 1);
+      EXPECT_EQ(entries_of(path), 1);
       (void)trainer.async().submit(job_for(path, earlier)).written.get();
       trainer.tracer().check();
       ASSERT_LT(row.lost, 5);
     }
   }
   trainer.close();
-  EXPECT_FALSE(test::has_children());
+  EXPECT_FALSE(has_children());
   row.report();
 }
 
-INSTANTIATE_TEST_SUITE_P(WriteModes, KillAtCalls,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) { return name_of(mode.param); });
+INSTANTIATE_TEST_SUITE_P(WriteModes, KillAtCalls, write_modes(), mode_of_test);
 
 }  // namespace
-}  // namespace ckptring::save
+}  // namespace ckptring::test

@@ -1,13 +1,10 @@
 // The checkpoint process is killed while it works; the save completes all the same.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
-#include "crash/trainer.h"
+#include "crash/traced_trainer.h"
 #include "save/async_save.h"
-#include "save/sync_save.h"
-#include "support/sample_save.h"
-#include "support/temporary_directory.h"
 
 #include <ckptring/error.h>
-#include <ckptring/log.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,19 +21,11 @@
 #include <thread>
 #include <vector>
 
-namespace ckptring::save {
+namespace ckptring::test {
 namespace {
 
-using test::contents_of;
-using test::job_for;
-using test::name_of;
-using test::noise;
-
-class KillHelper : public ::testing::TestWithParam<WriteMode> {
+class KillHelper : public CrashTestOfModes {
  protected:
-  KillHelper() { set_log_level(LogLevel::error); }
-  ~KillHelper() override { set_log_level(LogLevel::warn); }
-
   static CheckpointerConfig config() {
     CheckpointerConfig config;
     config.process_config.executable = CKPTRING_DRAIN_PATH;
@@ -46,19 +35,12 @@ class KillHelper : public ::testing::TestWithParam<WriteMode> {
     config.writer_config.mode = GetParam();
     return config;
   }
-
-  std::string expected_file(std::shared_ptr<test::Storages> storages) {
-    SyncSave sync({}, {}, {});
-    return contents_of(sync.run(job_for(directory_ / "expected", std::move(storages))).path);
-  }
-
-  test::TemporaryDirectory directory_;
 };
 
 TEST_P(KillHelper, InTheMiddleOfASaveTheFileIsWholeAndTheSame) {
   const auto storages = noise({20'000'000, 123, 5'000'000}, 1);
-  const std::string expected = expected_file(storages);
-  AsyncSave async(config(), {});
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
+  save::AsyncSave async(config(), {});
   async.ready();
   const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
   // The temporary appears once blocks are being taken.
@@ -83,11 +65,12 @@ int kills_wanted() {
 
 TEST_P(KillHelper, AgainAndAgainAtRandomInstantsEverySaveIsWholeAndTheSame) {
   const std::array storages{noise({6'000'000, 70'000, 1'000'000}, 2), noise({5'000'000, 3}, 3)};
-  const std::array expected{expected_file(storages[0]), expected_file(storages[1])};
+  const std::array expected{undisturbed_file(directory_ / "expected", storages[0]),
+                            undisturbed_file(directory_ / "expected", storages[1])};
   const std::string final_path = directory_ / "run/checkpoint_0.pt";
   const int wanted = kills_wanted();
-  test::FaultRow row{"killed at random instants, " + name_of(GetParam())};
-  AsyncSave async(config(), {});
+  FaultRow row{"killed at random instants, " + name_of(GetParam())};
+  save::AsyncSave async(config(), {});
   async.submit(job_for(directory_ / "run", storages[1])).written.get();
   std::mt19937 random(7);
   int last_victim = 0;
@@ -130,9 +113,9 @@ std::vector<int> children() {
 TEST_P(KillHelper, AsSoonAsThereIsOneTheNextOneCompletesTheSave) {
   ASSERT_TRUE(std::filesystem::exists("/proc/thread-self/children")) << "this kernel hides them";
   const auto storages = noise({900'000, 70'000}, 4);
-  const std::string expected = expected_file(storages);
-  test::FaultRow row{"killed between clone and exec, " + name_of(GetParam())};
-  AsyncSave async(config(), {});
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
+  FaultRow row{"killed between clone and exec, " + name_of(GetParam())};
+  save::AsyncSave async(config(), {});
   async.submit(job_for(directory_ / "run", storages)).written.get();
   int before_exec = 0;
   while (row.cases < 30) {
@@ -166,7 +149,7 @@ TEST_P(KillHelper, AsSoonAsThereIsOneTheNextOneCompletesTheSave) {
 TEST_P(KillHelper, MoreOftenThanTheBudgetAllowsFailsTheSaveWithTheCauseAndTheNextOneWorks) {
   CheckpointerConfig limited = config();
   limited.process_config.max_restarts = 2;
-  AsyncSave async(limited, {});
+  save::AsyncSave async(limited, {});
   async.ready();
   const auto storages = noise({60'000'000}, 3);
   const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
@@ -185,24 +168,19 @@ TEST_P(KillHelper, MoreOftenThanTheBudgetAllowsFailsTheSaveWithTheCauseAndTheNex
         << error.what();
   }
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint_0.pt"));
-  const std::string expected = expected_file(storages);
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
   EXPECT_NO_THROW(async.submit(job_for(directory_ / "run", storages)).written.get());
   EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ / "run"), {}), 1)
       << "the dead process's temporary was not removed by the next save";
 }
 
-INSTANTIATE_TEST_SUITE_P(WriteModes, KillHelper,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) { return name_of(mode.param); });
+INSTANTIATE_TEST_SUITE_P(WriteModes, KillHelper, write_modes(), mode_of_test);
 
 /// Runs a trainer in a child process that tells through a pipe when its save is staged, then
 /// waits to be killed.
-class KillTrainer : public ::testing::Test {
+class KillTrainer : public CrashTest {
  protected:
-  test::TemporaryDirectory directory_;
-
   static CheckpointerConfig config(std::uint64_t blocks) {
     CheckpointerConfig config;
     config.process_config.executable = CKPTRING_DRAIN_PATH;
@@ -236,11 +214,11 @@ class KillTrainer : public ::testing::Test {
 
 TEST_F(KillTrainer, AfterStagedTheCheckpointProcessCommitsAndEnds) {
   const auto storages = noise({20'000'000}, 4);
-  SyncSave sync({}, {}, {});
+  save::SyncSave sync({}, {}, {});
   const std::string expected =
       contents_of(sync.run(job_for(directory_ / "expected", storages)).path);
   run_and_kill([&](auto tell) {
-    AsyncSave async(config(100), {});
+    save::AsyncSave async(config(100), {});
     async.ready();
     const SaveHandle save = async.submit(job_for(directory_ / "run", storages));
     save.staged.wait();
@@ -253,9 +231,9 @@ TEST_F(KillTrainer, AfterStagedTheCheckpointProcessCommitsAndEnds) {
 TEST_F(KillTrainer, BeforeSealedLeavesNothing) {
   const auto storages = noise({5'000'000}, 5);
   run_and_kill([&](auto tell) {
-    AsyncSave async(config(100), {});
+    save::AsyncSave async(config(100), {});
     async.ready();
-    SaveJob job = job_for(directory_ / "new/run", storages);
+    save::SaveJob job = job_for(directory_ / "new/run", storages);
     const int process = async.process_id();
     job.check_unchanged = [&] {  // after the last copy, before sealing
       tell(process);
@@ -267,4 +245,4 @@ TEST_F(KillTrainer, BeforeSealedLeavesNothing) {
 }
 
 }  // namespace
-}  // namespace ckptring::save
+}  // namespace ckptring::test

@@ -1,13 +1,13 @@
 // A killed process may leave writes in flight. Until they have ended, its successor must leave the
 // file, the ring and its blocks alone: a block that was released would be refilled, and a late
 // write would carry the new bytes to the old place.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
-#include "crash/trainer.h"
+#include "crash/traced_trainer.h"
 #include "os/unique_fd.h"
 #include "process/drain_protocol.h"
 #include "ring/segment.h"
 
-#include <ckptring/log.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -28,18 +28,8 @@
 #include <thread>
 #include <vector>
 
-namespace ckptring::save {
+namespace ckptring::test {
 namespace {
-
-using test::contents_of;
-using test::FaultRow;
-using test::job_for;
-using test::name_of;
-using test::noise;
-using test::Script;
-using test::TracedCall;
-using test::Trainer;
-using test::Verdict;
 
 const std::set<long> kWrites{SYS_io_uring_enter, SYS_pwrite64, SYS_pwritev2};
 /// Where the first process is killed; the last two come when all blocks are on disk.
@@ -107,18 +97,15 @@ void wait_until(const std::function<bool()>& reached) {
   }
 }
 
-class StaleWrites : public ::testing::TestWithParam<WriteMode> {
+class StaleWrites : public CrashTestOfModes {
  protected:
-  StaleWrites() { set_log_level(LogLevel::error); }
-  ~StaleWrites() override { set_log_level(LogLevel::warn); }
-  test::TemporaryDirectory directory_;
 };
 
 TEST_P(StaleWrites, KeepTheSuccessorFromTouchingAnythingUntilTheyHaveEnded) {
   const auto storages = noise({150'000, 30'000}, 1);
-  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
   FaultRow row{"stale writes of a dead process, " + name_of(GetParam())};
-  Trainer trainer(test::small_config(GetParam(), 4));
+  TracedTrainer trainer(small_config(GetParam(), 4));
   for (int nth = 0; nth < 14; ++nth) {
     SCOPED_TRACE("killed at point " + std::to_string(nth));
     trainer.meet_new_helper();
@@ -142,8 +129,8 @@ TEST_P(StaleWrites, KeepTheSuccessorFromTouchingAnythingUntilTheyHaveEnded) {
     const ring::SegmentView& ring = remains.ring->view();
     const std::uint64_t number = ring.consumer().finished_saves.load() + 1;
     const std::uint64_t tail = ring.consumer().tail.load();
-    const std::uint64_t blocks = (expected.size() + test::kSmallBlock - 1) / test::kSmallBlock +
-                                 ring.record(number).first_position;
+    const std::uint64_t blocks =
+        (expected.size() + kSmallBlock - 1) / kSmallBlock + ring.record(number).first_position;
     const std::uint64_t staged = std::min(tail + ring.geometry().slot_count, blocks);
     ASSERT_NO_FATAL_FAILURE(wait_until([&] {
       for (std::uint64_t at = tail; at < staged; ++at) {
@@ -168,12 +155,12 @@ TEST_P(StaleWrites, KeepTheSuccessorFromTouchingAnythingUntilTheyHaveEnded) {
     // A late write reaches the disk: of a block that was not released, whatever its bytes.
     if (tail < blocks) {
       const std::unique_ptr<std::byte, decltype(&std::free)> late(
-          static_cast<std::byte*>(std::aligned_alloc(4096, test::kSmallBlock)), &std::free);
-      std::memset(late.get(), 0xDB, test::kSmallBlock);
-      const std::uint64_t offset = (tail - ring.record(number).first_position) * test::kSmallBlock;
-      ASSERT_EQ(::pwrite(remains.temporary.get(), late.get(), test::kSmallBlock,
-                         static_cast<off_t>(offset)),
-                static_cast<ssize_t>(test::kSmallBlock));
+          static_cast<std::byte*>(std::aligned_alloc(4096, kSmallBlock)), &std::free);
+      std::memset(late.get(), 0xDB, kSmallBlock);
+      const std::uint64_t offset = (tail - ring.record(number).first_position) * kSmallBlock;
+      ASSERT_EQ(
+          ::pwrite(remains.temporary.get(), late.get(), kSmallBlock, static_cast<off_t>(offset)),
+          static_cast<ssize_t>(kSmallBlock));
     }
     remains.temporary.reset();
 
@@ -182,17 +169,14 @@ TEST_P(StaleWrites, KeepTheSuccessorFromTouchingAnythingUntilTheyHaveEnded) {
     if (contents_of(directory_ / "run/checkpoint_0.pt") != expected) ++row.torn;
     EXPECT_TRUE(successor.locked);
     EXPECT_EQ(successor.changes, 0) << "before it held the lock";
-    EXPECT_EQ(test::entries_of(directory_ / "run"), 1);
+    EXPECT_EQ(entries_of(directory_ / "run"), 1);
     trainer.tracer().check();
   }
   trainer.close();
   row.report();
 }
 
-INSTANTIATE_TEST_SUITE_P(WriteModes, StaleWrites,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) { return name_of(mode.param); });
+INSTANTIATE_TEST_SUITE_P(WriteModes, StaleWrites, write_modes(), mode_of_test);
 
 using WritesInFlight = StaleWrites;
 
@@ -201,13 +185,13 @@ using WritesInFlight = StaleWrites;
 TEST_P(WritesInFlight, OfAKilledProcessEndBeforeItsSuccessorBegins) {
   constexpr std::uint64_t kBlock = 1 << 20;
   const auto storages = noise({100 * kBlock}, 2);
-  const std::string expected = test::undisturbed_file(directory_ / "expected", storages);
+  const std::string expected = undisturbed_file(directory_ / "expected", storages);
   FaultRow row{"killed with up to 64 direct writes in flight"};
-  CheckpointerConfig config = test::small_config(GetParam(), 0);
+  CheckpointerConfig config = small_config(GetParam(), 0);
   config.process_config.block_bytes = kBlock;
   config.process_config.ring_bytes = 72 * kBlock;
   config.writer_config.queue_depth = 64;
-  Trainer trainer(config);
+  TracedTrainer trainer(config);
   int waited = 0;
   for (const int nth : {20, 64, 40, 63, 80}) {
     SCOPED_TRACE("killed at write " + std::to_string(nth));
@@ -233,7 +217,7 @@ TEST_P(WritesInFlight, OfAKilledProcessEndBeforeItsSuccessorBegins) {
 }
 
 INSTANTIATE_TEST_SUITE_P(IoUring, WritesInFlight, ::testing::Values(WriteMode::direct_io_uring),
-                         [](const auto& mode) { return name_of(mode.param); });
+                         mode_of_test);
 
 }  // namespace
-}  // namespace ckptring::save
+}  // namespace ckptring::test

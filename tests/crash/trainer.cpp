@@ -115,7 +115,7 @@ class Trainer {
       tell("unsealed 1");
       wait_for_the_end();
     };
-    const SaveHandle save = async_.submit(std::move(next));
+    (void)async_.submit(std::move(next));
     wait_for_the_end();
   }
 

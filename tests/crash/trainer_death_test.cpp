@@ -1,11 +1,9 @@
 // The trainer ends in every way that trainers end. What was staged is committed by the checkpoint
 // process, which then ends by itself; what was not is undone.
+#include "crash/crash_test.h"
 #include "crash/fault_row.h"
 #include "crash/trainer_process.h"
 #include "save/async_save.h"
-#include "save/sync_save.h"
-#include "support/sample_save.h"
-#include "support/temporary_directory.h"
 
 #include <ckptring/checkpoints.h>
 #include <ckptring/error.h>
@@ -19,6 +17,7 @@
 #include <fstream>
 #include <map>
 #include <random>
+#include <stdexcept>
 #include <thread>
 
 namespace ckptring::test {
@@ -36,9 +35,14 @@ std::vector<std::string> names_in(const std::string& directory) {
   return names;
 }
 
+void make_file(const std::string& path) {
+  const std::ofstream file(path);
+  if (!file) throw std::runtime_error("make " + path);
+}
+
 bool hidden(const std::string& name) { return fs::path(name).filename().string().front() == '.'; }
 
-class TrainerDeath : public ::testing::Test {
+class TrainerDeath : public CrashTest {
  protected:
   TrainerDeath() { adopt_orphans(); }
 
@@ -94,7 +98,6 @@ class TrainerDeath : public ::testing::Test {
     return leftovers;
   }
 
-  TemporaryDirectory directory_;
   std::map<int, std::string> expected_;
   int lost_ = 0;
   int torn_ = 0;
@@ -135,7 +138,7 @@ TEST_F(TrainerDeath, WhileItsSaveIsBeingCommittedLosesNothing) {
   while (!fs::exists(gate + ".reached")) ::usleep(500);
   trainer.kill_and_read();
   EXPECT_FALSE(fs::exists(file_of(1)));
-  std::ofstream{gate};
+  make_file(gate);
   expect_ended(trainer.helper());
   EXPECT_EQ(expect_whole(1), 0u);
 }
@@ -284,11 +287,9 @@ TEST_F(TrainerDeath, AsPidOneOfANamespaceTakesAllWithItAndTearsNothing) {
 
 class StillCommitting : public TrainerDeath {
  protected:
-  StillCommitting() { set_log_level(LogLevel::error); }
-  ~StillCommitting() override { set_log_level(LogLevel::warn); }
-
   /// A trainer that was killed while its first save is held before the rename.
   void SetUp() override {
+    CrashTest::SetUp();
     save::SyncSave sync({}, {}, {});
     (void)sync.run(job_for(run() + "/step_0", noise({100}, 1), {}, 0));
     ASSERT_EQ(::setenv("GATE", gate_.c_str(), 1), 0);
@@ -301,8 +302,9 @@ class StillCommitting : public TrainerDeath {
   void TearDown() override {
     open_gate();
     if (helper_ > 0) expect_ended(helper_);
+    CrashTest::TearDown();
   }
-  void open_gate() const { std::ofstream{gate_}; }
+  void open_gate() const { make_file(gate_); }
 
   static CheckpointerConfig config(double busy_timeout_secs) {
     CheckpointerConfig config;

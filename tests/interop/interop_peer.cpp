@@ -17,6 +17,8 @@
 #include <torch/optim/adamw.h>
 #include <torch/optim/sgd.h>
 
+#include <cstdio>
+#include <exception>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -75,6 +77,7 @@ class Peer {
     std::vector<at::Tensor> before;
     gather(state, before);
     std::vector<const void*> memory;
+    memory.reserve(before.size());
     for (const at::Tensor& tensor : before) memory.push_back(tensor.const_data_ptr());
     const auto loaded = sync_->load(command.at("from"), state);
     std::vector<at::Tensor> after;
@@ -142,7 +145,7 @@ class Peer {
 
 }  // namespace
 
-int main() {
+int main() try {
   Peer peer;
   for (std::string line; std::getline(std::cin, line);) {
     json answer;
@@ -155,4 +158,7 @@ int main() {
     }
     std::cout << answer.dump() << std::endl;
   }
+} catch (const std::exception& error) {
+  (void)std::fprintf(stderr, "interop_peer: %s\n", error.what());
+  return 1;
 }

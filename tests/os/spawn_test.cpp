@@ -200,6 +200,7 @@ TEST_F(SpawnTest, WorksFromSeveralThreadsAtOnce) {
   request_.descriptors = {null_.get(), null_.get(), null_.get()};
   std::atomic<int> good{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < 10; ++round) {

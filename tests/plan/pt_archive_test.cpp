@@ -12,6 +12,7 @@
 
 #include <ckptring/error.h>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -233,9 +234,10 @@ TEST(PtArchive, TensorsOfAllDTypesAndRanksComeBack) {
     const MemorySource source(materialize(b.finish({}, {}, {}), storages));
     const Value value = PtArchive::open(source).read_value(source);
     const std::string n(name(dtype));
-    EXPECT_EQ(show(value), "[" + n + "@0+239(|), " + n + "@0+0(2|1), " + n + "@0+0(2,3|3,1), " + n +
-                               "@0+0(2,3,4|12,4,1), " + n + "@0+0(2,3,4,5|60,20,5,1), " + n +
-                               "@0+0(5,4,3,2,1|1,5,20,60,0)]");
+    EXPECT_EQ(show(value), fmt::format("[{0}@0+239(|), {0}@0+0(2|1), {0}@0+0(2,3|3,1), "
+                                       "{0}@0+0(2,3,4|12,4,1), {0}@0+0(2,3,4,5|60,20,5,1), "
+                                       "{0}@0+0(5,4,3,2,1|1,5,20,60,0)]",
+                                       n));
     const auto& first =
         std::get<Tensor>(std::get<std::shared_ptr<List>>(value.data)->items[0].data);
     EXPECT_EQ(first.location, "cuda:0");

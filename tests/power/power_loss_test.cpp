@@ -7,7 +7,7 @@
 #include "power/recording_files.h"
 #include "store/drive.h"
 #include "store/file_source.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 #include "support/materialize.h"
 #include "support/sample_save.h"
 
@@ -111,7 +111,7 @@ Verdict judge(const Recording& recording, const std::optional<Bytes>& old_file,
     }
     if (!met.insert(shape(state, state.nodes().front(), seen)).second) return;
     ++verdict.kinds;
-    const Scratch disk;
+    const TemporaryDirectory disk;
     write_tree(disk.path(), state, state.nodes().front());
     const auto found = latest(disk / std::string(kRun), {.wait_secs = 0});
     EXPECT_EQ(found.has_value(), seen != nullptr);
@@ -191,7 +191,7 @@ class PowerLoss : public ::testing::TestWithParam<std::tuple<WriteMode, Before>>
     return files.take();
   }
 
-  Scratch disk_;
+  TemporaryDirectory disk_;
   std::optional<Bytes> old_file_;
 };
 

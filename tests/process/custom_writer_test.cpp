@@ -19,9 +19,10 @@ using test::job_for;
 using test::noise;
 
 class CustomWriter : public ::testing::Test {
- protected:
+ public:
   ~CustomWriter() override { ::unsetenv("CUSTOM_DRAIN"); }
 
+ protected:
   CheckpointerConfig config(const char* behaviour) {
     ::setenv("CUSTOM_DRAIN", behaviour, 1);
     CheckpointerConfig config;

@@ -12,9 +12,11 @@ namespace ckptring::process {
 namespace {
 
 class LocateDrain : public ::testing::Test {
+ public:
+  ~LocateDrain() override { ::unsetenv("CKPTRING_DRAIN"); }
+
  protected:
   LocateDrain() { ::unsetenv("CKPTRING_DRAIN"); }
-  ~LocateDrain() override { ::unsetenv("CKPTRING_DRAIN"); }
 };
 
 TEST_F(LocateDrain, TakesTheConfiguredProgramFirst) {

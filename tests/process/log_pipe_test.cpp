@@ -16,6 +16,12 @@ namespace ckptring::process {
 namespace {
 
 class LogPipe : public ::testing::Test {
+ public:
+  ~LogPipe() override {
+    set_log_handler({});
+    set_log_level(LogLevel::warn);
+  }
+
  protected:
   LogPipe() {
     std::array<int, 2> ends{};
@@ -23,10 +29,6 @@ class LogPipe : public ::testing::Test {
     read_end_ = os::UniqueFd(ends[0]);
     write_end_ = os::UniqueFd(ends[1]);
     set_log_level(LogLevel::info);
-  }
-  ~LogPipe() override {
-    set_log_handler({});
-    set_log_level(LogLevel::warn);
   }
   void write(const std::string& text) {
     ASSERT_EQ(::write(write_end_.get(), text.data(), text.size()),

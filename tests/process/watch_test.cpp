@@ -32,7 +32,7 @@ CheckpointerConfig config() {
 
 /// A program in `directory` that runs `script`.
 std::string program(const test::TemporaryDirectory& directory, const std::string& script) {
-  const std::string path = directory / "program";
+  std::string path = directory / "program";
   std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
   return path;

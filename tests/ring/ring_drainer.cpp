@@ -54,8 +54,10 @@ class FolderDisk final : public Disk {
 }  // namespace
 }  // namespace ckptring::ring::test
 
+namespace os = ckptring::os;
+namespace ring = ckptring::ring;
+
 int main(int argc, char** argv) {
-  using namespace ckptring;
   if (argc != 3) return 64;
   try {
     const auto segment = ring::Segment::attach(os::UniqueFd(3));

@@ -3,6 +3,7 @@
 #include "os/spawn.h"
 #include "ring/mini_drain.h"
 #include "ring/segment.h"
+#include "support/temporary_directory.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -25,20 +26,12 @@ constexpr Geometry kGeometry{kBlock, 5, 2, 4096};
 
 class RingProcesses : public ::testing::Test {
  protected:
-  RingProcesses() : segment_(Segment::create(kGeometry, {})) {
-    const char* const base = std::getenv("TMPDIR");
-    std::string name = std::string(base != nullptr ? base : "/tmp") + "/ckptring-ring-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    folder_ = name;
-  }
-  ~RingProcesses() override { std::filesystem::remove_all(folder_); }
-
   [[nodiscard]] Bells bells() const { return {data_.get(), space_.get(), result_.get()}; }
 
   void start() {
     os::SpawnRequest request;
     request.executable = CKPTRING_RING_DRAINER;
-    request.arguments = {request.executable, folder_, std::to_string(++incarnation_)};
+    request.arguments = {request.executable, folder_.path(), std::to_string(++incarnation_)};
     for (char** entry = environ; *entry != nullptr; ++entry) {
       request.environment.emplace_back(*entry);
     }
@@ -60,14 +53,14 @@ class RingProcesses : public ::testing::Test {
   }
 
   [[nodiscard]] std::vector<std::byte> file_of_save(std::uint64_t save) const {
-    std::ifstream in(folder_ + "/save-" + std::to_string(save), std::ios::binary);
+    std::ifstream in(folder_ / ("save-" + std::to_string(save)), std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     std::vector<std::byte> bytes(text.size());
     std::ranges::transform(text, bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
     return bytes;
   }
 
-  Segment segment_;
+  Segment segment_ = Segment::create(kGeometry, {});
   os::UniqueFd data_ = os::make_eventfd();
   os::UniqueFd space_ = os::make_eventfd();
   os::UniqueFd result_ = os::make_eventfd();
@@ -75,7 +68,7 @@ class RingProcesses : public ::testing::Test {
   os::UniqueFd null_{::open("/dev/null", O_RDWR | O_CLOEXEC)};
   os::UniqueFd drainer_;
   std::uint32_t incarnation_ = 0;
-  std::string folder_;
+  ckptring::test::TemporaryDirectory folder_;
 };
 
 TEST_F(RingProcesses, FilesComeOutWholeHoweverOftenTheConsumerIsKilled) {
@@ -149,7 +142,7 @@ TEST_F(RingProcesses, FilesComeOutWholeHoweverOftenTheConsumerIsKilled) {
   const os::ExitStatus status = os::reap(drainer_.get());
   EXPECT_EQ(status.kind, os::ExitStatus::Kind::exited);
   EXPECT_EQ(status.value, 0);
-  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
     EXPECT_NE(entry.path().filename().string().front(), '.') << entry.path();
   }
 }

@@ -85,6 +85,7 @@ TEST(AsyncSave, CommitsManySavesOneAfterTheOther) {
   config.max_saves_in_flight = 3;
   AsyncSave async(config, {});
   std::vector<SaveHandle> saves;
+  saves.reserve(40);
   for (int i = 0; i < 40; ++i) {
     saves.push_back(async.submit(job_for(directory / std::to_string(i),
                                          noise({300'000, 17}, 100 + static_cast<unsigned>(i)))));

@@ -3,7 +3,7 @@
 #include "plan/pt_plan_builder.h"
 #include "store/block_drain.h"
 #include "store/drive.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/checkpoints.h>
@@ -55,7 +55,7 @@ class Checkpoints : public ::testing::Test {
   }
   std::string leave(const std::string& directory, double age_secs) const {
     std::filesystem::create_directories(directory);
-    const std::string path = directory + "/" + new_temporary_name("checkpoint_0.pt");
+    std::string path = directory + "/" + new_temporary_name("checkpoint_0.pt");
     write_text(path, "torn");
     ::timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);
@@ -70,7 +70,7 @@ class Checkpoints : public ::testing::Test {
     return fd;
   }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
 };
 
 TEST_F(Checkpoints, LatestIsTheOneWithTheHighestStepWhateverItsName) {
@@ -233,7 +233,7 @@ TEST_F(Checkpoints, CleanTakesAnotherAge) {
 }
 
 TEST_F(Checkpoints, CleanDoesNotFollowLinks) {
-  const Scratch elsewhere;
+  const TemporaryDirectory elsewhere;
   const std::string outside = leave(elsewhere / "x", 7200);
   std::filesystem::create_directory_symlink(elsewhere.path(), scratch_ / "link");
   EXPECT_TRUE(clean(scratch_.path()).removed.empty());

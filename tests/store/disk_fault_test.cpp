@@ -4,7 +4,7 @@
 
 #include "store/drive.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <fmt/format.h>
 #include <sys/uio.h>
@@ -286,7 +286,7 @@ class DiskFault : public ::testing::TestWithParam<std::tuple<Call, int, WriteMod
                              cases_, failed_);
   }
 
-  Scratch disk_;
+  TemporaryDirectory disk_;
   std::vector<std::byte> bytes_ = random_bytes(100'000);
   std::vector<std::byte> next_bytes_ = random_bytes(60'000, 2);
   unsigned cases_ = 0;

@@ -2,7 +2,7 @@
 
 #include "store/drive.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -32,7 +32,7 @@ class FileSink : public ::testing::Test {
     return status.st_mode & 07777;
   }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   std::vector<std::byte> bytes_ = random_bytes(100'000);
 };
 

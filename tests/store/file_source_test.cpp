@@ -1,7 +1,7 @@
 #include "store/file_source.h"
 
 #include "store/drive.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@ namespace ckptring::store::test {
 namespace {
 
 TEST(FileSource, ReadsAnyRange) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   write_text(scratch / "file", "0123456789");
   const auto source = open_file_source(scratch / "file");
   EXPECT_EQ(source->size(), 10U);
@@ -22,7 +22,7 @@ TEST(FileSource, ReadsAnyRange) {
 }
 
 TEST(FileSource, SaysThatTheFileEndsTooEarly) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   write_text(scratch / "file", "0123456789");
   const auto source = open_file_source(scratch / "file");
   std::array<std::byte, 4> bytes{};
@@ -33,7 +33,7 @@ TEST(FileSource, SaysThatTheFileEndsTooEarly) {
 }
 
 TEST(FileSource, RefusesWhatIsNotAFile) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   EXPECT_EQ(error_of([&] { (void)open_file_source(scratch / "none"); }).code(),
             ErrorCode::not_found);
   EXPECT_EQ(error_of([&] { (void)open_file_source(scratch.path()); }).code(),

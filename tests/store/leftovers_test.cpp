@@ -3,7 +3,7 @@
 #include "store/leftovers.h"
 #include "store/drive.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 #include "store/temporary_name.h"
 
 #include <fcntl.h>
@@ -24,7 +24,7 @@ class Leftovers : public ::testing::Test {
     return make_target(system_files(), scratch_.path(), {rank, 8}, bytes_.size());
   }
   std::string leave(const std::string& final_name) const {
-    const std::string path = scratch_ / new_temporary_name(final_name);
+    std::string path = scratch_ / new_temporary_name(final_name);
     write_text(path, "torn");
     return path;
   }
@@ -47,7 +47,7 @@ class Leftovers : public ::testing::Test {
     one.abort();
   }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   std::vector<std::byte> bytes_ = random_bytes(10'000);
 };
 
@@ -202,6 +202,7 @@ TEST_F(Leftovers, SaversThatBeginAtTheSameMomentTakeTurns) {
     }
   };
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int thread = 0; thread < kThreads; ++thread) threads.emplace_back(work, thread);
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(failures, 0);
@@ -228,6 +229,7 @@ TEST_F(Leftovers, SaversOfOneDirectoryThatComesAndGoesAllSucceed) {
     }
   };
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int rank = 0; rank < kThreads; ++rank) threads.emplace_back(work, rank);
   for (std::thread& thread : threads) thread.join();
 }

@@ -1,5 +1,5 @@
 #include "store/drive.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 #include "store/temporary_name.h"
 
 #include <unistd.h>
@@ -18,7 +18,7 @@ ErrorCode refused(const std::string& path, RankInfo rank = {}) {
 }
 
 TEST(SaveTarget, NamesTheFileByItsRankAndHidesTheTemporary) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const SaveTarget target = target_at(scratch.path(), {3, 8});
   EXPECT_EQ(target.directory, scratch.path());
   EXPECT_EQ(target.final_name, "checkpoint_3.pt");
@@ -31,7 +31,7 @@ TEST(SaveTarget, NamesTheFileByItsRankAndHidesTheTemporary) {
 }
 
 TEST(SaveTarget, CountsTheDirectoriesThatAreMissing) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   EXPECT_EQ(target_at(scratch / "a").missing_levels, 1U);
   EXPECT_EQ(target_at(scratch / "a/b/c").missing_levels, 3U);
   std::filesystem::create_directories(scratch / "a/b");
@@ -39,7 +39,7 @@ TEST(SaveTarget, CountsTheDirectoriesThatAreMissing) {
 }
 
 TEST(SaveTarget, MakesThePathAbsoluteAndPlain) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   EXPECT_EQ(target_at(scratch / "./a//b/.///").directory, scratch / "a/b");
   EXPECT_EQ(target_at(scratch / "a/../b").directory, scratch / "b");
   EXPECT_EQ(target_at(scratch / "a/../b").missing_levels, 1U);
@@ -52,7 +52,7 @@ TEST(SaveTarget, MakesThePathAbsoluteAndPlain) {
 }
 
 TEST(SaveTarget, FollowsTheKernelThroughLinks) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   std::filesystem::create_directories(scratch / "real/inner");
   std::filesystem::create_directory_symlink(scratch / "real/inner", scratch / "link");
   // "link/.." is "real", so nothing may be shortened here.
@@ -62,7 +62,7 @@ TEST(SaveTarget, FollowsTheKernelThroughLinks) {
 }
 
 TEST(SaveTarget, RefusesWhatCanNeverWork) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   EXPECT_EQ(refused(""), ErrorCode::invalid_argument);
   EXPECT_EQ(refused(std::string("a\0b", 3)), ErrorCode::invalid_argument);
   EXPECT_EQ(refused(scratch / std::string(256, 'n')), ErrorCode::invalid_argument);
@@ -76,7 +76,7 @@ TEST(SaveTarget, RefusesWhatCanNeverWork) {
 }
 
 TEST(SaveTarget, RefusesAPathThatIsAFileAndSaysWhich) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   write_text(scratch / "file", "text");
   const Error error = error_of([&] { (void)target_at(scratch / "file"); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
@@ -86,7 +86,7 @@ TEST(SaveTarget, RefusesAPathThatIsAFileAndSaysWhich) {
 }
 
 TEST(SaveTarget, RefusesADirectoryUnderTheFinalName) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   std::filesystem::create_directories(scratch / "checkpoint_0.pt");
   EXPECT_EQ(refused(scratch.path()), ErrorCode::invalid_argument);
 }

@@ -1,7 +1,7 @@
 // What every sink promises, whichever way the bytes go.
 
 #include "store/drive.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 #include "store/streaming_writer.h"
 
 #include <filesystem>
@@ -70,7 +70,7 @@ class EverySink : public ::testing::TestWithParam<Kind> {
     save_all(*sink(where), bytes, block_bytes);
   }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   StreamingWriter writer_;
 };
 
@@ -233,7 +233,7 @@ INSTANTIATE_TEST_SUITE_P(Sinks, EverySink,
 // ── Only of streams ─────────────────────────────────────────────────────────────────────────────
 
 TEST(StreamSink, CannotResume) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   StreamingWriter writer;
   const SaveTarget target = make_target(system_files(), scratch.path(), {}, 100);
   for (const Beginning beginning : {Beginning::resuming, Beginning::renaming}) {
@@ -260,7 +260,7 @@ TEST(StreamSink, FailsWithTheWordsOfItsWriter) {
     }
     std::string where_;
   };
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const std::vector<std::byte> bytes = random_bytes(10'000);
   const SaveTarget target = make_target(system_files(), scratch.path(), {}, bytes.size());
   for (const char* step : {"begin", "write", "commit"}) {
@@ -276,7 +276,7 @@ TEST(StreamSink, FailsWithTheWordsOfItsWriter) {
 }
 
 TEST(StreamSink, RefusesExtentsOutOfFileOrder) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   StreamingWriter writer;
   const SaveTarget target = make_target(system_files(), scratch.path(), {}, 8192);
   const auto sink = make_stream_sink(writer, target, nullptr);

@@ -2,10 +2,9 @@
 
 #include "store/drive.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -13,6 +12,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -41,7 +41,7 @@ class SinkFailure : public ::testing::Test {
   }
   void expect_nothing_left() const { EXPECT_EQ(tree(scratch_.path()), std::vector<std::string>{}); }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   std::vector<std::byte> bytes_ = random_bytes(100'000);
 };
 
@@ -423,8 +423,7 @@ std::string code_of_save(FileSystem& files, const std::string& directory,
 TEST_F(SinkFailure, ARealFullDiskFailsWithNoSpaceAndLeavesNothing) {
   const std::string said = in_own_mounts([&]() -> std::string {
     if (::mount("small", scratch_.path().c_str(), "tmpfs", 0, "size=64k") != 0) return "mount";
-    const std::string code =
-        code_of_save(system_files(), scratch_ / "a/b", bytes_, WriteMode::automatic);
+    std::string code = code_of_save(system_files(), scratch_ / "a/b", bytes_, WriteMode::automatic);
     if (code != "no_space") return "the save: " + code;
     if (!tree(scratch_.path()).empty()) return "something was left";
     // The same without a reservation: the write itself finds out.
@@ -464,7 +463,7 @@ TEST_F(SinkFailure, ARealSmallDiskThatIsFullToAnyDegreeKeepsTheOldFileUntilASave
         }
         Recording no_reserve("fallocate", EOPNOTSUPP);
         FileSystem& files = reserve ? system_files() : static_cast<FileSystem&>(no_reserve);
-        const std::string code = code_of_save(files, where, new_file, WriteMode::automatic);
+        std::string code = code_of_save(files, where, new_file, WriteMode::automatic);
         const std::string after = "with a filler of " + std::to_string(filler) + ": ";
         if (code != "committed" && code != "no_space") return after + code;
         ++(code == "committed" ? written : failed);
@@ -487,7 +486,7 @@ TEST_F(SinkFailure, ARealSmallDiskThatIsFullToAnyDegreeKeepsTheOldFileUntilASave
       std::filesystem::remove_all(scratch_ / "a");
       int made = 0;
       while (made < names && ::mkdir((scratch_ / std::to_string(made)).c_str(), 0700) == 0) ++made;
-      const std::string code = code_of_save(system_files(), where, new_file, WriteMode::automatic);
+      std::string code = code_of_save(system_files(), where, new_file, WriteMode::automatic);
       const auto left = tree(scratch_.path());
       for (int i = 0; i < made; ++i) std::filesystem::remove(scratch_ / std::to_string(i));
       const std::string after = "beside " + std::to_string(made) + " names: ";
@@ -512,7 +511,7 @@ TEST_F(SinkFailure, ARealReadOnlyDiskFailsWithPermission) {
       return "mount";
     }
     for (const char* where : {"", "/a/b"}) {
-      const std::string code =
+      std::string code =
           code_of_save(system_files(), scratch_.path() + where, bytes_, WriteMode::automatic);
       if (code != "permission") return code;
     }
@@ -529,7 +528,7 @@ TEST_F(SinkFailure, ADirectoryWithoutPermissionFailsWithPermission) {
     std::error_code ignored;
     std::filesystem::permissions(scratch_.path(), std::filesystem::perms(0555), ignored);
     for (const char* where : {"", "/a/b"}) {
-      const std::string code =
+      std::string code =
           code_of_save(system_files(), scratch_.path() + where, bytes_, WriteMode::automatic);
       if (code != "permission") return code;
     }

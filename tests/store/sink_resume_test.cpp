@@ -3,16 +3,16 @@
 #include "store/drive.h"
 #include "store/file_lock.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <filesystem>
 
 namespace ckptring::store::test {
@@ -47,7 +47,7 @@ class FileSinks : public ::testing::TestWithParam<WriteMode> {
   std::string file() const { return target_.directory + "/" + target_.final_name; }
   std::string temporary() const { return target_.directory + "/" + target_.temporary_name; }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   std::vector<std::byte> bytes_ = random_bytes(10 * kBlock + 777);
   std::size_t blocks_ = block_count(bytes_.size(), kBlock);
   SaveTarget target_;

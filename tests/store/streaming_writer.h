@@ -1,7 +1,7 @@
 // A custom writer as a user would write one: a plain file, hidden until its commit.
 #pragma once
 
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <ckptring/writer.h>
 

@@ -2,7 +2,7 @@
 
 #include "store/drive.h"
 #include "store/forwarding_files.h"
-#include "store/scratch.h"
+#include "store/on_disk.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -107,7 +107,7 @@ class WriteModes : public ::testing::Test {
     EXPECT_EQ(tree(scratch_.path()), std::vector<std::string>{"checkpoint_0.pt"});
   }
 
-  Scratch scratch_;
+  TemporaryDirectory scratch_;
   std::vector<std::byte> bytes_ = random_bytes(100'000);
 };
 

@@ -1,4 +1,4 @@
-// A fresh directory for one test, removed with everything in it.
+// A fresh directory for one test below $TMPDIR, removed with everything in it.
 #pragma once
 
 #include <cstdlib>
@@ -12,8 +12,10 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     const char* const base = std::getenv("TMPDIR");
-    path_ = std::string(base != nullptr && *base != '\0' ? base : "/tmp") + "/ckptring-XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("mkdtemp " + path_);
+    std::string name = std::string(base != nullptr && *base != '\0' ? base : "/tmp");
+    name += "/ckptring-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
+    path_ = std::filesystem::canonical(name).string();
   }
   ~TemporaryDirectory() {
     std::error_code ignored;
@@ -22,6 +24,7 @@ class TemporaryDirectory {
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
 
+  /// Without symbolic links.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// A path inside.
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }

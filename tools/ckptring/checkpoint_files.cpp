@@ -33,6 +33,7 @@ std::vector<std::string> checkpoint_files(const std::string& path) {
   }
   std::sort(found.begin(), found.end());
   std::vector<std::string> files;
+  files.reserve(found.size());
   for (auto& [rank, file] : found) files.push_back(std::move(file));
   return files;
 }

@@ -93,4 +93,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace ckptring::command
 
-int main(int argc, char** argv) { return ckptring::command::run(argc, argv); }
+int main(int argc, char** argv) try {
+  return ckptring::command::run(argc, argv);
+} catch (const std::exception& error) {
+  (void)std::fprintf(stderr, "ckptring: %s\n", error.what());
+  return ckptring::command::kFailed;
+}

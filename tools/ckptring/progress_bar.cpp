@@ -40,7 +40,7 @@ void ProgressBar::clear() {
   if (!drawn_) return;
   drawn_ = false;
   next_draw_ = Clock::now();
-  fmt::print(stderr, "\r\x1b[K");
+  (void)std::fputs("\r\x1b[K", stderr);
   (void)std::fflush(stderr);
 }
 

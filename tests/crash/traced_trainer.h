@@ -4,38 +4,16 @@
 
 #include "crash/helper_tracer.h"
 #include "save/async_save.h"
-#include "save/sync_save.h"
-#include "support/sample_save.h"
-#include "support/temporary_directory.h"
 
 #include <ckptring/config.h>
-#include <sys/wait.h>
 
 #include <csignal>
 #include <cstdint>
-#include <filesystem>
-#include <iterator>
 #include <memory>
-#include <string>
 
 namespace ckptring::test {
 
 inline constexpr std::uint64_t kSmallBlock = 16 << 10;
-
-/// For test names and rows of the fault matrix.
-inline std::string name_of(WriteMode mode) {
-  switch (mode) {
-    case WriteMode::automatic:
-      return "automatic";
-    case WriteMode::direct_io_uring:
-      return "io_uring";
-    case WriteMode::direct_threads:
-      return "threads";
-    case WriteMode::buffered:
-      return "buffered";
-  }
-  return "unknown";
-}
 
 inline CheckpointerConfig small_config(WriteMode mode, std::uint64_t ring_blocks) {
   CheckpointerConfig config;
@@ -47,35 +25,16 @@ inline CheckpointerConfig small_config(WriteMode mode, std::uint64_t ring_blocks
   return config;
 }
 
-/// The file of these storages as the sync path writes it.
-inline std::string undisturbed_file(const std::string& directory,
-                                    std::shared_ptr<Storages> storages) {
-  save::SyncSave sync({}, {}, {});
-  return contents_of(sync.run(job_for(directory, std::move(storages))).path);
-}
-
-inline std::ptrdiff_t entries_of(const std::string& directory) {
-  return std::distance(std::filesystem::directory_iterator(directory), {});
-}
-
-inline std::ptrdiff_t open_descriptors() { return entries_of("/proc/self/fd"); }
-
-/// Whether this process has any child left, ended ones included.
-inline bool has_children() {
-  ::siginfo_t event{};
-  return ::waitid(P_ALL, 0, &event, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0;
-}
-
 /// A checkpointer whose helpers are followed. Between `meet` and `release` the next helper stands
 /// at the gate.
-class Trainer {
+class TracedTrainer {
  public:
-  explicit Trainer(const CheckpointerConfig& config)
+  explicit TracedTrainer(const CheckpointerConfig& config)
       : async_(std::make_unique<save::AsyncSave>(config, RankInfo{})) {}
   /// A checkpointer that still stages waits for its helper.
-  ~Trainer() { tracer_.release({}); }
-  Trainer(const Trainer&) = delete;
-  Trainer& operator=(const Trainer&) = delete;
+  ~TracedTrainer() { tracer_.release({}); }
+  TracedTrainer(const TracedTrainer&) = delete;
+  TracedTrainer& operator=(const TracedTrainer&) = delete;
 
   save::AsyncSave& async() { return *async_; }
   HelperTracer& tracer() { return tracer_; }

@@ -1,11 +1,12 @@
-// A fresh directory below $TMPDIR, removed at the end, and short ways to look into it.
+// Short ways to look at what a save left on disk.
 #pragma once
+
+#include "support/temporary_directory.h"
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -14,27 +15,7 @@
 
 namespace ckptring::store::test {
 
-class Scratch {
- public:
-  Scratch() {
-    const char* const base = std::getenv("TMPDIR");
-    std::string pattern = std::string(base != nullptr ? base : "/tmp") + "/ckptring_store.XXXXXX";
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
-    path_ = std::filesystem::canonical(pattern).string();
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using ckptring::test::TemporaryDirectory;
 
 inline bool exists(const std::string& path) {
   struct ::stat status {};

@@ -1,0 +1,27 @@
+// The main function of a benchmark: its options, its table, its JSON file.
+#pragma once
+
+#include "support/report.h"
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <string>
+
+namespace bench {
+
+/// What `run_command` runs.
+struct Command {
+  std::string name;         ///< of the executable, for its errors
+  std::string description;  ///< for --help
+  std::function<void(CLI::App&)> add_options;
+  std::function<Report(const std::string& directory)> measure;  ///< `directory`: see WorkDirectory
+  bool goals_must_be_reached = false;  ///< else a goal that was missed is a line of the table
+};
+
+/// Parses, with --directory and --json besides the command's own options, measures, prints the
+/// table and writes the JSON file.
+/// @return 0; 1 after an error, which it prints; 2 if a goal that must be reached was missed
+int run_command(int argc, char** argv, const Command& command);
+
+}  // namespace bench
