@@ -135,7 +135,7 @@ TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAn
       };
     };
     std::deque<Script> scripts{at(SYS_io_uring_enter, 2, true, Verdict::kill())};
-    for (int i = 0; i < 6; ++i) scripts.push_back(kill_at(stop));
+    for (int i = 0; i < 6; ++i) scripts.emplace_back(kill_at(stop));
     trainer.tracer().release(std::move(scripts));
     ++row_.cases;
     try {

@@ -53,6 +53,7 @@ FilePlan plan_of(const std::vector<std::uint64_t>& sizes) {
 
 Bytes file_of(const std::vector<std::uint64_t>& sizes) {
   std::vector<Bytes> storages;
+  storages.reserve(sizes.size());
   for (const std::uint64_t size : sizes) {
     storages.push_back(test::pattern(size, static_cast<std::uint32_t>(storages.size() + 1)));
   }

@@ -197,7 +197,7 @@ class CrashStates {
       Sectors sectors = whole([](std::size_t) { return false; });
       std::size_t number = 0;
       for (auto& operation : sectors) {
-        for (std::size_t i = 0; i < operation.size(); ++i) operation[i] = present(number++);
+        for (auto&& sector : operation) sector = present(number++);
       }
       return sectors;
     };

@@ -49,7 +49,8 @@ void verify(const std::string& path) {
 void write_tree(const std::string& path, const CrashState& state, const Node& node) {
   for (const auto& [name, child] : node.names) {
     const Node& found = state.nodes()[child];
-    const std::string below = path + "/" + name;
+    std::string below = path;
+    below.append("/").append(name);
     if (found.directory) {
       std::filesystem::create_directory(below);
       write_tree(below, state, found);
