@@ -22,7 +22,9 @@ if(CKPTRING_TORCH)
 endif()
 
 install(TARGETS ckptring-drain RUNTIME DESTINATION ${helper_dir})
-install(TARGETS ckptring_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(TARGET ckptring_command)
+  install(TARGETS ckptring_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
 
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/ckptringConfig.cmake.in
   ${PROJECT_BINARY_DIR}/package/ckptringConfig.cmake INSTALL_DESTINATION ${package_dir})

@@ -396,7 +396,7 @@ class IndexReader {
   void check_descriptor(const Entry& entry, std::uint64_t offset, std::uint64_t end) const {
     // With what stands before it, which is the local header at least.
     constexpr std::uint64_t kSignature = 4;
-    std::array<std::byte, kSignature + zip::kDescriptor64Size> buffer;
+    std::array<std::byte, kSignature + zip::kDescriptor64Size> buffer{};
     const auto bytes =
         std::span(buffer).first(kSignature + std::min(zip::kDescriptor64Size, end - offset));
     source_.read(offset - kSignature, bytes);

@@ -1,6 +1,6 @@
 #include "stage/fill_block.h"
 
-#include <cstring>
+#include "stage/stream_copy.h"
 
 namespace ckptring::stage {
 
@@ -11,9 +11,10 @@ void fill_block(const plan::FilePlan& plan, std::span<const Source> sources,
     if (from == nullptr) {
       from = sources[plan.payloads()[piece.payload].source].data + piece.payload_offset;
     }
-    std::memcpy(block.data() + (piece.file_offset - file_offset), from,
+    stream_copy(block.data() + (piece.file_offset - file_offset), from,
                 static_cast<std::size_t>(piece.size));
   });
+  order_streamed();
 }
 
 }  // namespace ckptring::stage

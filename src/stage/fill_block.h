@@ -11,7 +11,8 @@
 
 namespace ckptring::stage {
 
-/// Copies the bytes [file_offset, file_offset + block.size()) of the file into `block`.
+/// Copies the bytes [file_offset, file_offset + block.size()) of the file into `block`. They are
+/// visible before any later store of this thread.
 /// @param sources by Payload::source
 void fill_block(const plan::FilePlan& plan, std::span<const Source> sources,
                 std::uint64_t file_offset, std::span<std::byte> block) noexcept;

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <ranges>
-
 namespace ckptring::torch_state {
 namespace {
 
@@ -44,9 +42,7 @@ std::string KeyTree::path(Node node) const {
   std::vector<Node> nodes;
   for (; node != kRoot; node = entries_[node].parent) nodes.push_back(node);
   std::string path;
-  for (const Node step : nodes | std::views::reverse) {
-    append(path, step_of(entries_[step]));
-  }
+  for (std::size_t i = nodes.size(); i-- > 0;) append(path, step_of(entries_[nodes[i]]));
   return path;
 }
 

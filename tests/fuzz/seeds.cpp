@@ -3,6 +3,7 @@
 #include "plan/pt_archive.h"
 #include "plan/pt_plan_builder.h"
 #include "plan/zip_layout.h"
+#include "support/joined.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
 
@@ -114,10 +115,10 @@ Seeds pickle_seeds() {
                          "K\x01K\x02K\x03\x86K\x04K\x01\x86\x89" + hooks + "tR";
   for (const std::string& pickle :
        {v2 + "}(X\x04\0\0\0conj\x88X\x03\0\0\0neg\x88u."s,
-        "ctorch._utils\n_rebuild_parameter\n" + v2 + "\x88" + hooks + "\x87R.",
-        "ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n"
-        "ctorch\nTensor\n(" +
-            storage + "K\x00))\x89"s + hooks + "t}tR.",
+        test::joined({"ctorch._utils\n_rebuild_parameter\n", v2, "\x88", hooks, "\x87R."}),
+        test::joined({"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n"
+                      "ctorch\nTensor\n(",
+                      storage, "K\x00))\x89"s, hooks, "t}tR."}),
         "ccollections\nOrderedDict\n](X\x01\0\0\0aK\x01\x86"
         "e\x85R}X\x01\0\0\0bNsb."s,
         "ccopy_reg\n_reconstructor\n(cfoo\nBar\nc__builtin__\nobject\nNtR."s,

@@ -4,6 +4,7 @@
 #include "plan/pickle_reader.h"
 #include "plan/show.h"
 #include "support/allocation_meter.h"
+#include "support/joined.h"
 
 #include <ckptring/error.h>
 
@@ -20,6 +21,7 @@
 namespace ckptring::plan {
 namespace {
 
+using test::joined;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -104,14 +106,14 @@ TEST(HostilePickle, NothingIsExecuted) {
     // Called by REDUCE, made by NEWOBJ, given state by BUILD, named alone.
     EXPECT_EQ(outcome(global + argument + "\x85R."), "none: <an object made by " + name + ">");
     EXPECT_EQ(outcome(global + argument + "\x85\x81."), "none: <an object of class " + name + ">");
-    EXPECT_EQ(outcome(global + ")R}" + text("__setstate__") + global + "sb."),
+    EXPECT_EQ(outcome(joined({global, ")R}", text("__setstate__"), global, "sb."})),
               "none: <an object made by " + name + ">");
     EXPECT_EQ(outcome(global + "."), "none: <the Python object " + name + ">");
     // As what rebuilds a tensor, as its type, its storage or its dtype.
-    EXPECT_EQ(outcome("ctorch._tensor\n_rebuild_from_type_v2\n(" + global + "ctorch\nTensor\n" +
-                      argument + "\x85}tR."),
+    EXPECT_EQ(outcome(joined({"ctorch._tensor\n_rebuild_from_type_v2\n(", global,
+                              "ctorch\nTensor\n", argument, "\x85}tR."})),
               "none: <a tensor made by " + name + ">");
-    EXPECT_EQ(outcome("(" + text("storage") + global + text("0") + text("cpu") + "K\x01tQ."),
+    EXPECT_EQ(outcome(joined({"(", text("storage"), global, text("0"), text("cpu"), "K\x01tQ."})),
               "none: <a storage of type " + name + ">");
     cases += 6;
   }
@@ -125,7 +127,7 @@ TEST(HostilePickle, EveryOpcodeIsKnownOrNamed) {
     for (const std::string& before : {""s, "NNNN"s, "(NN"s, "]q\x00"s, "})("s, "cos\nsystem\n)"s}) {
       for (const std::string& after :
            {""s, "."s, "\x00."s, "\xff\xff\xff\xff\xff\xff\xff\xff."s, "os\nsystem\n)R."s}) {
-        (void)outcome(before + static_cast<char>(opcode) + after);
+        (void)outcome(joined({before, std::string(1, static_cast<char>(opcode)), after}));
         ++cases;
       }
     }
@@ -171,18 +173,18 @@ TEST(HostilePickle, ShapesThatCannotBeTakeNoMemory) {
                                    (std::uint64_t{1} << 63) - 1, std::uint64_t{1} << 62}) {
     const std::string huge = "\x8a\x08" + number(bits, 8);
     const auto storage = [&](const std::string& count) {
-      return "(" + text("storage") + "ctorch\nDoubleStorage\n" + text("0") + text("cpu") + count +
-             "tQ";
+      return joined(
+          {"(", text("storage"), "ctorch\nDoubleStorage\n", text("0"), text("cpu"), count, "tQ"});
     };
     const auto tensor = [&](const std::string& count, const std::string& offset,
                             const std::string& size, const std::string& stride) {
-      return "ctorch._utils\n_rebuild_tensor_v2\n(" + storage(count) + offset + "(" + size + "t(" +
-             stride + "t\x89" + hooks + "tR.";
+      return joined({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(count), offset, "(", size,
+                     "t(", stride, "t\x89", hooks, "tR."});
     };
     // Which of them are too much for a file is tensor_problem's to say; here they must not hurt.
     (void)outcome(tensor(huge, "K\x01", "K\x01", "K\x01"));
     (void)outcome(tensor("K\x01", huge, "K\x01", "K\x01"));
-    (void)outcome(tensor("K\x01", "K\x01", huge + huge + huge, "K\x01K\x01K\x01"));
+    (void)outcome(tensor("K\x01", "K\x01", joined({huge, huge, huge}), "K\x01K\x01K\x01"));
     (void)outcome(tensor("K\x01", "K\x01", "K\x01", huge));
     cases += 4;
   }
@@ -289,8 +291,7 @@ TEST(HostilePickle, RandomProgramsAreReadOrRefused) {
       pickle += parts[random() % parts.size()];
     }
     // Whatever is left becomes one value.
-    pickle = "(" + pickle + "t.";
-    whole += outcome(pickle).rfind("none", 0) == 0 ? 1 : 0;
+    whole += outcome(joined({"(", pickle, "t."})).rfind("none", 0) == 0 ? 1 : 0;
   }
   EXPECT_GT(whole, kCases / 200) << "hardly any was a pickle";
   print("random programs", kCases);

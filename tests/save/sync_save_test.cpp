@@ -1,12 +1,18 @@
 #include "save/sync_save.h"
 
+#include "support/materialize.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstring>
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace ckptring::save {
 namespace {
@@ -19,6 +25,19 @@ TEST(SyncSave, IsDurableOnReturnWithAReport) {
   EXPECT_EQ(report.path, directory / "a/b/c/checkpoint_0.pt");
   EXPECT_EQ(std::filesystem::file_size(report.path), report.bytes);
   EXPECT_GT(report.fsync_seconds, 0);
+}
+
+TEST(SyncSave, WritesWhatWasPlannedThroughFewBlocksThatAreUsedAgainAndAgain) {
+  const test::TemporaryDirectory directory;
+  CheckpointWriterConfig config;
+  config.queue_depth = 1;  // hence two blocks of 4 MiB
+  SyncSave sync(config, {}, {});
+  const auto storages = test::noise({30'000'000, 5, 11'000'000}, 1);
+  SaveJob job = test::job_for(directory / "it", storages);
+  const std::vector<std::byte> expected = test::materialize(job.plan, *storages);
+  const std::string written = test::contents_of(sync.run(std::move(job)).path);
+  ASSERT_EQ(written.size(), expected.size());
+  EXPECT_EQ(std::memcmp(written.data(), expected.data(), expected.size()), 0);
 }
 
 TEST(SyncSave, WritesIdenticalFilesFromIdenticalStates) {
