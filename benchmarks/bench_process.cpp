@@ -101,9 +101,9 @@ class ProcessBenchmark {
   bench::Report run() {
     // Up and down again, so that a drift of the machine is not taken for growth.
     const int half = (options_.rounds + 1) / 2;
-    for (OfSize& size : sizes_) measure(size, half);
-    for (auto size = sizes_.rbegin(); size != sizes_.rend(); ++size) {
-      measure(*size, options_.rounds - half);
+    for (const int rounds : {half, options_.rounds - half}) {
+      for (OfSize& size : sizes_) measure(size, rounds);
+      std::reverse(sizes_.begin(), sizes_.end());
     }
     for (int i = 0; i < options_.rounds; ++i) {
       progress("trainers killed", i);

@@ -167,7 +167,7 @@ class RingBenchmark {
     };
     const Stream& ring =
         add("ring", "ring", [shape] { return bench::RingChannel(shape, Wait::sleep); });
-    if (apart == Apart::processes && block_bytes == 0) ring_streaming_ = &ring;
+    if (apart == Apart::processes && block_bytes == 0) add_goals(ring, "streaming", "streaming");
     add("ring_spinning", "ring, spinning",
         [shape] { return bench::RingChannel(shape, Wait::spin); });
     add("spsc", "spsc_queue, spinning", [shape] { return bench::SpscChannel(shape); });
@@ -198,7 +198,7 @@ class RingBenchmark {
                                 name_of(apart), shape.slots);
     const Stream& ring = add_turn(table, "ring", "ring", apart,
                                   [shape] { return bench::RingChannel(shape, Wait::sleep); });
-    if (apart == Apart::processes) ring_in_turns_ = &ring;
+    if (apart == Apart::processes) add_goals(ring, "in_turns", "in turns");
     add_turn(table, "spsc", "spsc_queue", apart, [shape] { return bench::SpscChannel(shape); });
     add_turn(table, "message_queue", "message_queue", apart,
              [shape] { return bench::MessageQueueChannel(shape); });
@@ -238,9 +238,8 @@ class RingBenchmark {
     const RoundTrip& in_poll = add_sleeping("eventfd_poll", "eventfd, sleeping in poll",
                                             descriptors(Over::eventfds, Sleep::in_poll));
     if (apart == Apart::processes) {
-      ring_asleep_ = &ring;
-      asleep_in_read_ = &in_read;
-      asleep_in_poll_ = &in_poll;
+      add_goal(ring, in_read, "round_trip_to_eventfd", "eventfd in read");
+      add_goal(ring, in_poll, "round_trip_to_eventfd_poll", "eventfd in poll");
     }
     add_sleeping("message_queue", "message_queue, sleeping",
                  [] { return bench::MessageQueuePingPong(); });
@@ -253,53 +252,59 @@ class RingBenchmark {
                    [] { return bench::SpscPingPong(); });
   }
 
+  /// What the ring costs each side.
+  void add_goals(const Stream& ring, const char* id, const char* how) {
+    const auto add = [&](const char* side, const char* does, const Series& cpu) {
+      goals_.emplace_back([&cpu, name = fmt::format("{}_{}_cpu", id, side),
+                           label = fmt::format("CPU an empty block, {}, {} side", how, does)] {
+        return Goal{Series{name, label, cpu.unit, cpu.samples}, Goal::Kind::at_most, 0.5};
+      });
+    };
+    add("first", "filling", ring.first_cpu);
+    add("second", "reading", ring.second_cpu);
+  }
+
+  /// How long an answer through the ring takes, to one beside it.
+  void add_goal(const RoundTrip& ring, const RoundTrip& beside, const char* id, const char* to) {
+    goals_.emplace_back(
+        [&ring, &beside, id, label = fmt::format("sleeping round trip, to {}", to)] {
+          return Goal{Series{id, label, "x", bench::ratios(ring.time, beside.time)},
+                      Goal::Kind::at_most, 1.3};
+        });
+  }
+
   bench::Report make_report() const {
     bench::Report report("ring", {{"rounds", options_.rounds},
                                   {"blocks", options_.blocks},
                                   {"block_kib", options_.block_kib},
                                   {"processors", bench::processors_of_sides()}});
-    for (const std::deque<Table<Stream>>* tables : {&streams_, &turns_}) {
-      for (const Table<Stream>& table : *tables) {
-        report.heading(table.heading);
-        for (const Stream& row : table.rows) report.add(row.rate);
-        for (const Stream& row : table.rows) {
-          report.add(row.first_cpu);
-          report.add(row.second_cpu);
-        }
-      }
+    for (const Table<Stream>& table : streams_) {
+      report.heading(table.heading);
+      for (const Stream& row : table.rows) report.add(row.rate);
+      add_cpu(report, table);
+    }
+    // Without rates: most of the time goes into changing turns.
+    for (const Table<Stream>& table : turns_) {
+      report.heading(table.heading);
+      add_cpu(report, table);
     }
     for (const Table<RoundTrip>& table : round_trips_) {
       report.heading(table.heading);
       for (const RoundTrip& row : table.rows) report.add(row.time);
       report.add(table.rows.front().sleeps);
     }
-    add_cpu_goals(report, "in_turns", "in turns", ring_in_turns_);
-    add_cpu_goals(report, "streaming", "streaming", ring_streaming_);
-    const auto round_trip_goal = [&](const char* id, const char* label, const RoundTrip* beside) {
-      report.add(Goal{Series{id, label, "x", bench::ratios(ring_asleep_->time, beside->time)},
-                      Goal::Kind::at_most, 1.3});
-    };
-    round_trip_goal("round_trip_to_eventfd", "sleeping round trip, to eventfd in read",
-                    asleep_in_read_);
-    round_trip_goal("round_trip_to_eventfd_poll", "sleeping round trip, to eventfd in poll",
-                    asleep_in_poll_);
+    for (const auto& goal : goals_) report.add(goal());
     report.note("each side has a processor of its own; goals are for two processes");
     report.note("a side that spins uses its processor whether or not it hands anything over");
     report.note("message_queue, pipe and socket carry 8 bytes for an empty block");
     return report;
   }
 
-  static void add_cpu_goals(bench::Report& report, const char* id, const char* how,
-                            const Stream* ring) {
-    if (ring == nullptr) return;
-    const auto add = [&](const char* side, const char* does, const Series& cpu) {
-      report.add(
-          Goal{Series{fmt::format("{}_{}_cpu", id, side),
-                      fmt::format("CPU an empty block, {}, {} side", how, does), "us", cpu.samples},
-               Goal::Kind::at_most, 0.5});
-    };
-    add("first", "filling", ring->first_cpu);
-    add("second", "reading", ring->second_cpu);
+  static void add_cpu(bench::Report& report, const Table<Stream>& table) {
+    for (const Stream& row : table.rows) {
+      report.add(row.first_cpu);
+      report.add(row.second_cpu);
+    }
   }
 
   Options options_;
@@ -307,12 +312,7 @@ class RingBenchmark {
   std::deque<Table<Stream>> turns_;
   std::deque<Table<RoundTrip>> round_trips_;
   std::vector<std::function<void()>> measurements_;
-  // What the goals are about; null where it was not asked for.
-  const Stream* ring_streaming_ = nullptr;
-  const Stream* ring_in_turns_ = nullptr;
-  const RoundTrip* ring_asleep_ = nullptr;
-  const RoundTrip* asleep_in_read_ = nullptr;
-  const RoundTrip* asleep_in_poll_ = nullptr;
+  std::vector<std::function<Goal()>> goals_;
 };
 
 }  // namespace

@@ -5,19 +5,27 @@ Usage: plot_ring.py NUMBERS.json PICTURE.png
 
 from support import figure as figures
 
-CHANNELS = [("ring", "ring"), ("ring_spinning", "ring, spinning"),
-            ("spsc", "spsc_queue, spinning"), ("message_queue", "message_queue"),
-            ("pipe", "pipe"), ("socket", "Unix socket")]
+CHANNELS = [("ring", "ring"), ("ring_spinning", "ring,\nspinning"),
+            ("spsc", "spsc\nqueue,\nspinning"), ("message_queue", "message\nqueue"),
+            ("pipe", "pipe"), ("socket", "Unix\nsocket")]
+IN_TURNS = [("ring", "ring,\nin turns"), ("spsc", "spsc\nqueue,\nin turns"),
+            ("message_queue", "message\nqueue,\nin turns")]
 ROUND_TRIPS = [("ring", "ring"), ("eventfd", "eventfd\nin read"),
                ("eventfd_poll", "eventfd\nin poll"), ("message_queue", "message\nqueue"),
                ("pipe", "pipe"), ("socket", "Unix\nsocket"), ("ring_spinning", "ring,\nspinning"),
-               ("spsc", "spsc_queue,\nspinning")]
+               ("spsc", "spsc\nqueue,\nspinning")]
 
 
 def spread(found):
     """Distances of the quartiles from the medians, as errorbar wants them."""
     return [[one["median"] - one["lower"] for one in found],
             [one["upper"] - one["median"] for one in found]]
+
+
+def in_words(kib):
+    if kib == 0:
+        return "empty"
+    return f"{kib // 1024} MiB" if kib % 1024 == 0 else f"{kib} KiB"
 
 
 def rates(axes, series, sizes):
@@ -27,9 +35,9 @@ def rates(axes, series, sizes):
             axes.errorbar(range(len(sizes)), [one["median"] * 1e3 for one in found],
                           yerr=[[1e3 * value for value in side] for side in spread(found)],
                           marker="o", markersize=3, capsize=2, color=f"C{place}", linestyle=line,
-                          label=label if apart == "processes" else None)
+                          label=label.replace("\n", " ") if apart == "processes" else None)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(sizes)), [f"{size} KiB" if size else "empty" for size in sizes])
+    axes.set_xticks(range(len(sizes)), [in_words(size) for size in sizes])
     axes.set_ylabel("blocks a second")
     axes.set_title("Handed over (dotted: two threads)")
     axes.legend(fontsize=8)
@@ -69,10 +77,8 @@ def draw(found):
     figure, (left, middle, right) = figures.subplots(1, 3, (16, 4.8))
     rates(left, series, found["parameters"]["block_kib"])
     processor_times(middle, series,
-                    [("processes_in_turns_ring", "ring,\nin turns"),
-                     ("processes_in_turns_spsc", "spsc_queue,\nin turns")] +
-                    [(f"processes_0kib_{name}", label.replace(", ", ",\n").replace("e_q", "e\nq"))
-                     for name, label in CHANNELS])
+                    [(f"processes_in_turns_{name}", label) for name, label in IN_TURNS] +
+                    [(f"processes_0kib_{name}", label) for name, label in CHANNELS])
     round_trips(right, series)
     figure.suptitle(f"{found['machine']['processor']}, {found['machine']['cores']} cores, "
                     f"{found['parameters']['rounds']} rounds, {found['date'][:10]}", fontsize=9)

@@ -82,7 +82,7 @@ class DescriptorPingPong {
    public:
     First(DescriptorPingPong& channel, std::uint64_t) : channel_(channel) {}
     void step() {
-      channel_.tell(channel_.questions_);
+      tell(channel_.questions_);
       channel_.hear(channel_.answers_);
     }
 
@@ -95,7 +95,7 @@ class DescriptorPingPong {
     Second(DescriptorPingPong& channel, std::uint64_t) : channel_(channel) {}
     void step() {
       channel_.hear(channel_.questions_);
-      channel_.tell(channel_.answers_);
+      tell(channel_.answers_);
     }
 
    private:
