@@ -128,7 +128,7 @@ class Child {
   }
 
  private:
-  void end() noexcept {
+  void end() const noexcept {
     (void)::kill(pid_, SIGKILL);
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }

@@ -44,7 +44,7 @@ class Meeting {
   void wait() noexcept;
 
  private:
-  ::pthread_barrier_t barrier_;
+  ::pthread_barrier_t barrier_{};
 };
 
 struct BothTimes {
