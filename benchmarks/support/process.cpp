@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -33,6 +34,14 @@ void for_each_size(std::istream& file, Take&& take, Other&& other) {
       other(line);
     }
   }
+}
+
+/// The fields of /proc/PID/stat from the third on. The second one is the name in parentheses and
+/// may hold anything, spaces too.
+std::istringstream after_name(std::istream& stat) {
+  std::string line;
+  std::getline(stat, line);
+  return std::istringstream(line.substr(line.rfind(')') + 1));
 }
 
 double seconds(const ::timeval& time) {
@@ -83,12 +92,24 @@ ProcessWithoutRing memory_without_ring(::pid_t process) {
   return memory;
 }
 
+std::vector<::pid_t> session_of(::pid_t leader) {
+  std::vector<::pid_t> members;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const ::pid_t process = std::stoi(name);
+    if (::getsid(process) != leader) continue;  // also if it has ended since
+    std::ifstream stat(entry.path() / "stat");
+    std::istringstream fields = after_name(stat);
+    std::string state;
+    if (fields >> state && state != "Z" && state != "X") members.push_back(process);
+  }
+  return members;
+}
+
 double cpu_seconds_of(::pid_t process) {
   std::ifstream stat = open_proc(process, "stat");
-  std::string line;
-  std::getline(stat, line);
-  // The second field is the name in parentheses and may hold anything, spaces too.
-  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::istringstream fields = after_name(stat);
   std::string skipped;
   for (int i = 3; i < 14; ++i) fields >> skipped;
   std::uint64_t user = 0;

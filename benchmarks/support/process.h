@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace bench {
 
@@ -31,6 +32,11 @@ struct ProcessWithoutRing {
 /// From /proc/PID/smaps. Meant for the checkpoint process, whose only memfd is the ring.
 /// @throws std::runtime_error if the process is gone or may not be looked at
 ProcessWithoutRing memory_without_ring(::pid_t process);
+
+/// The processes of a session, without those that have ended and were not waited for.
+/// @param leader the process that began the session, whether it lives or not
+/// @throws std::filesystem::filesystem_error if /proc cannot be read
+std::vector<::pid_t> session_of(::pid_t leader);
 
 /// User and system time of all its threads so far, in steps of the kernel's clock (10 ms).
 /// @throws std::runtime_error if the process is gone
