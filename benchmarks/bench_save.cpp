@@ -123,7 +123,7 @@ class SaveBenchmark {
       if (share >= 1) {
         async("async", "async", {});
       } else {
-        async(fmt::format("async_ring_{:g}", share),
+        async(fmt::format("async_ring_{:g}", 100 * share),
               fmt::format("async, ring {:g} of the state", share), {.ring_share = share});
       }
     }

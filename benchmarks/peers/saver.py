@@ -82,6 +82,9 @@ class InTheForeground:
         self.write(directory)
         return None, None
 
+    def close(self):
+        pass
+
 
 def unsynced(directory):
     """DCP's own writer with its defaults, but synced here, like all others."""
@@ -115,6 +118,11 @@ class Dcp:
         response.add_done_callback(lambda _: stager.close())
         return None, response.result
 
+    def close(self):
+        if self.stager:
+            self.stager.close()
+        dist.destroy_process_group()
+
 
 class ExperimentalAsync:
     """torch.distributed.checkpoint._experimental with everything that works without CUDA."""
@@ -130,6 +138,9 @@ class ExperimentalAsync:
     def begin(self, directory):
         staged, written = self.checkpointer.save(str(directory), self.state)
         return staged.result, written.result
+
+    def close(self):
+        self.checkpointer.close()
 
 
 WAYS = {
@@ -218,6 +229,8 @@ def serve(way, commands, answers):
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
+    if state is not None:
+        way.close()
 
 
 def main():

@@ -38,11 +38,11 @@ ProcessWithoutRing memory_without_ring(::pid_t process);
 /// @throws std::filesystem::filesystem_error if /proc cannot be read
 std::vector<::pid_t> session_of(::pid_t leader);
 
-/// User and system time of all its threads so far, in steps of the kernel's clock (10 ms).
-/// @throws std::runtime_error if the process is gone
+/// User and system time of all its threads so far, of those that have ended too.
+/// @throws std::system_error if the process is gone
 double cpu_seconds_of(::pid_t process);
 
-/// The same of the calling process, in microseconds' steps.
+/// The same of the calling process.
 double own_cpu_seconds();
 
 }  // namespace bench
