@@ -229,6 +229,8 @@ def serve(way, commands, answers):
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
+        # A description of many tensors is not part of what a save needs.
+        line = command = None
     if state is not None:
         way.close()
 

@@ -68,6 +68,8 @@ constexpr std::array kMetrics{
            per_gigabyte<&SaveFigures::trainer_cpu>},
     Metric{"helper_cpu", "Processor time of its helpers", "s/GB",
            per_gigabyte<&SaveFigures::helper_cpu>},
+    Metric{"walked", "A walk over the tensors' metadata, alone", "ms",
+           milliseconds<&SaveFigures::walked>},
     Metric{"memory", "Memory of all processes beyond the state (PSS), highest seen", "MiB",
            mebibytes<&MemoryFigures::beyond_state>},
     Metric{"beyond_ring", "The same beyond the ring", "MiB",
@@ -85,8 +87,6 @@ constexpr std::array kPhases{
     Metric{"drained", "drained", "ms", milliseconds<&SaveFigures::drained>},
     Metric{"fsync", "fsync", "ms", milliseconds<&SaveFigures::fsync>},
     Metric{"commit", "commit", "ms", milliseconds<&SaveFigures::commit>},
-    Metric{"walked", "a walk over the tensors' metadata, alone", "ms",
-           milliseconds<&SaveFigures::walked>},
 };
 
 }  // namespace

@@ -72,7 +72,7 @@ void add_peer_goals(Goals& goals) {
     if (peer.samples.empty() || bare.samples.empty()) continue;
     const double room = median(bare) / median(peer);
     goals.at_least(std::string("durable_to_") + way.id,
-                   fmt::format("durable rate, to {}'s", way.label), ratio("", "", ours, peer),
+                   fmt::format("durable rate, to that of {}", way.label), ratio("", "", ours, peer),
                    room >= 2 ? 2 : kShareOfLimit * room);
   }
 }

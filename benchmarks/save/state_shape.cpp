@@ -4,6 +4,8 @@
 
 #include <ATen/Functions.h>
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -90,6 +92,11 @@ const SavedState& CurrentState::get(const StateSpec& spec) {
     held_ = Held{spec, make_state(spec)};
   }
   return held_->state;
+}
+
+void CurrentState::release() {
+  held_.reset();
+  (void)::malloc_trim(0);
 }
 
 }  // namespace bench

@@ -50,7 +50,8 @@ class CurrentState {
  public:
   /// Builds it unless it is the one that is there. Valid until another is asked for or released.
   const SavedState& get(const StateSpec& spec);
-  void release() { held_.reset(); }
+  /// Gives its memory back to the system.
+  void release();
 
  private:
   struct Held {

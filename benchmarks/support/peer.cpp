@@ -28,6 +28,8 @@ namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(5);
 constexpr double kEndSecs = 15;
+/// For the death of somebody whose end of the channel is closed already.
+constexpr int kDeathMs = 1000;
 
 [[noreturn]] void fail_here(int error, const std::string& what) {
   throw std::system_error(error, std::generic_category(), what);
@@ -121,26 +123,37 @@ Peer::Peer(std::vector<std::string> arguments) : name_(arguments.at(0)) {
 
 Peer::~Peer() {
   (void)::shutdown(channel_, SHUT_WR);
-  // All of the session: some start processes that clean up behind the others.
-  const Stopwatch watch;
-  while (watch.seconds() < kEndSecs && !(has_ended() && session_of(process_).empty())) {
-    std::this_thread::sleep_for(kLook);
+  try {
+    // All of the session: some start processes that clean up behind the others.
+    const Stopwatch watch;
+    while (watch.seconds() < kEndSecs && !session_of(process_).empty()) {
+      std::this_thread::sleep_for(kLook);
+    }
+    for (const ::pid_t one : session_of(process_)) (void)::kill(one, SIGKILL);
+  } catch (const std::exception&) {
+    (void)::kill(process_, SIGKILL);  // all that can be done without /proc
   }
-  for (const ::pid_t one : session_of(process_)) (void)::kill(one, SIGKILL);
   // Not before: as long as it was not waited for, nobody else gets its number.
   while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
   }
   close_all({pidfd_, channel_, errors_});
 }
 
-bool Peer::has_ended() const {
-  ::pollfd ended{pidfd_, POLLIN, 0};
-  return ::poll(&ended, 1, 0) == 1;
-}
-
 void Peer::fail(const std::string& what) {
   const std::string said = last_line(errors_);
   throw PeerError(said.empty() ? what : fmt::format("{} ({})", what, said));
+}
+
+void Peer::fail_at_end() {
+  ::pollfd ended{pidfd_, POLLIN, 0};
+  if (::poll(&ended, 1, kDeathMs) != 1) fail("closed its end");
+  ::siginfo_t info{};
+  // Left to be waited for, so that nobody else gets its number.
+  if (::waitid(P_PIDFD, static_cast<::id_t>(pidfd_), &info, WEXITED | WNOWAIT) != 0) {
+    fail_here(errno, "ask how " + name_ + " ended");
+  }
+  fail(fmt::format("ended by {} {}", info.si_code == CLD_EXITED ? "exit code" : "signal",
+                   info.si_status));
 }
 
 void Peer::wait_until_ready(short events, double timeout_secs,
@@ -151,16 +164,7 @@ void Peer::wait_until_ready(short events, double timeout_secs,
     const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(kLook.count()));
     if (ready < 0 && errno != EINTR) fail_here(errno, "wait for " + name_);
     if (ready > 0 && waited[0].revents != 0) return;
-    if (ready > 0) {
-      int status = 0;
-      ::siginfo_t info{};
-      // Left to be waited for, so that nobody else gets its number.
-      if (::waitid(P_PIDFD, static_cast<::id_t>(pidfd_), &info, WEXITED | WNOWAIT) == 0) {
-        status = info.si_status;
-      }
-      fail(fmt::format("ended by {} {}", info.si_code == CLD_EXITED ? "exit code" : "signal",
-                       status));
-    }
+    if (ready > 0) fail_at_end();
     if (watch.seconds() > timeout_secs) fail(fmt::format("silent for {:.0f} s", timeout_secs));
     meanwhile();
   }
@@ -174,6 +178,7 @@ nlohmann::json Peer::ask(const nlohmann::json& command, double timeout_secs,
     const ::ssize_t now =
         ::send(channel_, line.data() + sent, line.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (now > 0) sent += static_cast<std::size_t>(now);
+    if (now < 0 && (errno == EPIPE || errno == ECONNRESET)) fail_at_end();
     if (now < 0 && errno != EAGAIN && errno != EINTR) {
       fail("takes no command: " + std::generic_category().message(errno));
     }
@@ -184,7 +189,7 @@ nlohmann::json Peer::ask(const nlohmann::json& command, double timeout_secs,
     std::array<char, 4096> buffer{};
     const ::ssize_t got = ::recv(channel_, buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (got > 0) unread_.append(buffer.data(), static_cast<std::size_t>(got));
-    if (got == 0) fail("closed its end");
+    if (got == 0 || (got < 0 && errno == ECONNRESET)) fail_at_end();
     if (got < 0 && errno != EAGAIN && errno != EINTR) {
       fail("gives no answer: " + std::generic_category().message(errno));
     }

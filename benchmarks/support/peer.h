@@ -52,7 +52,7 @@ class Peer {
  private:
   void wait_until_ready(short events, double timeout_secs, const std::function<void()>& meanwhile);
   [[noreturn]] void fail(const std::string& what);
-  [[nodiscard]] bool has_ended() const;
+  [[noreturn]] void fail_at_end();
 
   std::string name_;
   ::pid_t process_ = -1;
