@@ -18,7 +18,7 @@ struct Setting {
   const WorkDirectory& work;
   CurrentState& states;
   StateSpec spec;
-  std::uint64_t file_bytes;  ///< of the file that the library makes of it
+  std::uint64_t file_bytes = 0;  ///< of the file that the library makes of it
   ckptring::CheckpointerConfig config;
 };
 

@@ -66,7 +66,8 @@ void Growth::add_to(Report& report) const {
   section("growth: Memory of trainer and helper beyond the state", &Size::memory);
   section("growth: The same beyond the ring", &Size::beyond_ring);
   const auto less = [](const Size& a, const Size& b) { return a.gigabytes < b.gigabytes; };
-  const auto [smallest, largest] = std::ranges::minmax_element(sizes_, less);
+  const auto smallest = std::ranges::min_element(sizes_, less);
+  const auto largest = std::ranges::max_element(sizes_, less);
   if (smallest == largest) return;
   const auto goal = [&](const char* id, const char* what, Series Size::*series) {
     report.add(Goal{{std::string("growth.") + id,

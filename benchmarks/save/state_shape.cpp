@@ -17,7 +17,7 @@ namespace {
 constexpr double kSmallTensors = 20'000;
 constexpr std::int64_t kSmallElements = (16 << 10) / sizeof(float);
 constexpr int kLargeTensors = 4;
-constexpr double kLargeElements = (1 << 30) / sizeof(float);
+constexpr std::int64_t kLargeElements = (1 << 30) / sizeof(float);
 
 /// `count` tensors of `elements` each, in one dictionary as a model's parameters are.
 SavedState make_even(std::int64_t count, std::int64_t elements) {
@@ -34,7 +34,7 @@ SavedState make_even(std::int64_t count, std::int64_t elements) {
 
 SavedState make_gpt2(double scale) {
   Gpt2State made = make_gpt2_state(scale);
-  return {std::move(made.state), std::move(made.payloads), 0};
+  return {made.state, std::move(made.payloads), 0};
 }
 
 SavedState make_state(const StateSpec& spec) {
@@ -44,7 +44,8 @@ SavedState make_state(const StateSpec& spec) {
           ? make_even(std::max<std::int64_t>(1, std::llround(kSmallTensors * spec.scale)),
                       kSmallElements)
           : make_even(kLargeTensors,
-                      std::max<std::int64_t>(1, std::llround(kLargeElements * spec.scale)));
+                      std::max<std::int64_t>(
+                          1, std::llround(static_cast<double>(kLargeElements) * spec.scale)));
   for (const auto& payload : made.payloads) made.bytes += payload.size();
   return made;
 }
@@ -77,7 +78,7 @@ std::string name_of(Shape shape) {
 
 StateSpec large_as_small(double scale) {
   return {Shape::large, scale * kSmallTensors * static_cast<double>(kSmallElements) /
-                            (kLargeTensors * kLargeElements)};
+                            static_cast<double>(kLargeTensors * kLargeElements)};
 }
 
 nlohmann::json describe(const ckptring::StateDict& dict) {

@@ -25,8 +25,8 @@ std::string name_of(Shape shape);
 
 /// `scale`: share of the whole size. `small` then has fewer tensors, the others have smaller ones.
 struct StateSpec {
-  Shape shape;
-  double scale;
+  Shape shape = Shape::gpt2;
+  double scale = 1;
 
   bool operator==(const StateSpec&) const = default;
 };
@@ -38,7 +38,7 @@ StateSpec large_as_small(double scale);
 struct SavedState {
   ckptring::StateDict dict;
   std::vector<std::span<const std::byte>> payloads;  ///< each tensor's bytes, in walking order
-  std::uint64_t bytes;                               ///< of all payloads
+  std::uint64_t bytes = 0;                           ///< of all payloads
 };
 
 /// Names, sizes and numbers of all entries, for another program to build the same: a list of

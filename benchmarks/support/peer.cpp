@@ -139,12 +139,12 @@ Peer::~Peer() {
   close_all({pidfd_, channel_, errors_});
 }
 
-void Peer::fail(const std::string& what) {
+void Peer::fail(const std::string& what) const {
   const std::string said = last_line(errors_);
   throw PeerError(said.empty() ? what : fmt::format("{} ({})", what, said));
 }
 
-void Peer::fail_at_end() {
+void Peer::fail_at_end() const {
   ::pollfd ended{pidfd_, POLLIN, 0};
   if (::poll(&ended, 1, kDeathMs) != 1) fail("closed its end");
   ::siginfo_t info{};
@@ -157,7 +157,7 @@ void Peer::fail_at_end() {
 }
 
 void Peer::wait_until_ready(short events, double timeout_secs,
-                            const std::function<void()>& meanwhile) {
+                            const std::function<void()>& meanwhile) const {
   const Stopwatch watch;
   for (;;) {
     std::array<::pollfd, 2> waited{{{channel_, events, 0}, {pidfd_, POLLIN, 0}}};

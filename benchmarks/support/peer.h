@@ -50,9 +50,10 @@ class Peer {
   [[nodiscard]] SessionCpu cpu() const;
 
  private:
-  void wait_until_ready(short events, double timeout_secs, const std::function<void()>& meanwhile);
-  [[noreturn]] void fail(const std::string& what);
-  [[noreturn]] void fail_at_end();
+  void wait_until_ready(short events, double timeout_secs,
+                        const std::function<void()>& meanwhile) const;
+  [[noreturn]] void fail(const std::string& what) const;
+  [[noreturn]] void fail_at_end() const;
 
   std::string name_;
   ::pid_t process_ = -1;

@@ -14,8 +14,8 @@ namespace bench {
 struct Goal {
   enum class Kind { at_most, at_least };
   Series measured;
-  Kind kind;
-  double limit;
+  Kind kind = Kind::at_most;
+  double limit = 0;
 
   [[nodiscard]] bool reached() const;
 };
