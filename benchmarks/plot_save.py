@@ -3,34 +3,54 @@
 Usage: plot_save.py NUMBERS.json PICTURE.png
 """
 
-import textwrap
-
 from support import figure as figures
 
 
-def strip(axes, series, names, unit):
-    """Each sample as a point, the middle half as a bar, the median as a line."""
-    present = [series[name] for name in names if name in series]
-    for place, one in enumerate(present):
-        count = len(one["samples"])
-        # Spread out in the order of measurement, so that a drift shows.
-        across = [place + 0.3 * (i / max(count - 1, 1) - 0.5) for i in range(count)]
-        axes.bar(place, one["upper"] - one["lower"], bottom=one["lower"], width=0.5,
-                 color=f"C{place}", alpha=0.3)
-        axes.hlines(one["median"], place - 0.25, place + 0.25, color=f"C{place}")
-        axes.plot(across, one["samples"], ".", color=f"C{place}", markersize=4)
-        axes.annotate(f"{one['median']:.4g}", (place + 0.28, one["median"]), va="center",
-                      fontsize=8)
-    labels = [textwrap.fill(one["label"], 15) for one in present]
-    axes.set_xticks(range(len(present)), labels, fontsize=8)
-    axes.set_xlim(-0.5, len(present) - 0.2)
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(unit)
+def contestants(series, shape):
+    """Names in the order of the table, and their labels."""
+    found = {}
+    for name, one in series.items():
+        part, contestant, _ = name.split(".", 2)
+        if part == shape:
+            found.setdefault(contestant, one["label"])
+    return found
 
 
-def phases(axes, series):
+def color(contestant):
+    """Ours, the machine's limits, the others."""
+    if contestant.startswith(("async", "sync")):
+        return "C0"
+    return "C7" if contestant in ("memcpy", "bare", "fio") else "C1"
+
+
+def bars(axes, series, shape, metrics, unit, marked=None, logarithmic=False):
+    """A bar for each contestant that has one of the metrics: the median of the first that it has,
+    with its quartiles, and a cross for what `marked` is."""
+    rows = []
+    for contestant, label in contestants(series, shape).items():
+        for metric in metrics:
+            one = series.get(f"{shape}.{contestant}.{metric}")
+            if one:
+                rows.append((contestant, label, one))
+                break
+    for place, (contestant, _, one) in enumerate(rows):
+        axes.barh(place, one["median"], color=color(contestant), alpha=0.5)
+        axes.plot([one["lower"], one["upper"]], [place, place], color="black", linewidth=1)
+        axes.annotate(f" {one['median']:.3g}", (one["upper"], place), va="center", fontsize=7)
+        other = series.get(f"{shape}.{contestant}.{marked}")
+        if other:
+            axes.plot(other["median"], place, "x", color="black", markersize=4)
+    axes.set_yticks(range(len(rows)), [label for _, label, _ in rows], fontsize=7)
+    axes.invert_yaxis()
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel(unit)
+
+
+def phases(axes, series, shape):
     """Staging and draining run side by side; the rest follows one after the other."""
-    median = {name: series[name]["median"]
+    median = {name: series[f"{shape}.async.{name}"]["median"]
               for name in ("planned", "copied", "drained", "fsync", "commit")}
     begin = median["planned"]
     spans = [("planned", 0, median["planned"]), ("staged", begin, median["copied"]),
@@ -40,29 +60,78 @@ def phases(axes, series):
     spans.append(("commit", begin + median["fsync"], median["commit"]))
     for place, (name, start, length) in enumerate(spans):
         axes.barh(place, length, left=start, color=f"C{place}")
-        axes.annotate(f" {length:.3g} ms", (start + length, place), va="center", fontsize=8)
-    axes.set_yticks(range(len(spans)), [name for name, _, _ in spans], fontsize=8)
+        axes.annotate(f" {length:.3g} ms", (start + length, place), va="center", fontsize=7)
+    axes.set_yticks(range(len(spans)), [name for name, _, _ in spans], fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.25 * max(start + length for _, start, length in spans))
+    axes.set_xlim(0, 1.3 * max(start + length for _, start, length in spans))
     axes.set_xlabel("ms since save was called")
+    axes.set_title("An async save (medians)", fontsize=9)
+
+
+def draw_shape(row, series, shape):
+    staged, durable, memory, spans = row
+    name = shape["name"]
+    bars(staged, series, name, ["staged", "returned"], "ms", marked="first_staged",
+         logarithmic=True)
+    staged.set_title(f"{name}: until the state may change again (x: first save)", fontsize=9)
+    bars(durable, series, name, ["durable"], "GB/s", marked="written")
+    durable.set_title("Until it is durable (x: without fsync)", fontsize=9)
+    bars(memory, series, name, ["memory"], "MiB")
+    memory.axvline(shape["state_bytes"] / 2**20, color="grey", linestyle=":", linewidth=1)
+    memory.set_title("Memory beyond the state (dotted: a copy of it)", fontsize=9)
+    if f"{name}.async.planned" in series:
+        phases(spans, series, name)
+    else:
+        spans.set_axis_off()
+
+
+def growth(axes, series, sizes, metrics, unit, title):
+    for place, (metric, label) in enumerate(metrics):
+        of_sizes = [series[f"growth.{size:g}gb.{metric}"] for size in sizes]
+        medians = [one["median"] for one in of_sizes]
+        spread = [[one["median"] - one["lower"] for one in of_sizes],
+                  [one["upper"] - one["median"] for one in of_sizes]]
+        axes.errorbar(sizes, medians, yerr=spread, marker="o", capsize=3, color=f"C{place}",
+                      label=label)
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("GB of state")
+    axes.set_ylabel(unit)
+    axes.legend(fontsize=7)
+    axes.set_title(title, fontsize=9)
+
+
+def draw_growth(row, series, sizes):
+    growth(row[0], series, sizes, [("staged", "until staged")], "ms per GB",
+           "growth: until the state may change again")
+    growth(row[1], series, sizes, [("durable", "until durable")], "ms per GB",
+           "Until it is durable")
+    growth(row[2], series, sizes, [("memory", "beyond the state")], "MiB per GB",
+           "Memory of trainer and helper")
+    growth(row[3], series, sizes, [("beyond_ring", "beyond the ring")], "MiB",
+           "The same beyond the ring")
 
 
 def draw(found):
     series = found["series"]
     machine = found["machine"]
     parameters = found["parameters"]
-    figure, (staged, rates, spans) = figures.subplots(1, 3, (14, 4.5))
-    strip(staged, series, ["staged", "memcpy"], "ms")
-    staged.set_title("Until the state may change again")
-    strip(rates, series, ["async_rate", "sync_rate", "bare_rate", "fio_rate"], "GB/s")
-    rates.set_title("Until it is durable")
-    phases(spans, series)
-    spans.set_title("An async save (medians)")
+    shapes = parameters.get("shapes", [])
+    sizes = sorted(parameters["growth_gigabytes"])
+    rows = len(shapes) + (1 if sizes else 0)
+    figure, axes = figures.subplots(rows, 4, (20, 4.8 * rows), squeeze=False)
+    for row, shape in zip(axes, shapes):
+        draw_shape(row, series, shape)
+    if sizes:
+        draw_growth(axes[-1], series, sizes)
+    what = ", ".join(f"{one['name']}: {one['state_bytes'] / 1e9:.2f} GB in {one['tensors']} tensors"
+                     for one in shapes)
     figure.suptitle(
-        f"{parameters['file_bytes'] / 1e9:.2f} GB, {parameters['tensors']} tensors, "
-        f"{parameters['copy_threads']} copying thread(s), {parameters['pairs']} rounds; "
-        f"{machine['processor']}, {machine['cores']} cores, {parameters['file_system']}, "
-        f"{found['date'][:10]}", fontsize=9)
+        f"{what + '; ' if what else ''}{parameters['copy_threads']} copying thread(s), "
+        f"{parameters['pairs']} rounds; {machine['processor']}, {machine['cores']} cores, "
+        f"{parameters['file_system']}, {found['date'][:10]}", fontsize=9)
     return figure
 
 

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -83,20 +85,35 @@ ProcessWithoutRing memory_without_ring(::pid_t process) {
   return memory;
 }
 
-double cpu_seconds_of(::pid_t process) {
-  std::ifstream stat = open_proc(process, "stat");
-  std::string line;
-  std::getline(stat, line);
-  // The second field is the name in parentheses and may hold anything, spaces too.
-  std::istringstream fields(line.substr(line.rfind(')') + 1));
-  std::string skipped;
-  for (int i = 3; i < 14; ++i) fields >> skipped;
-  std::uint64_t user = 0;
-  std::uint64_t system = 0;
-  if (!(fields >> user >> system)) {
-    throw std::runtime_error("cannot read the times of process " + std::to_string(process));
+std::vector<::pid_t> session_of(::pid_t leader) {
+  std::vector<::pid_t> members;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const ::pid_t process = std::stoi(name);
+    if (::getsid(process) != leader) continue;  // also if it has ended since
+    std::ifstream stat(entry.path() / "stat");
+    std::string line;
+    std::getline(stat, line);
+    // The second field is the name in parentheses and may hold anything; the third is the state.
+    const std::size_t name_end = line.rfind(") ");
+    if (name_end == std::string::npos) continue;
+    const char state = line[name_end + 2];
+    if (state != 'Z' && state != 'X') members.push_back(process);
   }
-  return static_cast<double>(user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  return members;
+}
+
+double cpu_seconds_of(::pid_t process) {
+  ::clockid_t clock{};
+  ::timespec time{};
+  int error = ::clock_getcpuclockid(process, &clock);
+  if (error == 0 && ::clock_gettime(clock, &time) != 0) error = errno;
+  if (error != 0) {
+    throw std::system_error(error, std::generic_category(),
+                            "read the processor time of process " + std::to_string(process));
+  }
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 double own_cpu_seconds() {

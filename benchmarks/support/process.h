@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace bench {
 
@@ -32,11 +33,16 @@ struct ProcessWithoutRing {
 /// @throws std::runtime_error if the process is gone or may not be looked at
 ProcessWithoutRing memory_without_ring(::pid_t process);
 
-/// User and system time of all its threads so far, in steps of the kernel's clock (10 ms).
-/// @throws std::runtime_error if the process is gone
+/// The processes of a session, without those that have ended and were not waited for.
+/// @param leader the process that began the session, whether it lives or not
+/// @throws std::filesystem::filesystem_error if /proc cannot be read
+std::vector<::pid_t> session_of(::pid_t leader);
+
+/// User and system time of all its threads so far, of those that have ended too.
+/// @throws std::system_error if the process is gone
 double cpu_seconds_of(::pid_t process);
 
-/// The same of the calling process, in microseconds' steps.
+/// The same of the calling process.
 double own_cpu_seconds();
 
 }  // namespace bench

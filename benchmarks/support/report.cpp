@@ -49,6 +49,10 @@ bool Goal::reached() const {
 Report::Report(std::string name, ordered_json parameters)
     : name_(std::move(name)), parameters_(std::move(parameters)) {}
 
+void Report::parameter(const std::string& name, ordered_json value) {
+  parameters_[name].push_back(std::move(value));
+}
+
 void Report::heading(std::string text) { sections_.push_back({std::move(text), {}}); }
 
 void Report::add(Series series) {

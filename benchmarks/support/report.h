@@ -14,8 +14,8 @@ namespace bench {
 struct Goal {
   enum class Kind { at_most, at_least };
   Series measured;
-  Kind kind;
-  double limit;
+  Kind kind = Kind::at_most;
+  double limit = 0;
 
   [[nodiscard]] bool reached() const;
 };
@@ -25,6 +25,8 @@ class Report {
   /// `name` of the benchmark; `parameters` as the JSON file shall have them.
   Report(std::string name, nlohmann::ordered_json parameters);
 
+  /// Adds to the list `name` among the parameters.
+  void parameter(const std::string& name, nlohmann::ordered_json value);
   /// Series added from here on stand below this heading in the table.
   void heading(std::string text);
   /// Series without samples are left out.

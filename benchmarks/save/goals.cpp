@@ -1,0 +1,126 @@
+#include "save/goals.h"
+
+#include "save/savers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace bench {
+namespace {
+
+/// Of a disk that somebody else has written to at more than half of its limit, twice as fast is
+/// more than there is; then this share of the limit is asked for.
+constexpr double kShareOfLimit = 0.9;
+
+double median(const Series& series) { return quartiles(series.samples).median; }
+
+/// Of the rounds that both were in: who failed is left out of the later ones.
+Series ratio(std::string id, std::string label, Series above, Series below) {
+  const std::size_t both = std::min(above.samples.size(), below.samples.size());
+  above.samples.resize(both);
+  below.samples.resize(both);
+  return {std::move(id), std::move(label), "x", ratios(above, below)};
+}
+
+class Goals {
+ public:
+  Goals(Report& report, const Rounds& rounds) : report_(report), rounds_(rounds) {}
+
+  void at_most(const std::string& name, const std::string& label, Series measured, double limit) {
+    add(name, label, std::move(measured), Goal::Kind::at_most, limit);
+  }
+  void at_least(const std::string& name, const std::string& label, Series measured, double limit) {
+    add(name, label, std::move(measured), Goal::Kind::at_least, limit);
+  }
+
+  /// Empty if either was not measured.
+  [[nodiscard]] Series ratio_of(const char* above, const char* of_above, const char* below,
+                                const char* of_below) const {
+    return ratio("", "", series(above, of_above), series(below, of_below));
+  }
+  [[nodiscard]] Series series(const std::string& contestant, const char* metric) const {
+    const ContestantSeries* const found = rounds_.find(contestant);
+    return found != nullptr ? found->of(metric) : Series{};
+  }
+
+ private:
+  void add(const std::string& name, const std::string& label, Series measured, Goal::Kind kind,
+           double limit) {
+    measured.id = rounds_.name() + "." + name;
+    measured.label = rounds_.name() + ": " + label;
+    report_.add(Goal{std::move(measured), kind, limit});
+  }
+
+  Report& report_;
+  const Rounds& rounds_;
+};
+
+/// The slower of our two, in each round, against each peer.
+void add_peer_goals(Goals& goals) {
+  Series ours = goals.series("async", "durable");
+  const Series sync = goals.series("sync", "durable");
+  for (std::size_t i = 0; i < std::min(ours.samples.size(), sync.samples.size()); ++i) {
+    ours.samples[i] = std::min(ours.samples[i], sync.samples[i]);
+  }
+  const Series bare = goals.series("bare", "durable");
+  for (const SaverWay& way : saver_ways()) {
+    const Series peer = goals.series(way.id, "durable");
+    if (peer.samples.empty() || bare.samples.empty()) continue;
+    const double room = median(bare) / median(peer);
+    goals.at_least(std::string("durable_to_") + way.id,
+                   fmt::format("durable rate, to that of {}", way.label), ratio("", "", ours, peer),
+                   room >= 2 ? 2 : kShareOfLimit * room);
+  }
+}
+
+/// What planning takes beyond looking at every tensor, in microseconds a tensor.
+Series planning_beyond_walk(const Goals& goals, std::size_t tensors) {
+  const Series planned = goals.series("async", "planned");
+  const Series walked = goals.series("memcpy", "walked");
+  Series beyond{"", "", "us", {}};
+  for (std::size_t i = 0; i < std::min(planned.samples.size(), walked.samples.size()); ++i) {
+    beyond.add((planned.samples[i] - walked.samples[i]) * 1e3 / static_cast<double>(tensors));
+  }
+  return beyond;
+}
+
+}  // namespace
+
+void add_goals(Report& report, const Rounds& rounds, Shape shape, std::size_t tensors) {
+  Goals goals(report, rounds);
+  goals.at_most("staged_to_memcpy", "staged, to memcpy",
+                goals.ratio_of("async", "staged", "memcpy", "staged"), 1.1);
+  goals.at_most("first_to_steady", "a first save staged, to the later ones",
+                goals.ratio_of("async", "first_staged", "async", "staged"), 1.3);
+  goals.at_most("returned", fmt::format("save returns, {} tensors", tensors),
+                goals.series("async", "returned"), shape == Shape::small ? 30 : 1);
+  goals.at_least("async_to_bare", "async durable rate, to the bare writer's",
+                 goals.ratio_of("async", "durable", "bare", "durable"), kShareOfLimit);
+  goals.at_least("sync_to_bare", "sync durable rate, to the bare writer's",
+                 goals.ratio_of("sync", "durable", "bare", "durable"), kShareOfLimit);
+  goals.at_least("async_to_fio", "async durable rate, to fio's",
+                 goals.ratio_of("async", "durable", "fio", "durable"), 1);
+  goals.at_least("sync_to_fio", "sync durable rate, to fio's",
+                 goals.ratio_of("sync", "durable", "fio", "durable"), 1);
+  add_peer_goals(goals);
+  goals.at_most("helper_cpu", "processor time of the checkpoint process",
+                goals.series("async", "helper_cpu"), 0.10);
+  goals.at_most("extra_memory", "memory of trainer and helper beyond the ring",
+                goals.series("async", "beyond_ring"), 16);
+  // With few tensors it is not the tensors that planning takes time for.
+  if (shape != Shape::large) {
+    goals.at_most("planning_beyond_walk", "planning beyond the walk, per tensor",
+                  planning_beyond_walk(goals, tensors), 1);
+  }
+  // Rates are the inverse of times.
+  goals.at_most("small_to_large_staged", "staged, to the same bytes in 4 tensors",
+                goals.ratio_of("async", "staged", "async_as_large", "staged"), 1.3);
+  goals.at_most("small_to_large_durable", "time until durable, to the same bytes in 4 tensors",
+                goals.ratio_of("async_as_large", "durable", "async", "durable"), 1.3);
+}
+
+}  // namespace bench

@@ -1,0 +1,42 @@
+// Whether a save of more bytes costs more for each of them.
+#pragma once
+
+#include "save/checkpointers.h"
+#include "save/contestant.h"
+#include "save/state_shape.h"
+#include "support/report.h"
+#include "support/series.h"
+#include "support/work_directory.h"
+
+#include <ckptring/config.h>
+
+#include <memory>
+#include <vector>
+
+namespace bench {
+
+/// Async saves of GPT-2's 444 tensors at several sizes, through a ring as large as the state.
+class Growth {
+ public:
+  /// `gigabytes`: sizes of the state.
+  Growth(const WorkDirectory& work, CurrentState& states,
+         const ckptring::CheckpointerConfig& config, const std::vector<double>& gigabytes);
+
+  /// Each round goes through all sizes, in another order.
+  void run(int rounds, int saves);
+
+  /// Series by size ("growth.1gb.staged"), and as goals what the largest costs, per GB, to what
+  /// the smallest does.
+  void add_to(Report& report) const;
+
+ private:
+  struct Size {
+    double gigabytes;
+    std::unique_ptr<Setting> setting;
+    std::unique_ptr<Contestant> contestant;
+    Series staged, durable, memory, beyond_ring;
+  };
+  std::vector<Size> sizes_;
+};
+
+}  // namespace bench
