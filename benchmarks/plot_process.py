@@ -20,7 +20,7 @@ def by_size(axes, series, sizes, lines):
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("GiB resident in the trainer")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def draw(found):

@@ -18,7 +18,7 @@ def draw(found):
             across = [saves * (i + 1) / len(samples) for i in range(len(samples))]
             axes.plot(across, samples, label=series[name]["label"])
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8, loc="center right")
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     memory.set_ylabel("MiB of their own")
     counts.set_ylabel("count")
     counts.set_xlabel("saves")
