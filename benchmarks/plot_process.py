@@ -8,17 +8,9 @@ from support import figure as figures
 
 def by_size(axes, series, sizes, lines):
     """A line for each of `lines` (name, label) over the trainer's size, with its quartiles."""
-    for place, (name, label) in enumerate(lines):
-        of_sizes = [series[f"{name}_{size:g}gib"] for size in sizes]
-        medians = [one["median"] for one in of_sizes]
-        spread = [[one["median"] - one["lower"] for one in of_sizes],
-                  [one["upper"] - one["median"] for one in of_sizes]]
-        axes.errorbar(sizes, medians, yerr=spread, marker="o", capsize=3, color=f"C{place}",
-                      label=label)
-    axes.set_xscale("log")
+    figures.lines_by_size(axes, sizes, [
+        (label, [series[f"{name}_{size:g}gib"] for size in sizes]) for name, label in lines])
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axes.minorticks_off()
     axes.set_xlabel("GiB resident in the trainer")
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 

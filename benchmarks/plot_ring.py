@@ -16,12 +16,6 @@ ROUND_TRIPS = [("ring", "ring"), ("eventfd", "eventfd\nin read"),
                ("spsc", "spsc\nqueue,\nspinning")]
 
 
-def spread(found):
-    """Distances of the quartiles from the medians, as errorbar wants them."""
-    return [[one["median"] - one["lower"] for one in found],
-            [one["upper"] - one["median"] for one in found]]
-
-
 def in_words(kib):
     if kib == 0:
         return "empty"
@@ -33,7 +27,7 @@ def rates(axes, series, sizes):
         for apart, line in (("processes", "-"), ("threads", ":")):
             found = [series[f"{apart}_{size}kib_{channel}_rate"] for size in sizes]
             axes.errorbar(range(len(sizes)), [one["median"] * 1e3 for one in found],
-                          yerr=[[1e3 * value for value in side] for side in spread(found)],
+                          yerr=[[1e3 * value for value in side] for side in figures.spread(found)],
                           marker="o", markersize=3, capsize=2, color=f"C{place}", linestyle=line,
                           label=label.replace("\n", " ") if apart == "processes" else None)
     axes.set_yscale("log")
@@ -50,7 +44,7 @@ def processor_times(axes, series, settings):
     for side, (name, shift) in enumerate((("filling side", -0.2), ("reading side", 0.2))):
         sides = [one[side] for one in found]
         axes.bar([place + shift for place in range(len(found))], [one["median"] for one in sides],
-                 yerr=spread(sides), width=0.4, capsize=2, color=f"C{side}", label=name)
+                 yerr=figures.spread(sides), width=0.4, capsize=2, color=f"C{side}", label=name)
     axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     axes.set_yscale("log")
     axes.set_xticks(range(len(found)), [label for _, _, label in found], fontsize=7)
@@ -63,7 +57,7 @@ def round_trips(axes, series):
     for side, apart in enumerate(("processes", "threads")):
         found = [series[f"{apart}_round_trip_{name}"] for name, _ in ROUND_TRIPS]
         places = [place + 0.4 * side - 0.2 for place in range(len(found))]
-        axes.bar(places, [one["median"] for one in found], yerr=spread(found), width=0.4,
+        axes.bar(places, [one["median"] for one in found], yerr=figures.spread(found), width=0.4,
                  capsize=2, color=f"C{side}", label=f"two {apart}")
     axes.set_yscale("log")
     axes.set_xticks(range(len(ROUND_TRIPS)), [label for _, label in ROUND_TRIPS], fontsize=7)

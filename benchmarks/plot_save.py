@@ -86,16 +86,9 @@ def draw_shape(row, series, shape):
 
 
 def growth(axes, series, sizes, metrics, unit, title):
-    for place, (metric, label) in enumerate(metrics):
-        of_sizes = [series[f"growth.{size:g}gb.{metric}"] for size in sizes]
-        medians = [one["median"] for one in of_sizes]
-        spread = [[one["median"] - one["lower"] for one in of_sizes],
-                  [one["upper"] - one["median"] for one in of_sizes]]
-        axes.errorbar(sizes, medians, yerr=spread, marker="o", capsize=3, color=f"C{place}",
-                      label=label)
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axes.minorticks_off()
+    figures.lines_by_size(axes, sizes, [
+        (label, [series[f"growth.{size:g}gb.{metric}"] for size in sizes])
+        for metric, label in metrics])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("GB of state")
     axes.set_ylabel(unit)

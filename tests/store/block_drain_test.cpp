@@ -153,25 +153,26 @@ TEST(BlockDrain, CountsOneLedgerEntryForEachPieceOfAPayloadInABlock) {
   EXPECT_EQ(drain_table_sizes(plan, 100).ledger, 2U + 0U + 1U + 3U);
 }
 
-TEST(BlockDrain, RefusesToPatchWhenAnEarlierBlockIsMissingInTheLedger) {
+/// A payload in two blocks of 50 bytes; a third one carries its checksum.
+Case one_payload() {
   Case c;
   std::mt19937 random(1);
   c.payloads = {{0, 100, 0}};
   c.fixups = {{120, 0}};
   c.raw.resize(130);
   finish(c, random);
+  return c;
+}
+
+TEST(BlockDrain, RefusesToPatchWhenAnEarlierBlockIsMissingInTheLedger) {
+  Case c = one_payload();
   Tables tables(c.plan(), 50);
   BlockDrain drain(tables.view(), 50, 130);
   EXPECT_THROW(drain.finalize(100, std::span(c.raw).subspan(100)), Error);
 }
 
 TEST(BlockDrain, RefusesABlockThatChangedAfterItsChecksumWasRecorded) {
-  Case c;
-  std::mt19937 random(1);
-  c.payloads = {{0, 100, 0}};
-  c.fixups = {{120, 0}};
-  c.raw.resize(130);
-  finish(c, random);
+  Case c = one_payload();
   Tables tables(c.plan(), 50);
   BlockDrain drain(tables.view(), 50, 130);
   drain.finalize(0, std::span(c.raw).first(50));
