@@ -12,9 +12,11 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <thread>
 #include <tuple>
 #include <utility>
+#include <variant>
 
 namespace ckptring {
 namespace {
@@ -134,6 +136,17 @@ std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
   }
 }
 
+/// Whether two files say the same. Not a number is the same as itself here.
+bool same_facts(const Metadata& a, const Metadata& b) {
+  return std::ranges::equal(a, b, [](const auto& left, const auto& right) {
+    const auto* const real = std::get_if<double>(&left.second);
+    const auto* const other = std::get_if<double>(&right.second);
+    const bool both_nan =
+        real != nullptr && other != nullptr && std::isnan(*real) && std::isnan(*other);
+    return left.first == right.first && (both_nan || left.second == right.second);
+  });
+}
+
 /// Whether the files of all the ranks that `first` (the lowest rank's info) speaks of are there,
 /// whole, and say the same.
 bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
@@ -155,7 +168,7 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
     if (!info) return false;
     if (ours != (info->format_version != 0) ||
         (ours && (info->rank != rank || info->world_size != world_size)) ||
-        info->step != first.step || info->metadata != first.metadata) {
+        info->step != first.step || !same_facts(info->metadata, first.metadata)) {
       return incomplete("the file of rank " + std::to_string(rank) + " belongs to another save");
     }
   }

@@ -190,6 +190,19 @@ TEST_P(SaveLoad, MetadataAndStepAreFoundAgain) {
   EXPECT_EQ(newest->metadata, metadata);
 }
 
+TEST_P(SaveLoad, ALossThatIsNoNumberCostsNobodyACheckpoint) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Metadata metadata{{"best", -infinity}, {"loss", std::nan("")}, {"worst", infinity}};
+  save("it", sample_state(), {.step = 1, .metadata = metadata});
+  const auto newest = latest(directory.path());
+  ASSERT_TRUE(newest.has_value());
+  for (const CheckpointInfo& info : {checkpointer->load(directory / "it").info, *newest}) {
+    EXPECT_EQ(std::get<double>(info.metadata.at("best")), -infinity);
+    EXPECT_TRUE(std::isnan(std::get<double>(info.metadata.at("loss"))));
+    EXPECT_EQ(std::get<double>(info.metadata.at("worst")), infinity);
+  }
+}
+
 TEST_P(SaveLoad, EachRankWritesAFileOfItsOwn) {
   const auto other = make_checkpointer(GetParam(), small_ring(), {1, 2});
   const auto first = make_checkpointer(GetParam(), small_ring(), {0, 2});
