@@ -74,6 +74,15 @@ TEST_F(CustomWriter, WhoseProcessDiesFailsItsSave) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint_0.pt.custom"));
 }
 
+TEST_F(CustomWriter, WhoseProcessDiesWhileItCommitsLeavesTheOutcomeUnknown) {
+  AsyncSave async(config("die-committed"), {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::outcome_unknown) << error.what();
+  EXPECT_NE(error.cause().find("terminated by signal 9 (Killed)"), std::string::npos)
+      << error.what();
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt.custom") == expected());
+}
+
 TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
   CheckpointerConfig hanging = config("hang");
   hanging.process_config.stall_timeout_secs = 0.3;
