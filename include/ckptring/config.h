@@ -44,7 +44,8 @@ struct CheckpointProcessConfig {
   bool prefault = true;          ///< populate the ring in the background
 
   /// The helper executable; empty: `CKPTRING_DRAIN` of the environment, else `ckptring-drain`
-  /// beside the loaded library, else in `../libexec/ckptring/` of it. Never PATH.
+  /// beside the loaded library, else in `../libexec/ckptring/` of it. Never PATH. One that you
+  /// name gets this process's environment but for LD_PRELOAD, the last two only LD_LIBRARY_PATH.
   std::string executable;
 
   double subprocess_init_timeout_secs = 30;      ///< from spawn to ready

@@ -189,11 +189,12 @@ void CheckpointProcess::start() {
   ++incarnation_;
   try {
     os::SpawnRequest request;
-    request.executable = locate_drain(config_.executable);
+    const DrainProgram program = locate_drain(config_.executable);
+    request.executable = program.path;
     request.arguments = {request.executable,
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
-    request.environment = environment_for(!config_.executable.empty());
+    request.environment = environment_for(program.named);
     os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();

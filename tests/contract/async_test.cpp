@@ -3,7 +3,10 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "contract/contract.h"
 #include "contract/states.h"
@@ -231,6 +234,17 @@ TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
   EXPECT_EQ(error.code(), ErrorCode::process_failed);
   EXPECT_THAT(error.what(), HasSubstr("no-such-helper"));
   EXPECT_NE(checkpointer->save(directory / "it", sample_state()).written.error(), nullptr);
+}
+
+TEST_F(Async, TheHelperThatTheLibraryFindsItselfGetsNoCredentials) {
+  ASSERT_EQ(::setenv("CKPTRING_TEST_SECRET", "token", 1), 0);
+  CheckpointerConfig config = with_ring(2);
+  config.process_config.executable.clear();
+  const auto checkpointer = make(config);
+  std::ifstream in("/proc/" + std::to_string(checkpointer->process_id()) + "/environ");
+  const std::string environment{std::istreambuf_iterator<char>(in), {}};
+  ASSERT_TRUE(in);
+  EXPECT_THAT(environment, testing::Not(HasSubstr("SECRET")));
 }
 
 TEST_F(Async, AKilledHelperIsReplacedAndTheFileIsWhole) {

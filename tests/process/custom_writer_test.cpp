@@ -20,7 +20,10 @@ using test::noise;
 
 class CustomWriter : public ::testing::Test {
  public:
-  ~CustomWriter() override { ::unsetenv("CUSTOM_DRAIN"); }
+  ~CustomWriter() override {
+    ::unsetenv("CUSTOM_DRAIN");
+    ::unsetenv("CKPTRING_DRAIN");
+  }
 
  protected:
   CheckpointerConfig config(const char* behaviour) {
@@ -62,6 +65,14 @@ TEST_F(CustomWriter, ThatThrowsFailsItsSaveWithItsOwnWords) {
   EXPECT_EQ(error.code(), ErrorCode::hook_failed) << error.what();
   EXPECT_NE(error.cause().find("the cloud is full"), std::string::npos) << error.what();
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/.partial"));
+}
+
+TEST_F(CustomWriter, NamedByTheEnvironmentHasThatEnvironmentToo) {
+  CheckpointerConfig named = config("throw");  // which a variable tells it
+  ::setenv("CKPTRING_DRAIN", named.process_config.executable.c_str(), 1);
+  named.process_config.executable.clear();
+  AsyncSave async(named, {});
+  EXPECT_EQ(error_of(save(async)).code(), ErrorCode::hook_failed);
 }
 
 TEST_F(CustomWriter, WhoseProcessDiesFailsItsSave) {
