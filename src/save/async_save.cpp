@@ -420,9 +420,17 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
   const std::scoped_lock saving(parts_->saving);
   const auto save = std::make_shared<Pending>();
-  save->target =
-      store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
-  save->report.path = save->target.directory + "/" + save->target.final_name;
+  std::exception_ptr unreachable;
+  try {
+    save->target =
+        store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
+    save->report.path = save->target.directory + "/" + save->target.final_name;
+  } catch (const Error& error) {
+    // What could never work is the caller's to know at once; what the disk says is the future's.
+    if (error.code() == ErrorCode::invalid_argument) throw;
+    unreachable = std::current_exception();
+    save->report.path = job.path;
+  }
   save->report.bytes = job.plan.total_bytes();
   save->report.planned_seconds = job.planned_seconds;
   save->job = std::move(job);
@@ -443,6 +451,11 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     parts_->in_flight.push_back(save);
   }
   handle.previous_failure = parts_->take_previous_failure();
+  if (unreachable) {
+    save->staged.set_value();  // the disk failed, not staging
+    parts_->fail_unannounced(save, unreachable);
+    return handle;
+  }
   parts_->enqueue([parts = parts_.get(), save] { parts->stage(save); });
   if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
   return handle;

@@ -8,6 +8,7 @@
 #include <ckptring/checkpointer.h>
 
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <utility>
@@ -19,6 +20,15 @@ const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& conf
   torch_state::check_rank(rank);
   store::check_writer_config(config);
   return rank;
+}
+
+/// What could never work is the caller's to know at once; what the disk says is the future's.
+void check_target(const std::string& path, const RankInfo& rank, std::uint64_t total_bytes) {
+  try {
+    (void)store::make_target(store::system_files(), path, rank, total_bytes);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid_argument) throw;
+  }
 }
 
 }  // namespace
@@ -80,6 +90,7 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   parts.check_usable("save");
   torch_state::check_save_path(path);
   save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
+  check_target(path, parts.rank, job.plan.total_bytes());
 
   SaveHandle handle;
   handle.previous_failure = parts.take_previous_failure();
@@ -92,8 +103,6 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     staged.set_value();
   } catch (const std::exception& error) {
     const auto* known = dynamic_cast<const Error*>(&error);
-    // What could never work is the caller's to know at once, as on the other path.
-    if (known != nullptr && known->code() == ErrorCode::invalid_argument) throw;
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
     // Where only the disk failed, the state was copied and may change: staging did not fail.

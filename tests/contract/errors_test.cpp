@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <ATen/ops/quantize_per_tensor.h>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -112,6 +113,34 @@ TEST_P(Errors, APathThroughAFileIsRefusedAtOnce) {
   const SaveHandle next = checkpointer->save(directory / "it", dict({{"x", 1}}));
   EXPECT_EQ(next.previous_failure, nullptr);
   next.written.get();
+}
+
+TEST_P(Errors, APathThatCannotBeLookedAtFailsItsOwnFuture) {
+  std::filesystem::create_symlink("loop", directory / "loop");
+  const SaveHandle failed = checkpointer->save(directory / "loop/it", dict({{"x", 1}}));
+  failed.staged.get();
+  const Error error = error_of([&] { failed.written.get(); });
+  EXPECT_EQ(error.errno_value(), ELOOP) << error.what();
+  EXPECT_THAT(error.what(), HasSubstr(directory / "loop/it"));
+  save("it", dict({{"x", 1}}));
+}
+
+TEST_P(Errors, AForcedWayToWriteThatDoesNotWorkFailsItsOwnFuture) {
+  const char* const memory = "/dev/shm";  // no file system that waits for direct writes
+  if (::access(memory, W_OK) != 0) GTEST_SKIP() << memory << " cannot be written to";
+  if (GetParam() == Path::sync_custom || GetParam() == Path::async_custom) {
+    GTEST_SKIP() << "custom writers have no such modes";
+  }
+  const TemporaryDirectory in_memory(memory);
+  CheckpointerConfig config = small_ring();
+  config.writer_config.mode = WriteMode::direct_threads;
+  const auto forced = make_checkpointer(GetParam(), config);
+  const SaveHandle failed = forced->save(in_memory / "it", dict({{"x", 1}}));
+  failed.staged.get();
+  const Error error = error_of([&] { failed.written.get(); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(error.what(), HasSubstr("direct_threads does not work here"));
+  EXPECT_TRUE(std::filesystem::is_empty(in_memory.path()));
 }
 
 TEST_P(Errors, ImpossibleRanksAreRefused) {
