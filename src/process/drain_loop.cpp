@@ -87,6 +87,7 @@ store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
   target.missing_levels = description.missing_levels;
   target.total_bytes = description.total_bytes;
   target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
+  target.save = save;
   return target;
 }
 

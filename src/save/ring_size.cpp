@@ -1,14 +1,12 @@
 #include "save/ring_size.h"
 
 #include "base/align.h"
+#include "base/environment.h"
 
 #include <ckptring/error.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
 
 namespace ckptring::save {
 namespace {
@@ -44,16 +42,11 @@ int ranks_on_node(const CheckpointProcessConfig& config) {
         fmt::format("ranks_on_node must not be negative, and is {}", config.ranks_on_node));
   }
   if (config.ranks_on_node > 0) return config.ranks_on_node;
-  const char* const text = std::getenv("LOCAL_WORLD_SIZE");
-  if (text == nullptr || *text == '\0') return 1;
-  int value = 0;
-  const char* const end = text + std::strlen(text);
-  const auto [stop, error] = std::from_chars(text, end, value);
-  if (error != std::errc{} || stop != end || value < 1) {
-    throw invalid(
-        fmt::format("LOCAL_WORLD_SIZE of the environment is '{}', no positive number", text));
+  const int ranks = base::number_from_environment("LOCAL_WORLD_SIZE").value_or(1);
+  if (ranks < 1) {
+    throw invalid(fmt::format("LOCAL_WORLD_SIZE of the environment is {}, not positive", ranks));
   }
-  return value;
+  return ranks;
 }
 
 void check_ring_config(const CheckpointerConfig& config, const os::MemoryLeft& left) {

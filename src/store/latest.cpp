@@ -1,3 +1,4 @@
+#include "base/environment.h"
 #include "base/log.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
@@ -25,6 +26,15 @@ using store::FileSystem;
 
 constexpr std::chrono::milliseconds kLockPause{20};
 
+/// Nobody tells this code its rank, unless the launcher did.
+base::LogContext launched_log() {
+  try {
+    return {base::number_from_environment("RANK").value_or(0)};
+  } catch (const Error&) {
+    return {};  // who needs the rank to save or load will complain
+  }
+}
+
 /// A subdirectory with files that may be a checkpoint's.
 struct Candidate {
   std::string path;
@@ -50,8 +60,7 @@ std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
     if (files.list(candidate.path, entries) != 0) {
       // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
       if (errno == ENOTDIR || errno == ENOENT) continue;
-      base::LogContext{}.warn("cannot look into {} for checkpoints: errno {}", candidate.path,
-                              errno);
+      launched_log().warn("cannot look into {} for checkpoints: errno {}", candidate.path, errno);
       continue;
     }
     for (const std::string& entry : entries) {
@@ -102,7 +111,7 @@ std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& dir
       std::vector<Candidate> again = scan(files, directory);
       if (find_locked(files, again).empty()) return again;
     } else if (std::chrono::steady_clock::now() >= deadline) {
-      base::LogContext{}.warn(
+      launched_log().warn(
           "{} is still being written after {:g} seconds: the newest complete checkpoint is used "
           "instead",
           locked, wait_secs);
@@ -131,7 +140,7 @@ std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
         store::open_file_source(store::path_in(candidate.path, store::final_name(rank)));
     return plan::PtArchive::open(*source).info();
   } catch (const Error& error) {
-    base::LogContext{}.warn("not counted as a checkpoint: {}", error.what());
+    launched_log().warn("not counted as a checkpoint: {}", error.what());
     return std::nullopt;
   }
 }
@@ -151,7 +160,7 @@ bool same_facts(const Metadata& a, const Metadata& b) {
 /// whole, and say the same.
 bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
   const auto incomplete = [&](const std::string& why) {
-    base::LogContext{}.info("{} is not complete: {}", candidate.path, why);
+    launched_log().info("{} is not complete: {}", candidate.path, why);
     return false;
   };
   // Files of others do not say how many belong together: then it is all that are there.

@@ -53,7 +53,7 @@ struct SyncCheckpointer::Parts {
     try {
       std::rethrow_exception(error);
     } catch (const std::exception& failure) {
-      base::LogContext{rank.global_rank}.error(
+      base::LogContext{rank.global_rank, save.number()}.error(
           "an earlier save failed, and nobody asked for its result: {}", failure.what());
     }
     return error;

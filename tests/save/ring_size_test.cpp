@@ -45,8 +45,10 @@ TEST(RingSize, TakesTheNumberOfRanksFromTheLauncher) {
   config.process_config.ranks_on_node = 0;
   ::setenv("LOCAL_WORLD_SIZE", "8", 1);
   EXPECT_EQ(ranks_on_node(config.process_config), 8);
-  ::setenv("LOCAL_WORLD_SIZE", "many", 1);
-  EXPECT_THROW(ranks_on_node(config.process_config), Error);
+  for (const char* nonsense : {"many", "0", "-1", "8 "}) {
+    ::setenv("LOCAL_WORLD_SIZE", nonsense, 1);
+    EXPECT_THROW(ranks_on_node(config.process_config), Error) << nonsense;
+  }
   ::unsetenv("LOCAL_WORLD_SIZE");
   EXPECT_EQ(ranks_on_node(config.process_config), 1);
 }
