@@ -207,6 +207,14 @@ void CheckpointProcess::start() {
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
     pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
     log_.debug("started {} as process {}", request.executable, spawned.pid);
+    if (spawned.closed_one_by_one) {
+      static std::once_flag once;
+      std::call_once(once, [&] {
+        log_.info(
+            "close_range is missing (Linux 5.9): the checkpoint process's descriptors are "
+            "closed one by one, and it starts more slowly");
+      });
+    }
   } catch (const Error& error) {
     give_up(ErrorCode::process_failed, error.what());
   }
