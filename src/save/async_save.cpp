@@ -32,6 +32,8 @@ namespace {
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
 
+os::MemoryLeft ask_memory_left() { return os::memory_left(); }
+
 ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
   ring::Settings settings{};
   settings.global_rank = rank.global_rank;
@@ -235,9 +237,11 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
     const std::uint64_t block = config.process_config.block_bytes;
     if (plan.total_bytes() > slots * block) {
       // What this ring holds already counts as left for its successor.
-      os::MemoryLeft left = os::memory_left();
-      left.bytes += slots * block;
-      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, left);
+      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, [&] {
+        os::MemoryLeft left = os::memory_left();
+        left.bytes += slots * block;
+        return left;
+      });
       usable = better.geometry.slot_count <= slots;
     }
   }
@@ -258,7 +262,7 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
 
 void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   drop_generation();
-  const RingSize size = choose_ring(config, file_bytes, tables_bytes, os::memory_left());
+  const RingSize size = choose_ring(config, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<Generation>(
       config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
         on_outcome(number, std::move(outcome));
@@ -365,7 +369,7 @@ void AsyncSave::Parts::check_process() const {
 }
 
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
-  check_ring_config(config, os::memory_left());
+  check_ring_config(config, ask_memory_left);
   parts_ = std::make_unique<Parts>(config, rank);
   parts_->remake(0, 0);
   parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
