@@ -101,6 +101,7 @@ struct AsyncSave::Parts {
   std::exception_ptr take_previous_failure();
   void log_unfetched_failures();
   void check_process() const;
+  void require_open(const char* operation) const;  ///< with the mutex held
   std::shared_ptr<Generation> current() const {
     const std::scoped_lock lock(mutex);
     return generation;
@@ -250,11 +251,13 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
     // Nobody may be draining the old ring.
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] {
-      return std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
-        return save.get() != self && save->submitted_ns != 0 &&
-               (self == nullptr || save->submitted_ns < self->submitted_ns);
-      });
+      return (closed && self == nullptr) ||
+             std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
+               return save.get() != self && save->submitted_ns != 0 &&
+                      (self == nullptr || save->submitted_ns < self->submitted_ns);
+             });
     });
+    if (self == nullptr) require_open("prepare");
   }
   remake(plan.total_bytes(), description.plan_bytes);
   return current();
@@ -368,6 +371,10 @@ void AsyncSave::Parts::check_process() const {
   }
 }
 
+void AsyncSave::Parts::require_open(const char* operation) const {
+  if (closed) throw Error(ErrorCode::closed, operation, "", "the checkpointer was closed");
+}
+
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
   parts_ = std::make_unique<Parts>(config, rank);
@@ -408,12 +415,12 @@ void AsyncSave::check_usable() {
   const std::scoped_lock saving(parts_->saving);
   {
     std::unique_lock lock(parts_->mutex);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed");
-    }
+    parts_->require_open("save");
     if (!parts_->config.throw_previous_failure) return;
-    parts_->changed.wait(
-        lock, [this] { return parts_->in_flight.size() < parts_->config.max_saves_in_flight; });
+    parts_->changed.wait(lock, [this] {
+      return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
+    });
+    parts_->require_open("save");
   }
   if (const std::exception_ptr failure = parts_->take_previous_failure()) {
     std::rethrow_exception(failure);
@@ -448,9 +455,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     parts_->changed.wait(lock, [this] {
       return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
     });
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", save->report.path, "the checkpointer was closed");
-    }
+    parts_->require_open("save");
     save->submitted_ns = os::monotonic_ns();
     parts_->in_flight.push_back(save);
   }
@@ -467,13 +472,14 @@ SaveHandle AsyncSave::submit(SaveJob job) {
 
 void AsyncSave::prepare(const plan::FilePlan& plan) {
   parts_->check_process();
+  // Until this has ended: a save in between would wait behind the task below, which waits until
+  // no save is in flight; and close() would end the thread that runs it.
+  const std::scoped_lock saving(parts_->saving);
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   {
     const std::scoped_lock lock(parts_->mutex);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed");
-    }
+    parts_->require_open("prepare");
   }
   // `plan` outlives the task: this call waits for it.
   parts_->enqueue([parts = parts_.get(), done, &plan] {

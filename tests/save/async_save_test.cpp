@@ -9,10 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <functional>
+#include <thread>
 
 namespace ckptring::save {
 namespace {
@@ -124,6 +126,38 @@ TEST(AsyncSave, RemakesTheAutomaticRingForALargerFile) {
   EXPECT_NE(async.process_id(), first_process);
   EXPECT_TRUE(contents_of(directory / "large/checkpoint_0.pt") ==
               file_of_sync_save(directory, large));
+}
+
+TEST(AsyncSave, PreparesWhileAnotherThreadSaves) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = automatic_ring();
+  config.process_config.block_bytes = 64 << 10;
+  config.max_saves_in_flight = 2;
+  AsyncSave async(config, {});
+  std::atomic<bool> prepared = false;
+  std::thread saving([&] {
+    for (unsigned i = 0; !prepared; ++i) {
+      (void)async.submit(job_for(directory / "run", noise({1000}, i)));
+    }
+  });
+  for (std::uint64_t mebibytes = 1; mebibytes < 20; ++mebibytes) {
+    async.prepare(job_for("", noise({mebibytes << 20}, 1)).plan);  // larger than the ring so far
+  }
+  prepared = true;
+  saving.join();
+  async.close();
+}
+
+TEST(AsyncSave, RefusesToPrepareWhileItIsClosed) {
+  for (int i = 0; i < 20; ++i) {
+    AsyncSave async(small_ring(), {});
+    std::thread closing([&] { async.close(); });
+    const SaveJob job = job_for("", noise({1000}, 1));
+    while (code_of([&] { async.prepare(job.plan); }) == ErrorCode::ok) {
+    }
+    closing.join();
+    EXPECT_EQ(code_of([&] { async.prepare(job.plan); }), ErrorCode::closed);
+  }
 }
 
 TEST(AsyncSave, FailsOnlyTheSaveWhoseFileCannotBeWritten) {
