@@ -124,11 +124,13 @@ void CheckpointProcess::expect(std::uint64_t save) {
   os::ring_bell(wake_bell_.get());
 }
 
-void CheckpointProcess::ready() {
+bool CheckpointProcess::ready() {
   std::unique_lock lock(mutex_);
-  // The watching thread ends this wait: by readiness, or by giving up after its own time-outs.
-  changed_.wait(lock, [this] { return was_ready_ || given_up_; });
+  // The watching thread ends this wait: by readiness, by the end that was asked for, or by giving
+  // up after its own time-outs.
+  changed_.wait(lock, [this] { return was_ready_ || ended_ || given_up_; });
   if (given_up_) std::rethrow_exception(given_up_);
+  return was_ready_;
 }
 
 bool CheckpointProcess::given_up() const {

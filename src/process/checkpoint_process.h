@@ -69,8 +69,9 @@ class CheckpointProcess {
   void expect(std::uint64_t save);
 
   /// Waits until the helper has started, at most subprocess_init_timeout_secs.
+  /// @return false: it has ended before, as it was asked to
   /// @throws Error process_failed
-  void ready();
+  bool ready();
 
   /// Readable once the helper is given up: expected saves have failed, and the ring is spent.
   [[nodiscard]] int given_up_fd() const noexcept { return given_up_bell_.get(); }

@@ -91,6 +91,7 @@ struct AsyncSave::Parts {
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void drop_generation();
 
   // --- any thread -------------------------------------------------------------------------
@@ -106,6 +107,7 @@ struct AsyncSave::Parts {
     const std::scoped_lock lock(mutex);
     return generation;
   }
+  std::shared_ptr<Generation> await_generation(const char* operation);
 
   const CheckpointerConfig config;
   const RankInfo rank;
@@ -116,7 +118,8 @@ struct AsyncSave::Parts {
   std::mutex saving;  ///< serialises save calls
   mutable std::mutex mutex;
   std::condition_variable changed;
-  std::shared_ptr<Generation> generation;
+  std::shared_ptr<Generation> generation;  ///< none while it is remade, or after that failed
+  std::exception_ptr remake_failure;
   std::deque<std::function<void()>> tasks;
   bool task_runs = false;
   bool stop = false;
@@ -159,7 +162,7 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
                     save->target.temporary_name);
     if (!ring->producer.wait_for_record(description.plan_bytes, ring->process.given_up_fd(),
                                         os::Deadline::never())) {
-      ring->process.ready();  // throws why it was given up
+      (void)ring->process.ready();  // throws why it was given up
     }
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
@@ -265,6 +268,20 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
 
 void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   drop_generation();
+  try {
+    make(file_bytes, tables_bytes);
+  } catch (...) {
+    {
+      const std::scoped_lock lock(mutex);
+      remake_failure = std::current_exception();
+    }
+    changed.notify_all();
+    throw;
+  }
+  changed.notify_all();
+}
+
+void AsyncSave::Parts::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   const RingSize size = choose_ring(config, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<Generation>(
       config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
@@ -288,6 +305,7 @@ void AsyncSave::Parts::drop_generation() {
     const std::scoped_lock lock(mutex);
     old = std::move(generation);
     generation = nullptr;
+    remake_failure = nullptr;
     by_number.clear();
   }
   if (old != nullptr && !old->process.given_up()) old->process.shut_down(kIdleShutdownSecs);
@@ -313,6 +331,15 @@ void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome out
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
   }
   finish(save, outcome.error);
+}
+
+/// The ring there is, or the one that is being made.
+std::shared_ptr<Generation> AsyncSave::Parts::await_generation(const char* operation) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [this] { return closed || generation || remake_failure; });
+  require_open(operation);
+  if (!generation) std::rethrow_exception(remake_failure);
+  return generation;
 }
 
 void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
@@ -495,15 +522,15 @@ void AsyncSave::prepare(const plan::FilePlan& plan) {
 
 void AsyncSave::ready() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (!ring) throw Error(ErrorCode::closed, "wait for the checkpoint process", "", "it was closed");
-  ring->process.ready();
+  // One that is replaced ends; then its successor is what is asked for.
+  while (!parts_->await_generation("wait for the checkpoint process")->process.ready()) {
+  }
 }
 
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (ring && ring->warmer) ring->warmer->wait();
+  const std::shared_ptr<Generation> ring = parts_->await_generation("wait for the ring");
+  if (ring->warmer) ring->warmer->wait();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {

@@ -128,6 +128,18 @@ TEST(AsyncSave, RemakesTheAutomaticRingForALargerFile) {
               file_of_sync_save(directory, large));
 }
 
+TEST(AsyncSave, IsReadyWheneverItIsAskedAlsoWhileTheRingIsRemade) {
+  const test::TemporaryDirectory directory;
+  const auto large = noise({30'000'000}, 6);
+  for (int i = 0; i < 10; ++i) {
+    AsyncSave async(automatic_ring(), {});
+    const SaveHandle save = async.submit(job_for(directory / "run", large));
+    EXPECT_NO_THROW(async.ready());
+    async.wait_prefaulted();
+    EXPECT_NO_THROW(save.written.get());
+  }
+}
+
 TEST(AsyncSave, PreparesWhileAnotherThreadSaves) {
   const test::TemporaryDirectory directory;
   CheckpointerConfig config = automatic_ring();
