@@ -71,6 +71,7 @@ struct Pending {
   Future<SaveReport> written_future;
   SaveReport report;
   std::uint64_t submitted_ns = 0;
+  std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
 };
 
@@ -170,6 +171,7 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
     {
       const std::scoped_lock lock(mutex);
       by_number.emplace(number, save);
+      save->number = number;
     }
     ring->process.expect(number);
     stage_into(*ring, *save);
@@ -384,7 +386,8 @@ std::exception_ptr AsyncSave::Parts::take_previous_failure() {
     try {
       std::rethrow_exception(newest);
     } catch (const std::exception& error) {
-      log.error("an earlier save failed, and nobody asked for its result: {}", error.what());
+      base::LogContext{rank.global_rank, save->number}.error(
+          "an earlier save failed, and nobody asked for its result: {}", error.what());
     }
   }
   return newest;

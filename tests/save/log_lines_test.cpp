@@ -83,7 +83,7 @@ TEST(Log, AFailureThatNobodyFetchedIsAnError) {
   const auto lines = log.with("nobody asked for its result");
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_EQ(lines[0].level, LogLevel::error);
-  EXPECT_THAT(lines[0].text, StartsWith("[rank 3] "));
+  EXPECT_THAT(lines[0].text, StartsWith("[rank 3] [save 1] "));
   EXPECT_THAT(lines[0].text, HasSubstr("/proc/ckptring-test"));
 }
 
