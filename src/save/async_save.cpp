@@ -58,8 +58,9 @@ struct Generation {
   ring::Segment segment;
   process::BellSet bells;
   ring::Producer producer;
-  std::unique_ptr<ring::Warmer> warmer;
+  std::unique_ptr<ring::Warmer> warmer;  ///< guarded by the mutex; set once
   process::CheckpointProcess process;
+  bool announced = false;  ///< logged, and populated in the background; the staging thread's
 };
 
 /// What is known of a save between `submit` and its outcome.
@@ -93,6 +94,7 @@ struct AsyncSave::Parts {
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void announce(Generation& ring, const std::string& why);
   void drop_generation();
 
   // --- any thread -------------------------------------------------------------------------
@@ -251,7 +253,14 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
       usable = better.geometry.slot_count <= slots;
     }
   }
-  if (usable) return now;
+  if (usable) {
+    if (!now->announced) {
+      announce(
+          *now,
+          choose_ring(config, plan.total_bytes(), description.plan_bytes, ask_memory_left).why);
+    }
+    return now;
+  }
   {
     // Nobody may be draining the old ring.
     std::unique_lock lock(mutex);
@@ -289,16 +298,21 @@ void AsyncSave::Parts::make(std::uint64_t file_bytes, std::uint64_t tables_bytes
       config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
         on_outcome(number, std::move(outcome));
       });
+  // The smallest ring, until a file is known: it may do for that.
   const bool placeholder = file_bytes == 0 && config.process_config.ring_bytes == 0;
-  if (!placeholder) {
-    log.info("ring of {} blocks of {} KiB: {}", size.geometry.slot_count,
-             size.geometry.block_bytes >> 10, size.why);
-    if (config.process_config.prefault) {
-      made->warmer = std::make_unique<ring::Warmer>(made->segment, rank.global_rank);
-    }
-  }
+  if (!placeholder) announce(*made, size.why);
   const std::scoped_lock lock(mutex);
   generation = std::move(made);
+}
+
+void AsyncSave::Parts::announce(Generation& ring, const std::string& why) {
+  ring.announced = true;
+  const ring::Geometry& geometry = ring.segment.view().geometry();
+  log.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10, why);
+  if (!config.process_config.prefault) return;
+  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank.global_rank);
+  const std::scoped_lock lock(mutex);
+  ring.warmer = std::move(warmer);
 }
 
 void AsyncSave::Parts::drop_generation() {
@@ -533,7 +547,12 @@ void AsyncSave::ready() {
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
   const std::shared_ptr<Generation> ring = parts_->await_generation("wait for the ring");
-  if (ring->warmer) ring->warmer->wait();
+  ring::Warmer* warmer = nullptr;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    warmer = ring->warmer.get();
+  }
+  if (warmer != nullptr) warmer->wait();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {

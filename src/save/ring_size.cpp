@@ -107,6 +107,9 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
   const std::uint64_t wanted = base::ceil_div(file_bytes, block);
   size.geometry.slot_count = std::max(wanted, kFewestBlocks);
   size.why = fmt::format("as large as the file of {}", mib(file_bytes));
+  if (wanted < kFewestBlocks) {
+    size.why = fmt::format("the fewest there are; the file has {}", mib(file_bytes));
+  }
   if (wanted <= kFewestBlocks) return size;
   const int sharers = ranks_on_node(process);
   const os::MemoryLeft now = left();

@@ -49,6 +49,23 @@ TEST(Log, TellsTheSizeOfTheRingAndWhy) {
   EXPECT_THAT(populated[0].text, StartsWith("[rank 3] "));
 }
 
+TEST(Log, TellsTheSizeOfTheSmallestRingWhenAFileIsKnown) {
+  const test::TemporaryDirectory directory;
+  const LogLines log(LogLevel::info);
+  AsyncSave async(config_with(0), kRank);
+  async.ready();
+  EXPECT_TRUE(log.with("ring of ").empty());
+  for (int i = 0; i < 2; ++i) {
+    async.submit(job_for(directory / "run", noise({1 << 20}, 1), kRank)).written.get();
+  }
+  async.wait_prefaulted();
+  const auto size = log.with("ring of ");
+  ASSERT_EQ(size.size(), 1u);
+  EXPECT_EQ(size[0].text,
+            "[rank 3] ring of 2 blocks of 4096 KiB: the fewest there are; the file has 1.0 MiB");
+  EXPECT_EQ(log.with("ring populated: 8 MiB, ").size(), 1u);
+}
+
 TEST(Log, TellsTheSizeOfAGivenRingAtOnce) {
   const LogLines log(LogLevel::info);
   const AsyncSave async(config_with(12 << 20), kRank);
