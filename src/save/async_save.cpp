@@ -130,6 +130,7 @@ struct AsyncSave::Parts {
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
+  std::vector<std::shared_ptr<Pending>> untold;                 ///< failed since wait_written
   std::thread thread;
 };
 
@@ -363,7 +364,10 @@ void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::excepti
     const std::scoped_lock lock(mutex);
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight, save);
-    if (error) failed.push_back(save);
+    if (error) {
+      failed.push_back(save);
+      untold.push_back(save);
+    }
   }
   if (error) {
     save->written.set_error(error);
@@ -560,19 +564,24 @@ std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::ti
   std::vector<std::shared_ptr<Pending>> begun;
   {
     const std::scoped_lock lock(parts_->mutex);
-    begun = parts_->failed;
-    begun.insert(begun.end(), parts_->in_flight.begin(), parts_->in_flight.end());
+    parts_->require_open("wait for saves");
+    begun = parts_->in_flight;
+  }
+  for (const auto& save : begun) (void)save->written_future.wait_until(deadline);
+  std::vector<std::shared_ptr<Pending>> failed;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    failed = std::exchange(parts_->untold, {});
+    std::erase_if(begun, [&](const auto& save) {
+      return std::find(parts_->in_flight.begin(), parts_->in_flight.end(), save) ==
+             parts_->in_flight.end();
+    });
   }
   std::vector<UnwrittenSave> unwritten;
-  for (const auto& save : begun) {
-    if (save->written_future.fetched()) continue;
-    if (!save->written_future.wait_until(deadline)) {
-      unwritten.push_back({save->report.path, nullptr});
-    } else {
-      std::exception_ptr error = save->written_future.error();
-      if (error) unwritten.push_back({save->report.path, std::move(error)});
-    }
+  for (const auto& save : failed) {
+    unwritten.push_back({save->report.path, save->written_future.error()});
   }
+  for (const auto& save : begun) unwritten.push_back({save->report.path, nullptr});
   return unwritten;
 }
 

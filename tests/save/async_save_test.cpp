@@ -272,6 +272,9 @@ TEST(AsyncSave, CloseFinishesWhatWasBegunAndRefusesFurtherUse) {
   EXPECT_NO_THROW(save.written.get());
   async.close();
   EXPECT_EQ(code_of([&] { async.check_usable(); }), ErrorCode::closed);
+  EXPECT_EQ(code_of([&] { async.ready(); }), ErrorCode::closed);
+  EXPECT_EQ(code_of([&] { async.wait_prefaulted(); }), ErrorCode::closed);
+  EXPECT_EQ(code_of([&] { (void)async.wait_written({}); }), ErrorCode::closed);
   EXPECT_EQ(async.process_id(), 0);
 }
 
@@ -309,6 +312,19 @@ TEST(AsyncSave, WaitWrittenNamesWhatIsNotDurable) {
   ASSERT_EQ(unwritten.size(), 1u);
   EXPECT_EQ(unwritten[0].path, std::string(kUnwritable) + "/checkpoint_0.pt");
   EXPECT_NE(unwritten[0].error, nullptr);
+  EXPECT_TRUE(async.wait_written(deadline).empty()) << "it was told";
+}
+
+TEST(AsyncSave, WaitWrittenNamesWhatFailedBeforeWhoeverKnowsOfIt) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  EXPECT_NE(async.submit(job_for(kUnwritable, noise({1000}, 17))).written.error(), nullptr);
+  async.submit(job_for(kUnwritable, noise({1000}, 18))).written.wait();
+  const SaveHandle last = async.submit(job_for(directory / "good", noise({1000}, 19)));
+  EXPECT_NE(last.previous_failure, nullptr);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  EXPECT_EQ(async.wait_written(deadline).size(), 2u);
+  EXPECT_TRUE(last.written.ready());
 }
 
 TEST(AsyncSave, RefusesEveryCallInAForkedChildAndLeavesTheParentAlone) {
