@@ -101,7 +101,7 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   /// handlers.
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
-  /// The checkpoint process's id for operators and tests; 0 while none runs.
+  /// The checkpoint process's id for operators and tests; 0 while none runs, as after close().
   [[nodiscard]] int process_id() const;
 
  private:
