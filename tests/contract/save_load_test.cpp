@@ -4,6 +4,9 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "contract/contract.h"
 #include "contract/states.h"
@@ -155,6 +158,26 @@ TEST_P(SaveLoad, ManySavesInARowAllComeBack) {
   for (int i = 0; i < 20; ++i) {
     expect_equal(sample_state(static_cast<std::uint64_t>(i)),
                  checkpointer->load(directory / ("step_" + std::to_string(i))).state, "state");
+  }
+}
+
+TEST_P(SaveLoad, SavesFromTwoThreadsAreMadeOneAfterTheOther) {
+  const auto name_of = [](std::uint64_t thread, std::uint64_t i) {
+    return std::to_string(thread) + "_" + std::to_string(i);
+  };
+  std::vector<std::jthread> threads;
+  for (std::uint64_t thread = 0; thread < 2; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::uint64_t i = 0; i < 10; ++i)
+        save(name_of(thread, i), sample_state(10 * thread + i));
+    });
+  }
+  threads.clear();
+  for (std::uint64_t thread = 0; thread < 2; ++thread) {
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      expect_equal(sample_state(10 * thread + i),
+                   checkpointer->load(directory / name_of(thread, i)).state, "state");
+    }
   }
 }
 

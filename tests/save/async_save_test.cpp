@@ -102,6 +102,31 @@ TEST(AsyncSave, CommitsManySavesOneAfterTheOther) {
   }
 }
 
+TEST(AsyncSave, TakesSavesFromTwoThreadsOneAfterTheOther) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.max_saves_in_flight = 3;
+  AsyncSave async(config, {});
+  std::vector<std::thread> threads;
+  for (const unsigned thread : {1u, 2u}) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < 20; ++i) {
+        async.check_usable();
+        const SaveHandle save = async.submit(
+            job_for(directory / std::to_string(thread), noise({200'000, 3}, 100 * thread)));
+        save.staged.get();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(
+      async.wait_written(std::chrono::steady_clock::now() + std::chrono::seconds(60)).empty());
+  for (const unsigned thread : {1u, 2u}) {
+    EXPECT_TRUE(contents_of(directory / (std::to_string(thread) + "/checkpoint_0.pt")) ==
+                file_of_sync_save(directory, noise({200'000, 3}, 100 * thread)));
+  }
+}
+
 TEST(AsyncSave, ReplacesTheFileOfAnEarlierSaveInOneStep) {
   const test::TemporaryDirectory directory;
   AsyncSave async(automatic_ring(), {});
