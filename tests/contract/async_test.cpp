@@ -226,6 +226,14 @@ TEST_F(Async, CloseFinishesWhatWasBegun) {
   expect_equal(sample_state(), load("it"), "state");
 }
 
+TEST_F(Async, ARingThatDoesNotFitIsRefusedAtOnce) {
+  CheckpointerConfig config = small_ring();
+  config.process_config.ring_bytes = 1ull << 45;  // more than any machine has
+  const Error error = error_of([&] { (void)make_async_checkpointer(config); });
+  EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
+  EXPECT_THAT(error.what(), HasSubstr("ring_bytes asks for 33554432.0 MiB"));
+}
+
 TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
   CheckpointerConfig config = with_ring(2);
   config.process_config.executable = directory / "no-such-helper";
