@@ -55,8 +55,9 @@ class CKPTRING_API Checkpointer {
 /// Plans, writes and commits in the calling thread. Both futures are ready on return.
 class CKPTRING_API SyncCheckpointer final : public Checkpointer {
  public:
+  /// @param throw_previous_failure as in CheckpointerConfig
   SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
-                   WriterSetup writer = {});
+                   WriterSetup writer = {}, bool throw_previous_failure = false);
   ~SyncCheckpointer() override;
   SaveHandle save(const std::string& path, const StateDict& state,
                   const SaveOptions& options = {}) override;

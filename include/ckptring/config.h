@@ -64,7 +64,7 @@ struct CheckpointerConfig {
   /// Saves begun and not yet durable. At 1 `save` waits for the previous write, as in PyTorch.
   unsigned max_saves_in_flight = 1;  ///< async only; 1 to 8
   /// Throw an unfetched failure of an earlier save from the next `save`, before it begins.
-  bool throw_previous_failure = false;  ///< async only
+  bool throw_previous_failure = false;
 };
 
 }  // namespace ckptring

@@ -34,8 +34,10 @@ void check_target(const std::string& path, const RankInfo& rank, std::uint64_t t
 }  // namespace
 
 struct SyncCheckpointer::Parts {
-  Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer)
-      : rank(checked(rank_info, config)),
+  Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer,
+        bool throw_previous)
+      : throw_previous_failure(throw_previous),
+        rank(checked(rank_info, config)),
         save(config, rank_info, std::move(writer)),
         reader(rank_info) {}
 
@@ -59,6 +61,7 @@ struct SyncCheckpointer::Parts {
     return error;
   }
 
+  const bool throw_previous_failure;
   torch_state::OwnerProcess owner;
   RankInfo rank;
   std::mutex saving;  ///< held during a save; guards all below
@@ -70,8 +73,9 @@ struct SyncCheckpointer::Parts {
 };
 
 SyncCheckpointer::SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
-                                   WriterSetup writer)
-    : parts_(std::make_unique<Parts>(config, rank_info, std::move(writer))) {}
+                                   WriterSetup writer, bool throw_previous_failure)
+    : parts_(
+          std::make_unique<Parts>(config, rank_info, std::move(writer), throw_previous_failure)) {}
 
 SyncCheckpointer::~SyncCheckpointer() {
   if (parts_->owner.here()) {
@@ -88,6 +92,11 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   parts.owner.require("save");
   const std::scoped_lock lock(parts.saving);
   parts.check_usable("save");
+  if (parts.throw_previous_failure) {
+    if (const std::exception_ptr failure = parts.take_previous_failure()) {
+      std::rethrow_exception(failure);
+    }
+  }
   torch_state::check_save_path(path);
   save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
   check_target(path, parts.rank, job.plan.total_bytes());
@@ -132,8 +141,9 @@ void SyncCheckpointer::close() {
 std::unique_ptr<SyncCheckpointer> make_sync_checkpointer(const CheckpointerConfig& config,
                                                          std::optional<RankInfo> rank_info,
                                                          WriterSetup writer) {
-  return std::make_unique<SyncCheckpointer>(
-      config.writer_config, rank_info ? *rank_info : default_rank_info(), std::move(writer));
+  return std::make_unique<SyncCheckpointer>(config.writer_config,
+                                            rank_info ? *rank_info : default_rank_info(),
+                                            std::move(writer), config.throw_previous_failure);
 }
 
 }  // namespace ckptring

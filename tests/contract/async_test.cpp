@@ -183,17 +183,6 @@ TEST_F(Async, AFailureIsCarriedByItsFutureOnly) {
   expect_equal(sample_state(3), load("after"), "state");
 }
 
-TEST_F(Async, APreviousFailureCanBeThrown) {
-  CheckpointerConfig config = with_ring(4);
-  config.throw_previous_failure = true;
-  const auto checkpointer = make(config);
-  (void)checkpointer->save(kUnwritable, sample_state());
-  EXPECT_THAT(error_of([&] { (void)checkpointer->save(directory / "a", sample_state()); }).what(),
-              HasSubstr(kUnwritable));
-  EXPECT_FALSE(std::filesystem::exists(directory / "a"));
-  checkpointer->save(directory / "b", sample_state()).written.get();
-}
-
 TEST_F(Async, WaitWrittenTellsWhatIsNotDurable) {
   const auto checkpointer = make(with_ring(64));
   const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(50); };

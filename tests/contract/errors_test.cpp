@@ -195,6 +195,17 @@ TEST_P(Errors, AFailureThatNobodyFetchedIsHandedOverOnce) {
   EXPECT_EQ(checkpointer->save(directory / "b", dict({{"x", 1}})).previous_failure, nullptr);
 }
 
+TEST_P(Errors, AFailureThatNobodyFetchedIsThrownBeforeTheNextSaveIfAskedFor) {
+  CheckpointerConfig config = small_ring();
+  config.throw_previous_failure = true;
+  const auto throwing = make_checkpointer(GetParam(), config);
+  (void)throwing->save(kUnwritable, dict({{"x", 1}}));
+  const auto saved_to = [&](const char* name) { (void)throwing->save(directory / name, dict({})); };
+  EXPECT_THAT(error_of([&] { saved_to("a"); }).what(), HasSubstr(kUnwritable));
+  EXPECT_FALSE(std::filesystem::exists(directory / "a"));
+  EXPECT_NO_THROW(saved_to("b"));
+}
+
 TEST_P(Errors, AForkedChildIsRefused) {
   save("it", dict({{"x", 1}}));
   const pid_t child = ::fork();
