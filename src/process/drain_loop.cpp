@@ -115,8 +115,9 @@ void DrainLoop::drain_save(std::uint64_t save) {
   try {
     sink = make_sink(target);
     if (failure_noted(save)) {
-      // By a predecessor, which died before it had undone the save.
-      open_sink(*sink, store::Beginning::resuming);
+      // By a predecessor, which died before it had undone the save. As for a rename, nothing is
+      // made anew.
+      open_sink(*sink, store::Beginning::renaming);
     } else {
       const bool released = consumer_.tail() > consumer_.record(save).first_position;
       write_and_commit(save, *sink, beginning_after(found, released));
@@ -143,24 +144,21 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
   }
   ring::Outcome& outcome = consumer_.outcome(save);
   outcome.drained_seconds = os::seconds_since(outcome.drain_began_ns);
-  const store::CommitTimes times = sink.commit([&](store::CommitPhase phase) {
-    switch (phase) {
-      case store::CommitPhase::syncing:
-        consumer_.set_progress(save, ring::Progress::syncing);
-        break;
-      case store::CommitPhase::sync_failed: {
-        // Not left to the exception that follows: a system call may come before it arrives.
-        const int error = errno;
-        const store::SaveTarget target = target_of(save);
-        note_failure(save, Error::from_errno(error, "fsync",
-                                             target.directory + "/" + target.temporary_name));
-        break;
-      }
-      case store::CommitPhase::renaming:
-        consumer_.set_progress(save, ring::Progress::renaming);
-        break;
-    }
-  });
+  const store::CommitTimes times =
+      sink.commit([&](store::CommitPhase phase, const std::string& path) {
+        switch (phase) {
+          case store::CommitPhase::syncing:
+            consumer_.set_progress(save, ring::Progress::syncing);
+            break;
+          case store::CommitPhase::sync_failed:
+            // Not left to the exception that follows: a system call may come before it arrives.
+            note_failure(save, Error::from_errno(errno, "fsync", path));
+            break;
+          case store::CommitPhase::renaming:
+            consumer_.set_progress(save, ring::Progress::renaming);
+            break;
+        }
+      });
   outcome.fsync_seconds = times.fsync_seconds;
   outcome.commit_seconds = times.commit_seconds;
   for (const std::string& warning : times.warnings) {

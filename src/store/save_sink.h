@@ -47,10 +47,12 @@ enum class Beginning {
 /// Points of a commit that must be recorded before they are passed.
 enum class CommitPhase {
   syncing,      ///< also after a rename that failed: the temporary is not renamed
-  sync_failed,  ///< errno says why. A second fsync would report success over lost bytes
+  sync_failed,  ///< errno says why. A second fsync would report success over what was lost
   renaming,
 };
-using PhaseRecorder = std::function<void(CommitPhase)>;
+/// @param path the file or directory that is synced, or whose sync failed; the name that the file
+///             is about to get
+using PhaseRecorder = std::function<void(CommitPhase, const std::string& path)>;
 
 /// Seconds and warnings, for the SaveReport.
 struct CommitTimes {
