@@ -38,6 +38,20 @@ double back_off_secs(std::uint32_t restarts) {
   return kSteps[std::min<std::size_t>(restarts, kSteps.size() - 1)];
 }
 
+/// A shortage passes by itself; whatever else keeps a program from being started does not.
+bool may_pass(const Error& error) {
+  switch (error.errno_value()) {
+    case EAGAIN:  // too many processes
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ETXTBSY:  // it is being installed
+      return true;
+    default:
+      return false;
+  }
+}
+
 double look_secs(const CheckpointProcessConfig& config) {
   const double shortest = std::min({config.subprocess_init_timeout_secs, config.stall_timeout_secs,
                                     config.stopped_timeout_secs});
@@ -207,7 +221,12 @@ void CheckpointProcess::start() {
     pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
     log_.debug("started {} as process {}", request.executable, spawned.pid);
   } catch (const Error& error) {
-    give_up(ErrorCode::process_failed, error.what());
+    if (may_pass(error)) {
+      start_again_after(std::string("the checkpoint process could not be started: ") + error.what(),
+                        "");
+    } else {
+      give_up(ErrorCode::process_failed, error.what());
+    }
   }
 }
 
@@ -285,9 +304,9 @@ void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) con
   }
 }
 
-std::string CheckpointProcess::with_last_words(const std::string& cause) const {
+std::string CheckpointProcess::last_words() const {
   const std::string words = log_reader_ ? log_reader_->last_words() : std::string{};
-  return words.empty() ? cause : cause + "; its last words: " + words;
+  return words.empty() ? words : "; its last words: " + words;
 }
 
 void CheckpointProcess::on_death() {
@@ -298,11 +317,22 @@ void CheckpointProcess::on_death() {
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
   const std::string how = std::exchange(killed_because_, {});
   const std::string death = "the checkpoint process " + (how.empty() ? status.in_words() : how);
-  last_death_ = with_last_words(death);
-  std::uint32_t restarts = 0;
   {
     const std::scoped_lock lock(mutex_);
     was_ready_ = false;
+  }
+  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
+    give_up(ErrorCode::process_failed, death + last_words());
+  }
+  start_again_after(death, last_words());
+}
+
+/// What a death and a start that failed have in common: the budget, and the pause.
+void CheckpointProcess::start_again_after(const std::string& death, const std::string& last_words) {
+  last_death_ = death + last_words;
+  std::uint32_t restarts = 0;
+  {
+    const std::scoped_lock lock(mutex_);
     // SHUTDOWN: written by this side.
     const bool asked = segment_.view().supervisor().shutdown.load(std::memory_order_relaxed) != 0;
     if (given_up_ || (asked && expected_.empty())) {
@@ -317,18 +347,13 @@ void CheckpointProcess::on_death() {
       restarts = expected_.begin()->second.restarts;
     }
   }
-  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
-    give_up(ErrorCode::process_failed, last_death_);
-    return;
-  }
   if (restarts > config_.max_restarts) {
-    give_up(
-        ErrorCode::process_failed,
-        with_last_words(death + " after " + std::to_string(config_.max_restarts) + " restarts"));
+    give_up(ErrorCode::process_failed,
+            death + " after " + std::to_string(config_.max_restarts) + " restarts" + last_words);
     return;
   }
   log_.warn("{}; starting it again", last_death_);
-  // One that got somewhere before it died is no reason to wait.
+  // A process that got somewhere before it died is no reason to wait.
   const std::uint64_t tail = segment_.view().consumer().tail.load(std::memory_order_relaxed);
   fruitless_deaths_ = tail == tail_at_death_ ? fruitless_deaths_ + 1 : 0;
   tail_at_death_ = tail;

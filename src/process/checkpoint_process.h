@@ -96,6 +96,7 @@ class CheckpointProcess {
   void start();
   void collect_outcomes();
   void on_death();
+  void start_again_after(const std::string& death, const std::string& last_words);
   void check_timeouts();
   void kill_helper(std::string why);
   void stalled();
@@ -107,7 +108,7 @@ class CheckpointProcess {
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
   void explain_with_last_death(std::exception_ptr& failure) const;
-  [[nodiscard]] std::string with_last_words(const std::string& cause) const;
+  [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;
   const RankInfo rank_;
