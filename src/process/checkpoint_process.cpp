@@ -71,22 +71,29 @@ std::vector<std::string> environment_for(bool users_own) {
 }
 
 struct Pipe {
-  os::UniqueFd read_end;
-  os::UniqueFd write_end;
+  os::UninheritedFd read_end;
+  os::UninheritedFd write_end;
 };
 
 Pipe make_pipe() {
+  os::ForksHeld held;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  Pipe pipe{os::UniqueFd(ends[0]), os::UniqueFd(ends[1])};
-  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  return pipe;
+  os::UniqueFd read_end(ends[0]);
+  os::UniqueFd write_end(ends[1]);
+  if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+    throw Error::from_errno(errno, "make a pipe", "");
+  }
+  return {{held, std::move(read_end)}, {held, std::move(write_end)}};
+}
+
+os::UninheritedFd make_bell() {
+  return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
 }  // namespace
 
-BellSet::BellSet()
-    : data_(os::make_eventfd()), space_(os::make_eventfd()), result_(os::make_eventfd()) {}
+BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
 
 CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
                                      const ring::Segment& segment, const BellSet& bells,
@@ -98,9 +105,9 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Rank
       producer_(producer),
       on_outcome_(std::move(on_outcome)),
       log_{rank.global_rank},
-      trainer_pidfd_(os::open_pidfd(::getpid())),
-      wake_bell_(os::make_eventfd()),
-      given_up_bell_(os::make_eventfd()),
+      trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
+      wake_bell_(make_bell()),
+      given_up_bell_(make_bell()),
       last_look_ns_(os::monotonic_ns()),
       thread_([this] { watch(); }) {
   // A name for top and gdb; without it nothing is lost.
@@ -208,18 +215,23 @@ void CheckpointProcess::start() {
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
     request.environment = environment_for(!config_.executable.empty());
-    os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    const auto null = os::UninheritedFd::made_by(
+        [] { return os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)); });
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();
     const ring::Bells bells = bells_.bells();
     request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
-    os::Spawned spawned = os::spawn(request);
-    pidfd_ = os::UninheritedFd(std::move(spawned.pidfd));
+    pid_t pid = 0;
+    pidfd_ = os::UninheritedFd::made_by([&] {
+      os::Spawned spawned = os::spawn(request);
+      pid = spawned.pid;
+      return std::move(spawned.pidfd);
+    });
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, spawned.pid);
+    pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, pid);
   } catch (const Error& error) {
     if (may_pass(error)) {
       start_again_after(std::string("the checkpoint process could not be started: ") + error.what(),
