@@ -10,6 +10,7 @@
 #include "ring/warm.h"
 #include "save/ring_size.h"
 #include "stage/default_stager.h"
+#include "store/file_at.h"
 #include "store/file_sink.h"
 
 #include <ckptring/error.h>
@@ -158,6 +159,9 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
                                         os::Deadline::never())) {
       ring->process.ready();  // throws why it was given up
     }
+    // Not earlier: saves that are still in flight may put their files there.
+    description.replaced = store::file_at(store::system_files(),
+                                          save->target.directory + "/" + save->target.final_name);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
     });

@@ -26,6 +26,9 @@ struct SaveTarget {
   std::uint32_t missing_levels;  ///< trailing components of `directory` that did not exist then
   std::uint64_t total_bytes;     ///< exact size of the finished file
   RankInfo rank;
+  /// Of the save before this one, which the same process may still be writing: no other
+  /// checkpointer.
+  std::string earlier_temporary = {};
 };
 
 /// A span of final bytes (checksums patched) and its place in the file.
@@ -64,6 +67,16 @@ struct CommitTimes {
 class SaveSink {
  public:
   virtual ~SaveSink() = default;
+
+  /// Ahead of begin, while the save before this one is still being written: makes the directories
+  /// and the temporary and takes its lock, so that there is no moment in which others see neither
+  /// save under way. Reserves nothing. Answers and throws as begin does, never waits, and may be
+  /// called again; then begin, with the same `beginning`. Does nothing where there is no name to
+  /// take.
+  virtual bool claim(Beginning) { return false; }
+
+  /// From now on another save to the same final name is not waited for: it is a newer one.
+  virtual void give_way() noexcept {}
 
   /// Makes the directories and the temporary, or opens it again, and takes its lock.
   /// @return false while another process holds the lock (a predecessor's writes still in
