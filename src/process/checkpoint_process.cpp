@@ -157,6 +157,8 @@ bool CheckpointProcess::given_up() const {
   return given_up_ != nullptr;
 }
 
+void CheckpointProcess::stop_staging() const noexcept { os::ring_bell(given_up_bell_.get()); }
+
 bool CheckpointProcess::shut_down(double timeout_secs) {
   // SHUTDOWN; seq_cst for DOORBELL.
   segment_.view().supervisor().shutdown.store(1, std::memory_order_seq_cst);

@@ -72,8 +72,10 @@ class CheckpointProcess {
   /// @throws Error process_failed
   void ready();
 
-  /// Readable once the helper is given up: expected saves have failed, and the ring is spent.
+  /// Readable once nobody should wait for room in the ring any more: the helper is given up (then
+  /// expected saves have failed, and the ring is spent), or stop_staging was called.
   [[nodiscard]] int given_up_fd() const noexcept { return given_up_bell_.get(); }
+  void stop_staging() const noexcept;
   [[nodiscard]] bool given_up() const;
 
   /// Asks the helper to end once nothing is in flight, and waits for that.
