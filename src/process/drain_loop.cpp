@@ -104,19 +104,19 @@ void DrainLoop::drain_save(std::uint64_t save) {
     return;
   }
   const store::SaveTarget target = target_of(save);
-  std::unique_ptr<store::SaveSink> sink;
   try {
     Claimed claimed = std::exchange(claimed_, {});
     if (claimed.save != save) claimed = first_look_at(save, target);
-    sink = std::move(claimed.sink);
+    sink_ = std::move(claimed.sink);
     ring::Outcome& outcome = consumer_.outcome(save);
     if (outcome.drain_began_ns == 0) outcome.drain_began_ns = os::monotonic_ns();
     if (failure_noted(save)) {
       // By a predecessor, which died before it had undone the save. As for a rename, nothing is
       // made anew.
-      open_sink(save, *sink, store::Beginning::renaming);
+      open_sink(save, *sink_, store::Beginning::renaming);
     } else {
-      write_and_commit(save, *sink, claimed.beginning);
+      write_and_commit(save, *sink_, claimed.beginning);
+      sink_.reset();
       return;
     }
   } catch (const Error& error) {
@@ -126,7 +126,8 @@ void DrainLoop::drain_save(std::uint64_t save) {
                              target.directory + "/" + target.final_name, error.what()));
   }
   claim_after(save);
-  if (sink) sink->abort();
+  if (sink_) sink_->abort();
+  sink_.reset();
   consumer_.set_progress(save, ring::Progress::failed);
   discard(save);
 }

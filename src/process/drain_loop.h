@@ -31,7 +31,8 @@ class DrainLoop {
   DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
             store::FileSystem& files, WriterSetup& writer);
 
-  /// Reports as started under this incarnation, then works until one of the ends.
+  /// Reports as started under this incarnation, then works until one of the ends. Once orphaned,
+  /// the destructor may wait for ever.
   /// @throws Error for failures that belong to no save
   End run(std::uint32_t incarnation);
 
@@ -75,6 +76,9 @@ class DrainLoop {
   CheckpointWriterConfig writer_config_;
   FinalName final_name_;
   Claimed claimed_;
+  /// Of the save that is being written. Outlives Orphaned: its destructor waits for writes, and
+  /// those of a disk that hangs never end.
+  std::unique_ptr<store::SaveSink> sink_;
   base::LogContext log_;
 };
 

@@ -22,6 +22,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -78,19 +79,22 @@ class WatchedFiles final : public ForwardingFiles {
   }
 };
 
-ring::Settings settings() {
+ring::Settings settings(double orphan_timeout_secs) {
   ring::Settings settings{};
   settings.global_world_size = 1;
   settings.write_mode = static_cast<std::int32_t>(WriteMode::buffered);
   settings.queue_depth = 4;
   settings.threads = 2;
   settings.busy_timeout_secs = kForEver;
-  settings.orphan_timeout_secs = kForEver;
+  settings.orphan_timeout_secs = orphan_timeout_secs;
   return settings;
 }
 
 class DrainLoopTest : public ::testing::Test {
  protected:
+  explicit DrainLoopTest(double orphan_timeout_secs = kForEver)
+      : segment_(ring::Segment::create({kBlock, 16, 3, 16 << 10}, settings(orphan_timeout_secs))) {}
+
   /// What a trainer does with a save of its own to `name`. Returns the file that is to come.
   std::string stage(const std::string& name, std::uint64_t seed) {
     const auto storages = noise({50'000, 7}, seed);
@@ -151,13 +155,41 @@ class DrainLoopTest : public ::testing::Test {
   }
 
   test::TemporaryDirectory directory_;
-  ring::Segment segment_ = ring::Segment::create({kBlock, 16, 3, 16 << 10}, settings());
+  ring::Segment segment_;
   BellSet bells_;
   ring::Producer producer_{segment_.view(), bells_.bells()};
   os::UniqueFd trainer_ = os::make_eventfd();  ///< in place of its pidfd
   std::map<std::uint64_t, std::string> temporaries_;
   std::uint32_t incarnation_ = 0;
 };
+
+class ImpatientOrphan : public DrainLoopTest {
+ protected:
+  ImpatientOrphan() : DrainLoopTest(0.2) {}
+};
+
+TEST_F(ImpatientOrphan, GivesUpWhenNothingReachesTheDisk) {
+  class Hanging final : public ForwardingFiles {
+   public:
+    std::promise<void> moves_again;
+
+    ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                   int rwf_flags) override {
+      moving_.wait();
+      return ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+    }
+
+   private:
+    std::shared_future<void> moving_ = moves_again.get_future().share();
+  } files;
+  (void)stage("run", 1);
+  end_trainer();
+  WriterSetup writer;
+  DrainLoop loop(segment_.view(), bells_.bells(), trainer_.get(), files, writer);
+  EXPECT_EQ(loop.run(1), DrainLoop::End::orphaned) << "though its writes still hang";
+  EXPECT_EQ(seen("run"), "");
+  files.moves_again.set_value();
+}
 
 // ---- whose file is under the final name
 
