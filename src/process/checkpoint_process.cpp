@@ -38,6 +38,20 @@ double back_off_secs(std::uint32_t restarts) {
   return kSteps[std::min<std::size_t>(restarts, kSteps.size() - 1)];
 }
 
+/// A shortage passes by itself; whatever else keeps a program from being started does not.
+bool may_pass(const Error& error) {
+  switch (error.errno_value()) {
+    case EAGAIN:  // too many processes
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ETXTBSY:  // it is being installed
+      return true;
+    default:
+      return false;
+  }
+}
+
 double look_secs(const CheckpointProcessConfig& config) {
   const double shortest = std::min({config.subprocess_init_timeout_secs, config.stall_timeout_secs,
                                     config.stopped_timeout_secs});
@@ -57,22 +71,29 @@ std::vector<std::string> environment_for(bool users_own) {
 }
 
 struct Pipe {
-  os::UniqueFd read_end;
-  os::UniqueFd write_end;
+  os::UninheritedFd read_end;
+  os::UninheritedFd write_end;
 };
 
 Pipe make_pipe() {
+  os::ForksHeld held;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  Pipe pipe{os::UniqueFd(ends[0]), os::UniqueFd(ends[1])};
-  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  return pipe;
+  os::UniqueFd read_end(ends[0]);
+  os::UniqueFd write_end(ends[1]);
+  if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+    throw Error::from_errno(errno, "make a pipe", "");
+  }
+  return {{held, std::move(read_end)}, {held, std::move(write_end)}};
+}
+
+os::UninheritedFd make_bell() {
+  return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
 }  // namespace
 
-BellSet::BellSet()
-    : data_(os::make_eventfd()), space_(os::make_eventfd()), result_(os::make_eventfd()) {}
+BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
 
 CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
                                      const ring::Segment& segment, const BellSet& bells,
@@ -84,9 +105,9 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Rank
       producer_(producer),
       on_outcome_(std::move(on_outcome)),
       log_{rank.global_rank},
-      trainer_pidfd_(os::open_pidfd(::getpid())),
-      wake_bell_(os::make_eventfd()),
-      given_up_bell_(os::make_eventfd()),
+      trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
+      wake_bell_(make_bell()),
+      given_up_bell_(make_bell()),
       last_look_ns_(os::monotonic_ns()),
       thread_([this] { watch(); }) {
   // A name for top and gdb; without it nothing is lost.
@@ -137,6 +158,8 @@ bool CheckpointProcess::given_up() const {
   const std::scoped_lock lock(mutex_);
   return given_up_ != nullptr;
 }
+
+void CheckpointProcess::stop_staging() const noexcept { os::ring_bell(given_up_bell_.get()); }
 
 bool CheckpointProcess::shut_down(double timeout_secs) {
   // SHUTDOWN; seq_cst for DOORBELL.
@@ -197,19 +220,26 @@ void CheckpointProcess::start() {
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
     request.environment = environment_for(program.named);
-    os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    const auto null = os::UninheritedFd::made_by(
+        [] { return os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)); });
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();
     const ring::Bells bells = bells_.bells();
     request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
-    os::Spawned spawned = os::spawn(request);
-    pidfd_ = os::UninheritedFd(std::move(spawned.pidfd));
+    pid_t pid = 0;
+    bool closed_one_by_one = false;
+    pidfd_ = os::UninheritedFd::made_by([&] {
+      os::Spawned spawned = os::spawn(request);
+      pid = spawned.pid;
+      closed_one_by_one = spawned.closed_one_by_one;
+      return std::move(spawned.pidfd);
+    });
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, spawned.pid);
-    if (spawned.closed_one_by_one) {
+    pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, pid);
+    if (closed_one_by_one) {
       static std::once_flag once;
       std::call_once(once, [&] {
         log_.info(
@@ -218,7 +248,12 @@ void CheckpointProcess::start() {
       });
     }
   } catch (const Error& error) {
-    give_up(ErrorCode::process_failed, error.what());
+    if (may_pass(error)) {
+      start_again_after(std::string("the checkpoint process could not be started: ") + error.what(),
+                        "");
+    } else {
+      give_up(ErrorCode::process_failed, error.what());
+    }
   }
 }
 
@@ -296,9 +331,9 @@ void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) con
   }
 }
 
-std::string CheckpointProcess::with_last_words(const std::string& cause) const {
+std::string CheckpointProcess::last_words() const {
   const std::string words = log_reader_ ? log_reader_->last_words() : std::string{};
-  return words.empty() ? cause : cause + "; its last words: " + words;
+  return words.empty() ? words : "; its last words: " + words;
 }
 
 void CheckpointProcess::on_death() {
@@ -309,11 +344,22 @@ void CheckpointProcess::on_death() {
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
   const std::string how = std::exchange(killed_because_, {});
   const std::string death = "the checkpoint process " + (how.empty() ? status.in_words() : how);
-  last_death_ = with_last_words(death);
-  std::uint32_t restarts = 0;
   {
     const std::scoped_lock lock(mutex_);
     was_ready_ = false;
+  }
+  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
+    give_up(ErrorCode::process_failed, death + last_words());
+  }
+  start_again_after(death, last_words());
+}
+
+/// What a death and a start that failed have in common: the budget, and the pause.
+void CheckpointProcess::start_again_after(const std::string& death, const std::string& last_words) {
+  last_death_ = death + last_words;
+  std::uint32_t restarts = 0;
+  {
+    const std::scoped_lock lock(mutex_);
     // SHUTDOWN: written by this side.
     const bool asked = segment_.view().supervisor().shutdown.load(std::memory_order_relaxed) != 0;
     if (given_up_ || (asked && expected_.empty())) {
@@ -328,18 +374,13 @@ void CheckpointProcess::on_death() {
       restarts = expected_.begin()->second.restarts;
     }
   }
-  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
-    give_up(ErrorCode::process_failed, last_death_);
-    return;
-  }
   if (restarts > config_.max_restarts) {
-    give_up(
-        ErrorCode::process_failed,
-        with_last_words(death + " after " + std::to_string(config_.max_restarts) + " restarts"));
+    give_up(ErrorCode::process_failed,
+            death + " after " + std::to_string(config_.max_restarts) + " restarts" + last_words);
     return;
   }
   log_.warn("{}; starting it again", last_death_);
-  // One that got somewhere before it died is no reason to wait.
+  // A process that got somewhere before it died is no reason to wait.
   const std::uint64_t tail = segment_.view().consumer().tail.load(std::memory_order_relaxed);
   fruitless_deaths_ = tail == tail_at_death_ ? fruitless_deaths_ + 1 : 0;
   tail_at_death_ = tail;

@@ -73,8 +73,10 @@ class CheckpointProcess {
   /// @throws Error process_failed
   bool ready();
 
-  /// Readable once the helper is given up: expected saves have failed, and the ring is spent.
+  /// Readable once nobody should wait for room in the ring any more: the helper is given up (then
+  /// expected saves have failed, and the ring is spent), or stop_staging was called.
   [[nodiscard]] int given_up_fd() const noexcept { return given_up_bell_.get(); }
+  void stop_staging() const noexcept;
   [[nodiscard]] bool given_up() const;
 
   /// Asks the helper to end once nothing is in flight, and waits for that.
@@ -97,6 +99,7 @@ class CheckpointProcess {
   void start();
   void collect_outcomes();
   void on_death();
+  void start_again_after(const std::string& death, const std::string& last_words);
   void check_timeouts();
   void kill_helper(std::string why);
   void stalled();
@@ -108,7 +111,7 @@ class CheckpointProcess {
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
   void explain_with_last_death(std::exception_ptr& failure) const;
-  [[nodiscard]] std::string with_last_words(const std::string& cause) const;
+  [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;
   const RankInfo rank_;

@@ -10,6 +10,7 @@
 #include "ring/warm.h"
 #include "save/ring_size.h"
 #include "stage/default_stager.h"
+#include "store/file_at.h"
 #include "store/file_sink.h"
 
 #include <ckptring/error.h>
@@ -31,6 +32,8 @@ namespace {
 
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
+/// How often close() looks for progress.
+constexpr std::chrono::milliseconds kProgressLook{200};
 
 os::MemoryLeft ask_memory_left() { return os::memory_left(); }
 
@@ -74,6 +77,7 @@ struct Pending {
   std::uint64_t submitted_ns = 0;
   std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
+  bool sealed = false;  ///< the checkpoint process needs nothing more to commit it
 };
 
 }  // namespace
@@ -101,7 +105,12 @@ struct AsyncSave::Parts {
   void on_outcome(std::uint64_t number, process::SaveOutcome outcome);
   void finish(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   void enqueue(std::function<void()> task);
-  void wait_for_tasks(std::unique_lock<std::mutex>& lock);
+  void wait_for_room(std::unique_lock<std::mutex>& lock);
+  double secs_without_progress(std::uint64_t since_ns) const;
+  bool wait_for_tasks(std::uint64_t since_ns, double patience_secs);
+  void give_up_tasks();
+  void check_not_given_up(const std::string& path) const;
+  std::exception_ptr closed_too_early(const Pending& save) const;
   std::exception_ptr take_previous_failure();
   void log_unfetched_failures();
   void check_process() const;
@@ -127,6 +136,7 @@ struct AsyncSave::Parts {
   bool task_runs = false;
   bool stop = false;
   bool closed = false;
+  bool given_up = false;  ///< close() has lost its patience: nothing more is staged
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
@@ -156,6 +166,7 @@ void AsyncSave::Parts::run_tasks() {
 void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
   try {
     const std::shared_ptr<Generation> ring = generation_for(save->job->plan, save.get());
+    check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
     description.total_bytes = save->job->plan.total_bytes();
@@ -166,8 +177,12 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
                     save->target.temporary_name);
     if (!ring->producer.wait_for_record(description.plan_bytes, ring->process.given_up_fd(),
                                         os::Deadline::never())) {
+      check_not_given_up(save->report.path);
       (void)ring->process.ready();  // throws why it was given up
     }
+    // Not earlier: saves that are still in flight may put their files there.
+    description.replaced = store::file_at(store::system_files(),
+                                          save->target.directory + "/" + save->target.final_name);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
     });
@@ -206,6 +221,10 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   }
   if (complete && !error) {
     ring.producer.seal();
+    {
+      const std::scoped_lock lock(mutex);
+      save.sealed = true;
+    }
     save_log.debug("staged {} bytes in {:.3f} s", save.report.bytes, save.report.staged_seconds);
   } else {
     ring.producer.abort();
@@ -266,14 +285,12 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
     // Nobody may be draining the old ring.
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] {
-      return (closed && self == nullptr) ||
-             std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
-               return save.get() != self && save->submitted_ns != 0 &&
-                      (self == nullptr || save->submitted_ns < self->submitted_ns);
+      return given_up || std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
+               return save->submitted_ns < self->submitted_ns;
              });
     });
-    if (self == nullptr) require_open("prepare");
   }
+  check_not_given_up(self->report.path);
   remake(plan.total_bytes(), description.plan_bytes);
   return current();
 }
@@ -385,9 +402,65 @@ void AsyncSave::Parts::enqueue(std::function<void()> task) {
   changed.notify_all();
 }
 
-void AsyncSave::Parts::wait_for_tasks(std::unique_lock<std::mutex>& lock) {
-  // Staging ends: by the copies, or because the checkpoint process is given up.
+/// For one more save in flight, or for the end of this checkpointer.
+void AsyncSave::Parts::wait_for_room(std::unique_lock<std::mutex>& lock) {
+  // Each save in flight ends: committed, failed, or timed out.
+  changed.wait(lock, [this] { return closed || in_flight.size() < config.max_saves_in_flight; });
+}
+
+/// Since the last sign of life of either side, or since `since_ns` if there was none later.
+double AsyncSave::Parts::secs_without_progress(std::uint64_t since_ns) const {
+  const std::shared_ptr<Generation> ring = current();
+  return os::seconds_since(
+      std::max(since_ns, ring ? ring->process.last_activity_ns() : std::uint64_t{0}));
+}
+
+/// @return whether everything begun is staged; false: it waits for room in the ring, and there was
+///         no progress for so long
+bool AsyncSave::Parts::wait_for_tasks(std::uint64_t since_ns, double patience_secs) {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex);
+      if (changed.wait_for(lock, kProgressLook, [this] { return tasks.empty() && !task_runs; })) {
+        return true;
+      }
+    }
+    if (secs_without_progress(since_ns) > patience_secs) return false;
+  }
+}
+
+/// Ends the staging of all that is not staged yet.
+void AsyncSave::Parts::give_up_tasks() {
+  std::shared_ptr<Generation> ring;
+  {
+    const std::scoped_lock lock(mutex);
+    given_up = true;
+    ring = generation;
+  }
+  changed.notify_all();
+  if (ring) ring->process.stop_staging();
+  std::unique_lock lock(mutex);
   changed.wait(lock, [this] { return tasks.empty() && !task_runs; });
+}
+
+void AsyncSave::Parts::check_not_given_up(const std::string& path) const {
+  const std::scoped_lock lock(mutex);
+  if (!given_up) return;
+  throw Error(ErrorCode::aborted, "stage", path,
+              "the checkpointer was closed, and the ring had no room for it within "
+              "subprocess_shutdown_timeout_secs");
+}
+
+/// Of a save that close() waits for no longer.
+std::exception_ptr AsyncSave::Parts::closed_too_early(const Pending& save) const {
+  constexpr const char* kNoProgress =
+      "no block reached the disk within subprocess_shutdown_timeout_secs; ";
+  return std::make_exception_ptr(
+      save.sealed ? Error(ErrorCode::outcome_unknown, "close", save.report.path,
+                          std::string(kNoProgress) + "the checkpoint process was left to finish it")
+                  : Error(ErrorCode::aborted, "close", save.report.path,
+                          std::string(kNoProgress) +
+                              "it was not wholly staged, and nothing of it becomes visible"));
 }
 
 /// The newest failure that nobody fetched; older ones are logged. Each is handed over once.
@@ -461,15 +534,13 @@ AsyncSave::~AsyncSave() {
 void AsyncSave::check_usable() {
   parts_->check_process();
   const std::scoped_lock saving(parts_->saving);
+  const bool throws = parts_->config.throw_previous_failure;
   {
     std::unique_lock lock(parts_->mutex);
-    parts_->require_open("save");
-    if (!parts_->config.throw_previous_failure) return;
-    parts_->changed.wait(lock, [this] {
-      return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
-    });
+    if (throws) parts_->wait_for_room(lock);
     parts_->require_open("save");
   }
+  if (!throws) return;
   if (const std::exception_ptr failure = parts_->take_previous_failure()) {
     std::rethrow_exception(failure);
   }
@@ -477,7 +548,7 @@ void AsyncSave::check_usable() {
 
 SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
-  const std::scoped_lock saving(parts_->saving);
+  std::unique_lock saving(parts_->saving);
   const auto save = std::make_shared<Pending>();
   std::exception_ptr unreachable;
   try {
@@ -499,10 +570,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   handle.written = save->written_future;
   {
     std::unique_lock lock(parts_->mutex);
-    // Each save in flight ends: committed, failed, or timed out.
-    parts_->changed.wait(lock, [this] {
-      return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
-    });
+    parts_->wait_for_room(lock);
     parts_->require_open("save");
     save->submitted_ns = os::monotonic_ns();
     parts_->in_flight.push_back(save);
@@ -514,30 +582,33 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     return handle;
   }
   parts_->enqueue([parts = parts_.get(), save] { parts->stage(save); });
+  saving.unlock();  // close() waits for save calls, and staging may take long
   if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
   return handle;
 }
 
 void AsyncSave::prepare(const plan::FilePlan& plan) {
   parts_->check_process();
-  // Until this has ended: a save in between would wait behind the task below, which waits until
-  // no save is in flight; and close() would end the thread that runs it.
-  const std::scoped_lock saving(parts_->saving);
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
+  Pending turn;  // no save, but in line with them: it waits for those before it only
   {
-    const std::scoped_lock lock(parts_->mutex);
-    parts_->require_open("prepare");
-  }
-  // `plan` outlives the task: this call waits for it.
-  parts_->enqueue([parts = parts_.get(), done, &plan] {
-    try {
-      (void)parts->generation_for(plan, nullptr);
-      done->set_value();
-    } catch (...) {
-      done->set_error(std::current_exception());
+    const std::scoped_lock saving(parts_->saving);
+    {
+      const std::scoped_lock lock(parts_->mutex);
+      parts_->require_open("prepare");
     }
-  });
+    turn.submitted_ns = os::monotonic_ns();
+    // `plan` and `turn` outlive the task: this call waits for it.
+    parts_->enqueue([parts = parts_.get(), done, &plan, &turn] {
+      try {
+        (void)parts->generation_for(plan, &turn);
+        done->set_value();
+      } catch (...) {
+        done->set_error(std::current_exception());
+      }
+    });
+  }
   prepared.get();
 }
 
@@ -593,37 +664,28 @@ void AsyncSave::close() {
     parts_->closed = true;
   }
   parts_->changed.notify_all();
-  const std::scoped_lock saving(parts_->saving);  // a save under way ends first
+  // A save call under way ends first: what it has begun is waited for.
+  { const std::scoped_lock saving(parts_->saving); }
   const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
   const std::uint64_t began = os::monotonic_ns();
-  {
-    std::unique_lock lock(parts_->mutex);
-    parts_->wait_for_tasks(lock);
-  }
-  for (;;) {
+  bool patient = parts_->wait_for_tasks(began, limit);
+  if (!patient) parts_->give_up_tasks();
+  while (patient) {
     std::shared_ptr<Pending> oldest;
     {
       const std::scoped_lock lock(parts_->mutex);
       if (parts_->in_flight.empty()) break;
       oldest = parts_->in_flight.front();
     }
-    const std::shared_ptr<Generation> ring = parts_->current();
-    const std::uint64_t active =
-        std::max(began, ring ? ring->process.last_activity_ns() : std::uint64_t{0});
-    if (os::seconds_since(active) > limit) break;
-    (void)oldest->written_future.wait_for(std::chrono::milliseconds(200));
+    (void)oldest->written_future.wait_for(kProgressLook);
+    patient = parts_->secs_without_progress(began) <= limit;
   }
   std::vector<std::shared_ptr<Pending>> left;
   {
     const std::scoped_lock lock(parts_->mutex);
     left = parts_->in_flight;
   }
-  for (const auto& save : left) {
-    parts_->finish(save, std::make_exception_ptr(Error(
-                             ErrorCode::outcome_unknown, "close", save->report.path,
-                             "no block reached the disk within subprocess_shutdown_timeout_secs; "
-                             "the checkpoint process was left to finish it")));
-  }
+  for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
   if (left.empty()) {
     parts_->drop_generation();
   } else {

@@ -173,7 +173,7 @@ SaveReport SyncSave::run(SaveJob job) {
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);
     report.staged_seconds = report.drained_seconds;
-    store::CommitTimes times = sink->commit([](store::CommitPhase) {});
+    store::CommitTimes times = sink->commit([](store::CommitPhase, const std::string&) {});
     report.fsync_seconds = times.fsync_seconds;
     report.commit_seconds = times.commit_seconds;
     report.warnings = std::move(times.warnings);

@@ -79,7 +79,8 @@ LeftoverScan remove_dead_leftovers(FileSystem& files, const SaveTarget& target) 
     throw Error::from_errno(errno, "list directory", target.directory);
   }
   for (const std::string& name : names) {
-    if (name == target.temporary_name || final_name_of_temporary(name) != target.final_name) {
+    if (name == target.temporary_name || name == target.earlier_temporary ||
+        final_name_of_temporary(name) != target.final_name) {
       continue;
     }
     std::string path = path_in(target.directory, name);

@@ -61,11 +61,11 @@ class StreamSink final : public SaveSink {
     if (written_ != checkpoint_.total_bytes) misused("committed before the last byte");
     state_ = State::failed;
     CommitTimes times;
-    record(CommitPhase::syncing);
+    record(CommitPhase::syncing, checkpoint_.final_path);
     const auto begin = std::chrono::steady_clock::now();
     run_pre_commit(hook_, checkpoint_);
     // From here on only the writer knows whether the checkpoint is visible.
-    record(CommitPhase::renaming);
+    record(CommitPhase::renaming, checkpoint_.final_path);
     call("commit", [&] { writer_.commit(); });
     state_ = State::ended;
     run_post_commit(hook_, checkpoint_, times);

@@ -7,14 +7,20 @@
 #include <ckptring/error.h>
 #include <ckptring/log.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 namespace ckptring::save {
 namespace {
@@ -81,6 +87,109 @@ TEST(Watch, PassesTheLastWordsOfAProgramThatCannotRunOn) {
   EXPECT_NE(failure.find("libmagic.so: cannot open shared object file"), std::string::npos)
       << failure;
   EXPECT_NE(failure.find("after 1 restarts"), std::string::npos) << failure;
+}
+
+/// Counts the warnings that the helper could not be started.
+class FailedStarts {
+ public:
+  FailedStarts() {
+    set_log_handler([this](LogLevel, std::string_view line) {
+      if (line.find("could not be started") != std::string_view::npos) ++count_;
+    });
+  }
+  ~FailedStarts() { set_log_handler({}); }
+  FailedStarts(const FailedStarts&) = delete;
+  FailedStarts& operator=(const FailedStarts&) = delete;
+
+  /// @return whether there were so many before patience ended
+  [[nodiscard]] bool wait_for(int count) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (count_ < count && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    return count_ >= count;
+  }
+
+ private:
+  std::atomic<int> count_{0};
+};
+
+/// Nothing more can be opened while it exists.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    if (::getrlimit(RLIMIT_NOFILE, &before_) != 0) throw std::runtime_error("getrlimit");
+    const int lowest = ::dup(STDERR_FILENO);
+    ::close(lowest);
+    const ::rlimit none{static_cast<::rlim_t>(lowest), before_.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &none) != 0) throw std::runtime_error("setrlimit");
+  }
+  ~NoDescriptors() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  ::rlimit before_{};
+};
+
+TEST(Watch, StartsItOnceAShortageOfDescriptorsHasPassedAndTheSaveCompletes) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig patient = config();
+  patient.process_config.max_restarts = 1000;
+  AsyncSave async(patient, {});
+  async.ready();
+  const FailedStarts failed;
+  const int first = async.process_id();
+  ASSERT_EQ(::kill(first, SIGSTOP), 0);
+  const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+  {
+    const NoDescriptors shortage;
+    ASSERT_EQ(::kill(first, SIGKILL), 0);
+    EXPECT_TRUE(failed.wait_for(2));
+  }
+  EXPECT_NO_THROW(save.written.get());
+}
+
+TEST(Watch, StartsAProgramOnceItIsNoLongerWrittenTo) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig patient = config();
+  patient.process_config.executable =
+      program(directory, std::string("exec '") + CKPTRING_DRAIN_PATH + "' \"$@\"");
+  patient.process_config.max_restarts = 1000;
+  const FailedStarts failed;
+  std::ofstream installer(patient.process_config.executable, std::ios::app);
+  AsyncSave async(patient, {});
+  EXPECT_TRUE(failed.wait_for(2));
+  installer.close();
+  EXPECT_NO_THROW(async.ready());
+}
+
+TEST(Watch, GivesUpWithTheCauseOnAShortageThatDoesNotPass) {
+  CheckpointerConfig limited = config();
+  limited.process_config.max_restarts = 2;
+  const test::TemporaryDirectory directory;
+  limited.process_config.executable = program(directory, "exit 1");
+  const std::ofstream installer(limited.process_config.executable, std::ios::app);
+  AsyncSave async(limited, {});
+  const std::string failure = failure_of(async);
+  EXPECT_NE(failure.find("could not be started"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("Text file busy"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("after 2 restarts"), std::string::npos) << failure;
+}
+
+TEST(Watch, PausesLongerEachTimeAProcessDiesInVain) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "read uptime idle < /proc/uptime; echo $uptime >> '" +
+                             directory / "starts" + "'; exit 1");
+  AsyncSave async(failing, {});
+  EXPECT_NE(failure_of(async).find("after 5 restarts"), std::string::npos);
+  std::vector<double> starts;
+  std::ifstream in(directory / "starts");
+  for (double uptime = 0; in >> uptime;) starts.push_back(uptime);
+  ASSERT_EQ(starts.size(), 6u);
+  // 0, 0.01, 0.05, 0.25 and 1 s, told in hundredths.
+  EXPECT_GE(starts[4] - starts[3], 0.24);
+  EXPECT_GE(starts[5] - starts[4], 0.99);
 }
 
 TEST(Watch, GivesUpAtOnceOnAProgramOfAnotherVersion) {

@@ -5,15 +5,19 @@
 #include "support/temporary_directory.h"
 
 #include <ckptring/error.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <string_view>
 #include <thread>
 
 namespace ckptring::save {
@@ -378,6 +382,82 @@ TEST(AsyncSave, RefusesEveryCallInAForkedChildAndLeavesTheParentAlone) {
   ASSERT_EQ(::kill(async->process_id(), SIGCONT), 0);
   EXPECT_NO_THROW(save.written.get());
   EXPECT_NO_THROW(async->submit(job_for(directory / "run", noise({1'000'000}, 19))).written.get());
+}
+
+using Descriptors = std::array<bool, 200>;
+
+Descriptors open_descriptors() {
+  Descriptors open{};
+  for (std::size_t fd = 0; fd < open.size(); ++fd) {
+    open[fd] = ::fcntl(static_cast<int>(fd), F_GETFD) >= 0;
+  }
+  return open;
+}
+
+/// In a forked child, so without a lock or an allocation: whether it has a descriptor that is not
+/// one of `before` and leads to no file of /proc or /sys (into which other threads look in
+/// passing), or a mapping of a memory file. Tells on stderr.
+bool holds_more_than(const Descriptors& before) {
+  std::array<char, 64> link{};
+  std::array<char, 4096> text{};
+  for (int fd = 0; fd < static_cast<int>(before.size()); ++fd) {
+    if (before[static_cast<std::size_t>(fd)]) continue;
+    (void)std::snprintf(link.data(), link.size(), "/proc/self/fd/%d", fd);
+    const ssize_t size = ::readlink(link.data(), text.data(), text.size());
+    if (size < 0) continue;
+    const std::string_view target(text.data(), static_cast<std::size_t>(size));
+    if (target.starts_with("/proc") || target.starts_with("/sys")) continue;
+    text[static_cast<std::size_t>(size)] = '\n';
+    (void)!::write(STDERR_FILENO, text.data(), static_cast<std::size_t>(size) + 1);
+    return true;
+  }
+  const int maps = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  constexpr std::string_view kMemoryFile = "memfd:";
+  std::size_t matched = 0;
+  for (ssize_t got = 0; (got = ::read(maps, text.data(), text.size())) > 0;) {
+    for (const char c : std::string_view(text.data(), static_cast<std::size_t>(got))) {
+      matched = c == kMemoryFile[matched] ? matched + 1 : static_cast<std::size_t>(c == 'm');
+      if (matched < kMemoryFile.size()) continue;
+      (void)!::write(STDERR_FILENO, "the ring\n", 9);
+      return true;
+    }
+  }
+  ::close(maps);
+  return false;
+}
+
+TEST(AsyncSave, ForkedChildrenHoldNothingOfItWhateverIsBeingOpened) {
+  const test::TemporaryDirectory directory;
+  const Descriptors before = open_descriptors();
+  std::atomic<bool> stop{false};
+  std::thread saver([&] {
+    const auto storages = noise({300'000}, 20);
+    for (const WriteMode mode : {WriteMode::automatic, WriteMode::buffered}) {
+      for (int i = 0; i < 200 && !stop; ++i) {
+        CheckpointerConfig config = small_ring();
+        config.writer_config.mode = mode;
+        AsyncSave async(config, {});
+        async.submit(job_for(directory / "async", storages)).written.get();
+        SyncSave sync(config.writer_config, {}, {});
+        (void)sync.run(job_for(directory / "sync", storages));
+      }
+    }
+    stop = true;
+  });
+  int forks = 0;
+  int failures = 0;
+  for (; !stop && failures == 0; ++forks) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) ::_exit(holds_more_than(before) ? 1 : 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) ++failures;
+  }
+  stop = true;
+  saver.join();
+  EXPECT_EQ(failures, 0);
+  EXPECT_GT(forks, 100);
 }
 
 }  // namespace

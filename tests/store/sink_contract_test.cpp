@@ -104,7 +104,7 @@ TEST_P(EverySink, ShowsNothingBeforeItRecordedThatItWillRename) {
   const SaveTarget where = target(bytes.size());
   const auto one = sink(where);
   std::vector<CommitPhase> phases;
-  save_all(*one, bytes, 4096, [&](CommitPhase phase) {
+  save_all(*one, bytes, 4096, [&](CommitPhase phase, const std::string&) {
     phases.push_back(phase);
     EXPECT_FALSE(exists(file()));
   });
