@@ -112,7 +112,6 @@ struct AsyncSave::Parts {
   void check_not_given_up(const std::string& path) const;
   std::exception_ptr closed_too_early(const Pending& save) const;
   std::exception_ptr take_previous_failure();
-  void log_unfetched_failures();
   void check_process() const;
   void require_open(const char* operation) const;  ///< with the mutex held
   std::shared_ptr<Generation> current() const {
@@ -686,21 +685,18 @@ void AsyncSave::close() {
     left = parts_->in_flight;
   }
   for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
-  if (left.empty()) {
-    parts_->drop_generation();
-  } else {
-    std::shared_ptr<Generation> last;
-    const std::scoped_lock lock(parts_->mutex);
-    last = std::move(parts_->generation);
-    // Destroyed outside of the lock, below; it leaves the helper to its work.
-    parts_->tasks.emplace_back([last] {});
-  }
+  if (left.empty()) parts_->drop_generation();
+  std::shared_ptr<Generation> last;
   {
     const std::scoped_lock lock(parts_->mutex);
     parts_->stop = true;
+    last = std::move(parts_->generation);
   }
   parts_->changed.notify_all();
   if (parts_->thread.joinable()) parts_->thread.join();
+  // Leaves the helper to its work. Not under the mutex: its watching thread, which is joined, may
+  // be delivering an outcome.
+  last.reset();
   (void)parts_->take_previous_failure();
 }
 

@@ -1,6 +1,7 @@
 // The trainer watches its checkpoint process.
 #include "os/pidfd.h"
 #include "save/async_save.h"
+#include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
@@ -239,6 +240,29 @@ TEST(Watch, GivesTheProcessNoWayToMoreRights) {
   const std::string folder = "/proc/" + std::to_string(async.process_id());
   async.submit(job_for(test::TemporaryDirectory() / "run", noise({1000}, 1))).written.wait();
   EXPECT_NE(test::contents_of(folder + "/status").find("NoNewPrivs:\t1"), std::string::npos);
+}
+
+TEST(Watch, MayGiveTheProcessUpWhileCloseDoesSo) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines quiet;
+  CheckpointerConfig impatient = config();
+  impatient.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  impatient.process_config.subprocess_shutdown_timeout_secs = 0.1;
+  for (int i = 0; i < 25; ++i) {
+    impatient.process_config.stall_timeout_secs = 0.15 + 0.005 * i;  // close() looks after 0.2
+    AsyncSave async(impatient, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+    save.staged.get();
+    async.close();
+    try {
+      save.written.get();
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::stalled || error.code() == ErrorCode::outcome_unknown)
+          << error.what();
+    }
+  }
 }
 
 TEST(Watch, EndsTheProcessWithTheCheckpointer) {
