@@ -124,6 +124,11 @@ CheckpointProcess::~CheckpointProcess() {
   }
   os::ring_bell(wake_bell_.get());
   thread_.join();
+  try {
+    leave_to_a_process();
+  } catch (const std::exception& error) {
+    log_.error("the checkpoint process is left, and perhaps with it saves: {}", error.what());
+  }
   if (!helper_runs()) return;
   // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
   try {
@@ -134,6 +139,26 @@ CheckpointProcess::~CheckpointProcess() {
     }).detach();
   } catch (const std::exception& error) {
     log_.debug("the checkpoint process stays unreaped: {}", error.what());
+  }
+}
+
+/// What is still expected needs a process: the one that runs, or the one that was about to be
+/// started in its place.
+void CheckpointProcess::leave_to_a_process() {
+  if (helper_runs()) {
+    // A kill of ours that is under way ends it soon.
+    const double patience_secs = killed_because_.empty() ? 0 : kKillSecs;
+    std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
+    if (os::wait_any(gone, os::Deadline::after(patience_secs))) on_death();
+  }
+  const auto needs_one = [this] {
+    const std::scoped_lock lock(mutex_);
+    return !helper_runs() && !given_up_ && !expected_.empty();
+  };
+  // The first one at once; each that cannot be started uses up the restarts.
+  while (needs_one()) {
+    start();
+    if (needs_one()) (void)os::wait_any({}, os::Deadline{restart_at_ns_});
   }
 }
 

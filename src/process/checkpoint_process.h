@@ -59,8 +59,9 @@ class CheckpointProcess {
                     const ring::Segment& segment, const BellSet& bells,
                     const ring::Producer& producer, OnOutcome on_outcome);
 
-  /// Asks the helper to finish what is sealed and to end, and stops watching. Never waits for
-  /// the disk. Saves still expected are not answered any more.
+  /// Asks the helper to finish what is sealed and to end, and stops watching. Where none runs and
+  /// saves are expected, one is started for them. Never waits for the disk. Saves still expected
+  /// are not answered any more, unless no helper can be started for them.
   ~CheckpointProcess();
   CheckpointProcess(const CheckpointProcess&) = delete;
   CheckpointProcess& operator=(const CheckpointProcess&) = delete;
@@ -97,6 +98,7 @@ class CheckpointProcess {
 
   void watch();
   void start();
+  void leave_to_a_process();
   void collect_outcomes();
   void on_death();
   void start_again_after(const std::string& death, const std::string& last_words);

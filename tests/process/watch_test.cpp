@@ -265,6 +265,32 @@ TEST(Watch, MayGiveTheProcessUpWhileCloseDoesSo) {
   }
 }
 
+TEST(Watch, LeavesWhatIsStagedToAProcessAlsoIfNoneRunsJustThen) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines log;
+  const std::string broken = directory / "broken";
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "test -e " + broken + " && exit 1; exec " CKPTRING_DRAIN_PATH " \"$@\"");
+  failing.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  failing.process_config.max_restarts = 1000;
+  {
+    AsyncSave async(failing, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    async.submit(job_for(directory / "run", noise({2'000'000}, 1))).staged.get();
+    std::ofstream(broken).close();
+    ASSERT_EQ(::kill(async.process_id(), SIGKILL), 0);
+    // By then it is started again only after a pause of one second.
+    while (log.with("starting it again").size() < 6) std::this_thread::yield();
+    std::filesystem::remove(broken);
+  }
+  for (int i = 0; i < 3000 && !std::filesystem::exists(directory / "run/checkpoint_0.pt"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
+}
+
 TEST(Watch, EndsTheProcessWithTheCheckpointer) {
   int process = 0;
   {
