@@ -48,7 +48,7 @@ struct CheckpointProcessConfig {
   /// name gets this process's environment but for LD_PRELOAD, the last two only LD_LIBRARY_PATH.
   std::string executable;
 
-  double subprocess_init_timeout_secs = 30;      ///< from spawn to ready
+  double subprocess_init_timeout_secs = 30;      ///< from the first attempt to ready
   double subprocess_shutdown_timeout_secs = 60;  ///< in close(), from the last completed block
   double stall_timeout_secs = 300;   ///< from the last completed block: fails as `stalled`
   double orphan_timeout_secs = 600;  ///< the same clock once the trainer is gone

@@ -210,6 +210,7 @@ void CheckpointProcess::watch() {
       if (detaching_) return;
       if (helper_runs() && !was_ready_ && is_ready()) {
         was_ready_ = true;
+        starting_since_ns_ = 0;
         log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
                    os::seconds_since(started_ns_) * 1e3);
         changed_.notify_all();
@@ -236,6 +237,7 @@ void CheckpointProcess::watch() {
 void CheckpointProcess::start() {
   restart_at_ns_ = 0;
   started_ns_ = os::monotonic_ns();
+  if (starting_since_ns_ == 0) starting_since_ns_ = started_ns_;
   ++incarnation_;
   try {
     os::SpawnRequest request;
@@ -364,6 +366,7 @@ std::string CheckpointProcess::last_words() const {
 void CheckpointProcess::on_death() {
   log_reader_->pump();
   collect_outcomes();
+  if (is_ready()) starting_since_ns_ = 0;  // it was, unseen
   const os::ExitStatus status = os::reap(pidfd_.get());
   pidfd_.reset();
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
@@ -418,6 +421,14 @@ void CheckpointProcess::kill_helper(std::string why) {
   (void)os::send_signal(pidfd_.get(), SIGKILL);
 }
 
+bool CheckpointProcess::kill_and_wait(std::string why) {
+  kill_helper(std::move(why));
+  std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
+  const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
+  collect_outcomes();
+  return died;
+}
+
 void CheckpointProcess::check_timeouts() {
   bool busy = false;
   bool gave_up = false;
@@ -431,11 +442,16 @@ void CheckpointProcess::check_timeouts() {
     if (busy) give_up(ErrorCode::process_failed, "");
     return;
   }
-  if (restart_at_ns_ != 0 && os::monotonic_ns() >= restart_at_ns_) start();
-  if (!helper_runs()) return;
   const std::uint64_t now = os::monotonic_ns();
   if (now - last_look_ns_ > os::to_ns(kFrozenSecs)) activity_floor_ns_ = now;
   last_look_ns_ = now;
+  if (starting_since_ns_ != 0 && now - std::max(starting_since_ns_, activity_floor_ns_) >
+                                     os::to_ns(config_.subprocess_init_timeout_secs)) {
+    never_ready();
+    return;
+  }
+  if (restart_at_ns_ != 0 && now >= restart_at_ns_) start();
+  if (!helper_runs()) return;
 
   const bool starting = !is_ready();
   const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
@@ -446,14 +462,7 @@ void CheckpointProcess::check_timeouts() {
     kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
     return;
   }
-  if (starting) {
-    if (now - std::max(started_ns_, activity_floor_ns_) >
-        os::to_ns(config_.subprocess_init_timeout_secs)) {
-      kill_helper(fmt::format("did not become ready within {:g} s and was killed",
-                              config_.subprocess_init_timeout_secs));
-    }
-    return;
-  }
+  if (starting) return;
   if (busy && age > os::to_ns(config_.stall_timeout_secs)) stalled();
 }
 
@@ -461,14 +470,24 @@ void CheckpointProcess::check_timeouts() {
 /// it is not restarted; one that is killed commits nothing any more, so the saves have failed.
 void CheckpointProcess::stalled() {
   const bool hung = os::process_state(process_id()) == 'D';
-  kill_helper("was killed because nothing reached the disk");
-  std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
-  const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
-  collect_outcomes();
+  const bool died = kill_and_wait("was killed because nothing reached the disk");
   give_up(ErrorCode::stalled,
           fmt::format("nothing reached the disk for {:g} s{}{}", config_.stall_timeout_secs,
                       hung ? "; the checkpoint process hung in the kernel" : "",
                       died ? "" : " and cannot be killed"));
+}
+
+/// One attempt or several: what did not start in all that time will not.
+void CheckpointProcess::never_ready() {
+  std::string cause = fmt::format("the checkpoint process did not become ready within {:g} s",
+                                  config_.subprocess_init_timeout_secs);
+  if (helper_runs()) {
+    cause += kill_and_wait("did not become ready and was killed") ? " and was killed"
+                                                                  : " and cannot be killed";
+    cause += last_words();
+  }
+  if (!last_death_.empty()) cause += "; before that, " + last_death_;
+  give_up(ErrorCode::process_failed, cause);
 }
 
 void CheckpointProcess::give_up(ErrorCode code, const std::string& cause) {

@@ -104,6 +104,8 @@ class CheckpointProcess {
   void start_again_after(const std::string& death, const std::string& last_words);
   void check_timeouts();
   void kill_helper(std::string why);
+  bool kill_and_wait(std::string why);
+  void never_ready();
   void stalled();
   void give_up(ErrorCode code, const std::string& cause);
   void deliver(std::uint64_t save, SaveOutcome outcome);
@@ -140,6 +142,7 @@ class CheckpointProcess {
   std::optional<LogReader> log_reader_;
   std::uint32_t incarnation_ = 0;
   std::uint64_t started_ns_ = 0;
+  std::uint64_t starting_since_ns_ = 0;  ///< the first attempt since one was ready; 0: it is ready
   std::uint64_t restart_at_ns_ = 0;      ///< a restart is due then; 0: none is
   std::uint64_t activity_floor_ns_ = 0;  ///< time-outs count from here at the earliest
   std::uint64_t last_look_ns_ = 0;
