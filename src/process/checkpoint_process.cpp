@@ -122,6 +122,7 @@ CheckpointProcess::~CheckpointProcess() {
     const std::scoped_lock lock(mutex_);
     detaching_ = true;
   }
+  changed_.notify_all();
   os::ring_bell(wake_bell_.get());
   thread_.join();
   try {
@@ -203,35 +204,58 @@ std::uint64_t CheckpointProcess::last_activity_ns() const noexcept {
 }
 
 void CheckpointProcess::watch() {
-  start();
-  for (;;) {
-    {
-      const std::scoped_lock lock(mutex_);
-      if (detaching_) return;
-      if (helper_runs() && !was_ready_ && is_ready()) {
-        was_ready_ = true;
-        starting_since_ns_ = 0;
-        log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
-                   os::seconds_since(started_ns_) * 1e3);
-        changed_.notify_all();
-      }
-    }
-    collect_outcomes();
-    std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
-                                       os::Waitable{log_reader_ ? log_reader_->fd() : -1},
-                                       os::Waitable{wake_bell_.get()}};
+  for (bool started = false;;) {
     try {
-      (void)ring::sleep_until(
-          segment_.view().supervisor().result_sleeping, bells_.bells().result,
-          [this] { return has_news(); }, others, next_check());
-    } catch (const Error& error) {
-      give_up(ErrorCode::process_failed, error.what());
+      if (!std::exchange(started, true)) start();
+      while (look()) {
+      }
+      return;
+    } catch (const std::exception& error) {
+      unwatchable(error.what());
     }
-    if (others[2].ready) os::clear_bell(wake_bell_.get());
-    if (others[1].ready) log_reader_->pump();
-    if (others[0].ready) on_death();
-    check_timeouts();
+    // What failed may fail again at once.
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::duration<double>(kLookSecs),
+                      [this] { return detaching_; });
   }
+}
+
+/// Out of memory, as a rule. That must not end the trainer. A process that nobody can watch is
+/// killed, lest it commits what is said to have failed.
+void CheckpointProcess::unwatchable(const char* cause) noexcept {
+  try {
+    if (helper_runs()) (void)kill_and_wait("was killed because it could not be watched");
+    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
+  } catch (const std::exception& error) {
+    log_.error("the checkpoint process cannot be watched: {}", error.what());
+  }
+}
+
+/// Waits for the next thing that happens, and sees to it. @return false: nobody watches any more
+bool CheckpointProcess::look() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (detaching_) return false;
+    if (helper_runs() && !was_ready_ && is_ready()) {
+      was_ready_ = true;
+      starting_since_ns_ = 0;
+      log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
+                 os::seconds_since(started_ns_) * 1e3);
+      changed_.notify_all();
+    }
+  }
+  collect_outcomes();
+  std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
+                                     os::Waitable{log_reader_ ? log_reader_->fd() : -1},
+                                     os::Waitable{wake_bell_.get()}};
+  (void)ring::sleep_until(
+      segment_.view().supervisor().result_sleeping, bells_.bells().result,
+      [this] { return has_news(); }, others, next_check());
+  if (others[2].ready) os::clear_bell(wake_bell_.get());
+  if (others[1].ready) log_reader_->pump();
+  if (others[0].ready) on_death();
+  check_timeouts();
+  return true;
 }
 
 void CheckpointProcess::start() {

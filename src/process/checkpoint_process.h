@@ -97,6 +97,8 @@ class CheckpointProcess {
   };
 
   void watch();
+  bool look();
+  void unwatchable(const char* cause) noexcept;
   void start();
   void leave_to_a_process();
   void collect_outcomes();

@@ -1,5 +1,8 @@
 // The trainer watches its checkpoint process.
 #include "os/pidfd.h"
+#include "process/checkpoint_process.h"
+#include "ring/producer.h"
+#include "ring/segment.h"
 #include "save/async_save.h"
 #include "support/log_lines.h"
 #include "support/sample_save.h"
@@ -17,6 +20,7 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -289,6 +293,22 @@ TEST(Watch, LeavesWhatIsStagedToAProcessAlsoIfNoneRunsJustThen) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   EXPECT_TRUE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
+}
+
+TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
+  const test::LogLines log;
+  const ring::Segment segment = ring::Segment::create({64 << 10, 4, 2, 1 << 20}, {});
+  const process::BellSet bells;
+  const ring::Producer producer(segment.view(), bells.bells());
+  CheckpointerConfig missing = config();
+  missing.process_config.executable = "/nowhere";
+  process::CheckpointProcess process(
+      missing.process_config, {}, segment, bells, producer,
+      [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
+  process.expect(1);
+  process.expect(2);
+  EXPECT_THROW(process.ready(), Error);
+  while (log.with("cannot be watched").empty()) std::this_thread::yield();
 }
 
 TEST(Watch, EndsTheProcessWithTheCheckpointer) {
