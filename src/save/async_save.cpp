@@ -73,7 +73,10 @@ struct Pending {
   SaveReport report;
   std::uint64_t submitted_ns = 0;
   std::exception_ptr staging_error;
-  bool sealed = false;  ///< the checkpoint process needs nothing more to commit it
+  bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
+  bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
+  bool ended = false;    ///< `written` is about to be ready
+  std::exception_ptr failure;  ///< then why it failed
 };
 
 }  // namespace
@@ -90,6 +93,7 @@ struct AsyncSave::Parts {
   void run_tasks();
   void stage(const std::shared_ptr<Pending>& save);
   void stage_into(Generation& ring, Pending& save);
+  void tell_stopped(Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
@@ -220,9 +224,24 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   }
   if (error) {
     save.staged.set_error(error);
-  } else {
+  } else if (complete) {
     save.staged.set_value();
+  } else {
+    tell_stopped(save);
   }
+}
+
+/// The checkpoint process has failed, or close() has no patience left: `staged` says what `written`
+/// says, as soon as that is known.
+void AsyncSave::Parts::tell_stopped(Pending& save) {
+  std::exception_ptr failure;
+  {
+    const std::scoped_lock lock(mutex);
+    save.stopped = true;
+    if (!save.ended) return;  // `finish` will tell
+    failure = save.failure;
+  }
+  save.staged.set_error(failure);
 }
 
 void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
@@ -329,12 +348,17 @@ void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome out
 }
 
 void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
+  bool stopped = false;
   {
     const std::scoped_lock lock(mutex);
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight, save);
     if (error) failed.push_back(save);
+    save->ended = true;
+    save->failure = error;
+    stopped = save->stopped;
   }
+  if (stopped) save->staged.set_error(error);
   if (error) {
     save->written.set_error(error);
   } else {

@@ -96,12 +96,7 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     if (known != nullptr && known->code() == ErrorCode::invalid_argument) throw;
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
-    // Where only the disk failed, the state was copied and may change: staging did not fail.
-    if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
-      staged.set_error(parts.last_error);
-    } else {
-      staged.set_value();
-    }
+    staged.set_error(parts.last_error);  // copying and writing end together here
   }
   parts.last_written = handle.written;
   return handle;
