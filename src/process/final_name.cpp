@@ -1,5 +1,6 @@
 #include "process/final_name.h"
 
+#include "ring/progress_of.h"
 #include "store/directories.h"
 #include "store/file_at.h"
 
@@ -22,12 +23,22 @@ void FinalName::note_locked(std::uint64_t save, const store::SaveTarget& target)
 }
 
 void FinalName::check(std::uint64_t save, const store::SaveTarget& target) {
+  ring::Outcome& outcome = segment_.record(save).outcome;
+  const std::string path = store::path_in(target.directory, target.final_name);
   const os::FileIdentity own =
       store::file_at(files_, store::path_in(target.directory, target.temporary_name));
-  if (!own.exists()) return;  // renamed by a predecessor
-  segment_.record(save).outcome.file = own;
+  if (!own.exists()) {
+    // Renamed by the predecessor; or removed as a dead process's, in the moment in which nobody had
+    // locked it. What another save has put there since would pass for it.
+    if (ring::progress_of(segment_.record(save), save) == ring::Progress::renaming &&
+        store::file_at(files_, path) != outcome.file) {
+      throw Error(ErrorCode::busy_elsewhere, "rename to", path,
+                  "another checkpointer has taken the name since the checkpoint process died");
+    }
+    return;
+  }
+  outcome.file = own;
   if (!orphaned_()) return;
-  const std::string path = store::path_in(target.directory, target.final_name);
   const os::FileIdentity there = store::file_at(files_, path);
   if (!there.exists() || may_be_replaced(save, there)) return;
   throw Error(ErrorCode::busy_elsewhere, "rename to", path,

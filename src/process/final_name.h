@@ -26,7 +26,8 @@ class FinalName {
   /// The lock of the save's temporary has just been taken.  @throws Error
   void note_locked(std::uint64_t save, const store::SaveTarget& target);
 
-  /// The save is about to be renamed, and *renaming* to be stored.
+  /// The save is about to be renamed, and *renaming* to be stored; or a predecessor has stored it,
+  /// and may have renamed.
   /// @throws Error busy_elsewhere if another checkpointer has saved to the name
   void check(std::uint64_t save, const store::SaveTarget& target);
 

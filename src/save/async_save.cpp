@@ -77,7 +77,10 @@ struct Pending {
   std::uint64_t submitted_ns = 0;
   std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
-  bool sealed = false;  ///< the checkpoint process needs nothing more to commit it
+  bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
+  bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
+  bool ended = false;    ///< `written` is about to be ready
+  std::exception_ptr failure;  ///< then why it failed
 };
 
 }  // namespace
@@ -94,6 +97,7 @@ struct AsyncSave::Parts {
   void run_tasks();
   void stage(const std::shared_ptr<Pending>& save);
   void stage_into(Generation& ring, Pending& save);
+  void tell_stopped(Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
@@ -230,9 +234,24 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   }
   if (error) {
     save.staged.set_error(error);
-  } else {
+  } else if (complete) {
     save.staged.set_value();
+  } else {
+    tell_stopped(save);
   }
+}
+
+/// The checkpoint process has failed, or close() has no patience left: `staged` says what `written`
+/// says, as soon as that is known.
+void AsyncSave::Parts::tell_stopped(Pending& save) {
+  std::exception_ptr failure;
+  {
+    const std::scoped_lock lock(mutex);
+    save.stopped = true;
+    if (!save.ended) return;  // `finish` will tell
+    failure = save.failure;
+  }
+  save.staged.set_error(failure);
 }
 
 void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
@@ -376,6 +395,7 @@ std::shared_ptr<Generation> AsyncSave::Parts::await_generation(const char* opera
 }
 
 void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
+  bool stopped = false;
   {
     const std::scoped_lock lock(mutex);
     // Before the future is ready: whoever it wakes may save at once.
@@ -384,7 +404,11 @@ void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::excepti
       failed.push_back(save);
       untold.push_back(save);
     }
+    save->ended = true;
+    save->failure = error;
+    stopped = save->stopped;
   }
+  if (stopped) save->staged.set_error(error);
   if (error) {
     save->written.set_error(error);
   } else {
@@ -576,7 +600,6 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   }
   handle.previous_failure = parts_->take_previous_failure();
   if (unreachable) {
-    save->staged.set_value();  // the disk failed, not staging
     parts_->fail_unannounced(save, unreachable);
     return handle;
   }

@@ -110,16 +110,10 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   try {
     written.set_value(parts.save.run(std::move(job)));
     staged.set_value();
-  } catch (const std::exception& error) {
-    const auto* known = dynamic_cast<const Error*>(&error);
+  } catch (const std::exception&) {
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
-    // Where only the disk failed, the state was copied and may change: staging did not fail.
-    if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
-      staged.set_error(parts.last_error);
-    } else {
-      staged.set_value();
-    }
+    staged.set_error(parts.last_error);  // copying and writing end together here
   }
   parts.last_written = handle.written;
   return handle;

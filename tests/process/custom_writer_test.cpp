@@ -98,8 +98,11 @@ TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
   CheckpointerConfig hanging = config("hang");
   hanging.process_config.stall_timeout_secs = 0.3;
   AsyncSave async(hanging, {});
-  const Error error = error_of(save(async));
+  const SaveHandle handle = save(async);  // the ring holds a quarter of it
+  const Error error = error_of(handle);
   EXPECT_EQ(error.code(), ErrorCode::stalled) << error.what();
+  ASSERT_NE(handle.staged.error(), nullptr) << "not all of it was staged";
+  EXPECT_THROW(handle.staged.get(), Error);
 }
 
 TEST_F(CustomWriter, ThatIsSlowHoldsStagingUpAndIsReportedAndIsNoStall) {

@@ -268,6 +268,41 @@ TEST_F(DrainLoopTest, ALivingTrainersSaveReplacesWhateverIsThere) {
   EXPECT_TRUE(seen("run") == file);
 }
 
+TEST_F(DrainLoopTest, ASuccessorDoesNotTakeAnotherSavesFileForTheOneThatWasToBeRenamed) {
+  for (const bool renamed : {false, true}) {
+    (void)stage("run", 1);
+    const std::uint64_t save = producer_.current_save();
+    WatchedFiles dying;
+    dying.before_rename = [&](const std::string& to) -> int {
+      if (renamed) std::filesystem::rename(temporaries_[save], to);
+      throw Death{};
+    };
+    EXPECT_THROW(run(dying), Death);
+    // Nobody holds the lock now, and this one takes the temporary for a dead process's.
+    const std::string newer = save_elsewhere("run", 2);
+    ask_to_end();
+    EXPECT_EQ(run(), DrainLoop::End::shutdown);
+    EXPECT_EQ(progress(save), Progress::failed);
+    EXPECT_EQ(failure(save), ErrorCode::busy_elsewhere);
+    EXPECT_TRUE(seen("run") == newer);
+  }
+}
+
+TEST_F(DrainLoopTest, ASuccessorKnowsTheFileThatItsPredecessorHasRenamed) {
+  (void)save_elsewhere("run", 1);
+  const std::string file = stage("run", 2);
+  WatchedFiles dying;
+  dying.before_rename = [&](const std::string& to) -> int {
+    std::filesystem::rename(temporaries_[1], to);
+    throw Death{};
+  };
+  EXPECT_THROW(run(dying), Death);
+  ask_to_end();
+  EXPECT_EQ(run(), DrainLoop::End::shutdown);
+  EXPECT_EQ(progress(1), Progress::committed);
+  EXPECT_TRUE(seen("run") == file);
+}
+
 TEST_F(DrainLoopTest, AnOrphanDoesNotWaitForANameThatAnotherCheckpointerSavesTo) {
   (void)stage("run", 1);
   const store::SaveTarget target =
