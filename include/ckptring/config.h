@@ -48,12 +48,13 @@ struct CheckpointProcessConfig {
   /// name gets this process's environment but for LD_PRELOAD, the last two only LD_LIBRARY_PATH.
   std::string executable;
 
-  double subprocess_init_timeout_secs = 30;      ///< from the first attempt to ready
-  double subprocess_shutdown_timeout_secs = 60;  ///< in close(), from the last completed block
-  double stall_timeout_secs = 300;   ///< from the last completed block: fails as `stalled`
-  double orphan_timeout_secs = 600;  ///< the same clock once the trainer is gone
-  double stopped_timeout_secs = 10;  ///< a stopped helper is killed and restarted
-  unsigned max_restarts = 5;         ///< per save, with back-off
+  // Seconds. What each counts from and what happens when it passes: README, Time-outs.
+  double subprocess_init_timeout_secs = 30;      ///< all attempts to start the helper
+  double subprocess_shutdown_timeout_secs = 60;  ///< close() without progress
+  double stall_timeout_secs = 300;               ///< a save without progress
+  double orphan_timeout_secs = 600;              ///< the same once the trainer is gone
+  double stopped_timeout_secs = 10;              ///< the same while the helper is stopped
+  unsigned max_restarts = 5;                     ///< per save, with back-off
 };
 
 /// Everything that `make_sync_checkpointer` and `make_async_checkpointer` take.
