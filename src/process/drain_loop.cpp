@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cerrno>
 #include <exception>
+#include <utility>
 #include <vector>
 
 namespace ckptring::process {
@@ -51,6 +52,7 @@ DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_p
       files_(files),
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
+      final_name_(segment, files, [this] { return notice_trainers_end(); }),
       log_{segment.settings().global_rank} {}
 
 DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
@@ -87,6 +89,7 @@ store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
   target.missing_levels = description.missing_levels;
   target.total_bytes = description.total_bytes;
   target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
+  target.save = save;
   return target;
 }
 
@@ -102,24 +105,19 @@ void DrainLoop::drain_save(std::uint64_t save) {
     return;
   }
   const store::SaveTarget target = target_of(save);
-  if (found == ring::Progress::none) {
-    ring::Outcome& outcome = consumer_.outcome(save);
-    outcome = {};
-    outcome.drain_began_ns = os::monotonic_ns();
-    consumer_.set_progress(save, ring::Progress::open);
-  } else {
-    log_.info("going on with {}/{} from block {}", target.directory, target.final_name,
-              consumer_.tail() - consumer_.record(save).first_position);
-  }
-  std::unique_ptr<store::SaveSink> sink;
   try {
-    sink = make_sink(target);
+    Claimed claimed = std::exchange(claimed_, {});
+    if (claimed.save != save) claimed = first_look_at(save, target);
+    sink_ = std::move(claimed.sink);
+    ring::Outcome& outcome = consumer_.outcome(save);
+    if (outcome.drain_began_ns == 0) outcome.drain_began_ns = os::monotonic_ns();
     if (failure_noted(save)) {
-      // By a predecessor, which died before it had undone the save.
-      open_sink(*sink, store::Beginning::resuming);
+      // By a predecessor, which died before it had undone the save. As for a rename, nothing is
+      // made anew.
+      open_sink(save, *sink_, store::Beginning::renaming);
     } else {
-      const bool released = consumer_.tail() > consumer_.record(save).first_position;
-      write_and_commit(save, *sink, beginning_after(found, released));
+      write_and_commit(save, *sink_, claimed.beginning);
+      sink_.reset();
       return;
     }
   } catch (const Error& error) {
@@ -128,14 +126,50 @@ void DrainLoop::drain_save(std::uint64_t save) {
     note_failure(save, Error(ErrorCode::internal, "write",
                              target.directory + "/" + target.final_name, error.what()));
   }
-  if (sink) sink->abort();
+  claim_after(save);
+  if (sink_) sink_->abort();
+  sink_.reset();
   consumer_.set_progress(save, ring::Progress::failed);
   discard(save);
 }
 
+/// What is to be done about a save that is neither done nor claimed yet.
+DrainLoop::Claimed DrainLoop::first_look_at(std::uint64_t save, const store::SaveTarget& target) {
+  const ring::Progress found = consumer_.progress(save);
+  const std::uint64_t first = consumer_.record(save).first_position;
+  const bool released = consumer_.tail() > first;
+  if (found == ring::Progress::none) {
+    consumer_.outcome(save) = {};
+    consumer_.set_progress(save, ring::Progress::open);
+  } else {
+    log_.info("going on with {}/{} from block {}", target.directory, target.final_name,
+              released ? consumer_.tail() - first : 0);
+  }
+  return {save, beginning_after(found, released), make_sink(target)};
+}
+
+/// Before this save lets go of its name the next one takes its own: whoever looks meanwhile, the
+/// restarted trainer for one, finds that a save is under way as long as there is one.
+void DrainLoop::claim_after(std::uint64_t save) {
+  const std::uint64_t next = save + 1;
+  if (writer_.writer) return;  // is given one save after the other
+  const ring::Intent wanted = consumer_.intent(next).intent;
+  if (wanted != ring::Intent::sealed && wanted != ring::Intent::staging) return;
+  try {
+    store::SaveTarget target = target_of(next);
+    target.earlier_temporary = target_of(save).temporary_name;
+    if (claimed_.save != next) claimed_ = first_look_at(next, target);
+    if (notice_trainers_end()) claimed_.sink->give_way();
+    if (claimed_.sink->claim(claimed_.beginning)) final_name_.note_locked(next, target);
+  } catch (const std::exception& error) {
+    // The next save's, which meets it again in its turn if it lasts.
+    log_.debug("not claimed ahead: {}", error.what());
+  }
+}
+
 void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
                                  store::Beginning beginning) {
-  open_sink(sink, beginning);
+  open_sink(save, sink, beginning);
   consumer_.note_step();
   if (beginning != store::Beginning::renaming && drain_blocks(save, sink) == Drained::given_up) {
     undo(save, sink);
@@ -143,24 +177,24 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
   }
   ring::Outcome& outcome = consumer_.outcome(save);
   outcome.drained_seconds = os::seconds_since(outcome.drain_began_ns);
-  const store::CommitTimes times = sink.commit([&](store::CommitPhase phase) {
-    switch (phase) {
-      case store::CommitPhase::syncing:
-        consumer_.set_progress(save, ring::Progress::syncing);
-        break;
-      case store::CommitPhase::sync_failed: {
-        // Not left to the exception that follows: a system call may come before it arrives.
-        const int error = errno;
-        const store::SaveTarget target = target_of(save);
-        note_failure(save, Error::from_errno(error, "fsync",
-                                             target.directory + "/" + target.temporary_name));
-        break;
-      }
-      case store::CommitPhase::renaming:
-        consumer_.set_progress(save, ring::Progress::renaming);
-        break;
-    }
-  });
+  const store::SaveTarget target = target_of(save);
+  const store::CommitTimes times =
+      sink.commit([&](store::CommitPhase phase, const std::string& path) {
+        switch (phase) {
+          case store::CommitPhase::syncing:
+            consumer_.set_progress(save, ring::Progress::syncing);
+            break;
+          case store::CommitPhase::sync_failed:
+            // Not left to the exception that follows: a system call may come before it arrives.
+            note_failure(save, Error::from_errno(errno, "fsync", path));
+            break;
+          case store::CommitPhase::renaming:
+            claim_after(save);
+            if (!writer_.writer) final_name_.check(save, target);
+            consumer_.set_progress(save, ring::Progress::renaming);
+            break;
+        }
+      });
   outcome.fsync_seconds = times.fsync_seconds;
   outcome.commit_seconds = times.commit_seconds;
   for (const std::string& warning : times.warnings) {
@@ -174,11 +208,13 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
 
 /// Until the lock is held, a predecessor's writes may still read the ring's blocks and write to
 /// the temporary.
-void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) const {
+void DrainLoop::open_sink(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning) {
   // Waiting for another checkpointer has a limit of its own, within begin.
   const double limit = kLockTimeoutSecs + writer_config_.busy_timeout_secs;
   const os::Deadline deadline = os::Deadline::after(limit);
-  while (!sink.begin(beginning)) {
+  for (;;) {
+    if (notice_trainers_end()) sink.give_way();
+    if (sink.begin(beginning)) break;
     if (deadline.passed()) {
       throw Error(ErrorCode::stalled, "lock the temporary file", "",
                   fmt::format("writes of the previous checkpoint process did not end within {:g} s",
@@ -186,6 +222,7 @@ void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) con
     }
     (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
   }
+  if (!writer_.writer) final_name_.note_locked(save, target_of(save));
 }
 
 DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& sink) {
@@ -245,6 +282,7 @@ bool DrainLoop::will_not_be_sealed(std::uint64_t save) {
 }
 
 void DrainLoop::undo(std::uint64_t save, store::SaveSink& sink) {
+  claim_after(save);
   sink.abort();
   const ring::IntentView wanted = consumer_.intent(save);
   if (wanted.intent == ring::Intent::aborted) consumer_.release_through(wanted.end_position);
@@ -296,6 +334,18 @@ os::Deadline DrainLoop::orphan_deadline() const {
   return {last + os::to_ns(segment_.settings().orphan_timeout_secs)};
 }
 
+/// Whether the trainer is gone, at this moment.
+bool DrainLoop::notice_trainers_end() {
+  if (!trainer_gone_ && os::is_ready(trainer_pidfd_)) note_trainer_gone();
+  return trainer_gone_;
+}
+
+void DrainLoop::note_trainer_gone() {
+  trainer_gone_ = true;
+  consumer_.note_step();  // the orphan's clock begins now
+  log_.info("the trainer is gone: finishing what was staged");
+}
+
 template <class Moved>
 void DrainLoop::sleep(Moved&& moved, int completion_fd) {
   std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
@@ -303,9 +353,7 @@ void DrainLoop::sleep(Moved&& moved, int completion_fd) {
   const os::Deadline deadline = orphan_deadline();
   const bool holds = consumer_.sleep(std::forward<Moved>(moved), others, deadline);
   if (others[1].ready && !trainer_gone_) {
-    trainer_gone_ = true;
-    consumer_.note_step();  // the orphan's clock begins now
-    log_.info("the trainer is gone: finishing what was staged");
+    note_trainer_gone();
     return;
   }
   if (!holds && !others[0].ready && deadline.passed()) throw Orphaned{};
