@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <deque>
 #include <atomic>
 #include <cerrno>
 #include <exception>
@@ -19,6 +20,9 @@ namespace {
 /// How long a dead predecessor's writes may take to end before its save fails.
 constexpr double kLockTimeoutSecs = 60;
 constexpr double kLockRetrySecs = 0.001;
+/// Writes submitted together end together, so a queue that is refilled block by block runs dry
+/// while checksums are taken. Hence these are taken ahead, for so many blocks, while it is full.
+constexpr std::size_t kReadyBlocks = 8;
 
 CheckpointWriterConfig writer_config_of(const ring::Settings& settings) {
   CheckpointWriterConfig config;
@@ -203,25 +207,28 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     return !done.empty();
   };
 
+  std::deque<store::Extent> ready;  // final, in file order, not submitted yet
   for (;;) {
-    bool moved = false;
-    while (sink.room() > 0) {
-      const auto block = consumer_.try_take(save);
-      if (!block) break;
+    // Freed blocks may be what the producer sleeps for.
+    bool moved = reap();
+    for (; !ready.empty() && sink.room() > 0; ++in_flight) {
+      sink.submit(ready.front());
+      ready.pop_front();
       moved = true;
-      if (block->voided) {  // the save is being aborted
-        consumer_.complete(block->position);
+    }
+    if (ready.size() < kReadyBlocks) {
+      if (const auto block = consumer_.try_take(save)) {
+        if (block->voided) {  // the save is being aborted
+          consumer_.complete(block->position);
+        } else {
+          drain.finalize(block->file_offset,
+                         block->memory.first(static_cast<std::size_t>(block->size)));
+          ready.push_back({block->position, block->file_offset, block->memory.data(), block->size,
+                           base::align_up(block->size, ring::kBlockAlignment)});
+        }
         continue;
       }
-      drain.finalize(block->file_offset,
-                     block->memory.first(static_cast<std::size_t>(block->size)));
-      sink.submit({block->position, block->file_offset, block->memory.data(), block->size,
-                   base::align_up(block->size, ring::kBlockAlignment)});
-      ++in_flight;
-      // Freed blocks may be what the producer sleeps for.
-      reap();
     }
-    moved = reap() || moved;
 
     const ring::IntentView wanted = consumer_.intent(save);
     if (wanted.intent == ring::Intent::aborted) return Drained::given_up;
@@ -232,7 +239,7 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     if (moved) continue;
     sleep(
         [&] {
-          return (sink.room() > 0 && consumer_.can_take(save)) ||
+          return (ready.size() < kReadyBlocks && consumer_.can_take(save)) ||
                  consumer_.intent(save).intent != wanted.intent;
         },
         in_flight > 0 ? sink.completion_fd() : -1);
