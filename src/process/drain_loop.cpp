@@ -8,9 +8,9 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <deque>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <exception>
 #include <vector>
 
@@ -237,11 +237,13 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     }
     if (trainer_gone_ && will_not_be_sealed(save)) return Drained::given_up;
     if (moved) continue;
+    if (ready.size() == kReadyBlocks) {
+      // Whatever the trainer does, it concerns nobody before a write has ended; it need not ring.
+      wait_for_write(sink.completion_fd());
+      continue;
+    }
     sleep(
-        [&] {
-          return (ready.size() < kReadyBlocks && consumer_.can_take(save)) ||
-                 consumer_.intent(save).intent != wanted.intent;
-        },
+        [&] { return consumer_.can_take(save) || consumer_.intent(save).intent != wanted.intent; },
         in_flight > 0 ? sink.completion_fd() : -1);
   }
 }
@@ -305,17 +307,32 @@ os::Deadline DrainLoop::orphan_deadline() const {
 
 template <class Moved>
 void DrainLoop::sleep(Moved&& moved, int completion_fd) {
+  wait(completion_fd, [&](std::span<os::Waitable> others, os::Deadline deadline) {
+    return consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  });
+}
+
+void DrainLoop::wait_for_write(int completion_fd) {
+  wait(completion_fd, [](std::span<os::Waitable> others, os::Deadline deadline) {
+    return os::wait_any(others, deadline);
+  });
+}
+
+/// `until_moved` returns whether what it waited for has happened; or one of the others is ready, or
+/// the deadline has passed.
+template <class UntilMoved>
+void DrainLoop::wait(int completion_fd, UntilMoved&& until_moved) {
   std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
                                      os::Waitable{trainer_gone_ ? -1 : trainer_pidfd_}};
   const os::Deadline deadline = orphan_deadline();
-  const bool holds = consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  const bool moved = until_moved(others, deadline);
   if (others[1].ready && !trainer_gone_) {
     trainer_gone_ = true;
     consumer_.note_step();  // the orphan's clock begins now
     log_.info("the trainer is gone: finishing what was staged");
     return;
   }
-  if (!holds && !others[0].ready && deadline.passed()) throw Orphaned{};
+  if (!moved && !others[0].ready && deadline.passed()) throw Orphaned{};
 }
 
 }  // namespace ckptring::process

@@ -51,6 +51,9 @@ class DrainLoop {
 
   template <class Moved>
   void sleep(Moved&& moved, int completion_fd);
+  void wait_for_write(int completion_fd);
+  template <class UntilMoved>
+  void wait(int completion_fd, UntilMoved&& until_moved);
   [[nodiscard]] os::Deadline orphan_deadline() const;
   [[nodiscard]] bool will_not_be_sealed(std::uint64_t save);
 
