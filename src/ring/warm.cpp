@@ -1,6 +1,7 @@
 #include "ring/warm.h"
 
 #include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 
 #include <fcntl.h>
@@ -69,7 +70,7 @@ Warmer::~Warmer() {
 }
 
 void Warmer::run(int fd, SegmentView segment, int rank) {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-warm");
+  os::become_background_thread("ckptring-warm");
   const base::LogContext log{rank};
   const std::uint64_t began = os::monotonic_ns();
   const std::span<std::byte> blocks = segment.blocks();

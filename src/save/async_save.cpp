@@ -1,6 +1,7 @@
 #include "save/async_save.h"
 
 #include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 #include "os/memory_left.h"
 #include "process/checkpoint_process.h"
@@ -150,7 +151,7 @@ struct AsyncSave::Parts {
 // ------------------------------------------------------------------------------ staging thread
 
 void AsyncSave::Parts::run_tasks() {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-stage");
+  os::become_background_thread("ckptring-stage");
   std::unique_lock lock(mutex);
   for (;;) {
     changed.wait(lock, [this] { return stop || !tasks.empty(); });
