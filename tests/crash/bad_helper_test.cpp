@@ -1,8 +1,8 @@
 // Checkpoint processes that stop, hang, never start or are something else: each wait ends, with the
 // save done or with an error that names the cause, and the save after it works.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>

@@ -2,8 +2,8 @@
 // file systems are known for. The save fails with words to act on, or gets over it; the trainer and
 // the next save notice nothing.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>

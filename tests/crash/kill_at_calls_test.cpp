@@ -1,7 +1,7 @@
 // The checkpoint process is killed before and after each of its system calls, from its exec on.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>

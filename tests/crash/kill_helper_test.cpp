@@ -1,8 +1,8 @@
 // The checkpoint process is killed while it works; the save completes all the same.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
 #include "save/async_save.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>

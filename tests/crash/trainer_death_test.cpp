@@ -1,9 +1,9 @@
 // The trainer ends in every way that trainers end. What was staged is committed by the checkpoint
 // process, which then ends by itself; what was not is undone.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/trainer_process.h"
 #include "save/async_save.h"
+#include "support/fault_row.h"
 
 #include <ckptring/checkpoints.h>
 #include <ckptring/error.h>
@@ -192,7 +192,8 @@ TEST_P(TrainerKilled, AtRandomInstantsLosesNothingThatWasStaged) {
       .report();
 }
 
-TEST_P(TrainerKilled, TogetherWithItsCheckpointProcessLeavesWhatWasWrittenAndAHiddenFileForEachSaveInFlight) {
+TEST_P(TrainerKilled,
+       TogetherWithItsCheckpointProcessLeavesWhatWasWrittenAndAHiddenFileForEachSaveInFlight) {
   constexpr int kKills = 40;
   std::mt19937 random(18);
   int leftovers = 0;
