@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <exception>
 #include <utility>
 #include <vector>
@@ -20,6 +21,9 @@ namespace {
 /// How long a dead predecessor's writes may take to end before its save fails.
 constexpr double kLockTimeoutSecs = 60;
 constexpr double kLockRetrySecs = 0.001;
+/// Writes submitted together end together, so a queue that is refilled block by block runs dry
+/// while checksums are taken. Hence these are taken ahead, for so many blocks, while it is full.
+constexpr std::size_t kReadyBlocks = 8;
 
 CheckpointWriterConfig writer_config_of(const ring::Settings& settings) {
   CheckpointWriterConfig config;
@@ -89,6 +93,7 @@ store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
   target.missing_levels = description.missing_levels;
   target.total_bytes = description.total_bytes;
   target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
+  target.save = save;
   return target;
 }
 
@@ -239,25 +244,28 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     return !done.empty();
   };
 
+  std::deque<store::Extent> ready;  // final, in file order, not submitted yet
   for (;;) {
-    bool moved = false;
-    while (sink.room() > 0) {
-      const auto block = consumer_.try_take(save);
-      if (!block) break;
+    // Freed blocks may be what the producer sleeps for.
+    bool moved = reap();
+    for (; !ready.empty() && sink.room() > 0; ++in_flight) {
+      sink.submit(ready.front());
+      ready.pop_front();
       moved = true;
-      if (block->voided) {  // the save is being aborted
-        consumer_.complete(block->position);
+    }
+    if (ready.size() < kReadyBlocks) {
+      if (const auto block = consumer_.try_take(save)) {
+        if (block->voided) {  // the save is being aborted
+          consumer_.complete(block->position);
+        } else {
+          drain.finalize(block->file_offset,
+                         block->memory.first(static_cast<std::size_t>(block->size)));
+          ready.push_back({block->position, block->file_offset, block->memory.data(), block->size,
+                           base::align_up(block->size, ring::kBlockAlignment)});
+        }
         continue;
       }
-      drain.finalize(block->file_offset,
-                     block->memory.first(static_cast<std::size_t>(block->size)));
-      sink.submit({block->position, block->file_offset, block->memory.data(), block->size,
-                   base::align_up(block->size, ring::kBlockAlignment)});
-      ++in_flight;
-      // Freed blocks may be what the producer sleeps for.
-      reap();
     }
-    moved = reap() || moved;
 
     const ring::IntentView wanted = consumer_.intent(save);
     if (wanted.intent == ring::Intent::aborted) return Drained::given_up;
@@ -266,11 +274,13 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     }
     if (trainer_gone_ && will_not_be_sealed(save)) return Drained::given_up;
     if (moved) continue;
+    if (ready.size() == kReadyBlocks) {
+      // Whatever the trainer does, it concerns nobody before a write has ended; it need not ring.
+      wait_for_write(sink.completion_fd());
+      continue;
+    }
     sleep(
-        [&] {
-          return (sink.room() > 0 && consumer_.can_take(save)) ||
-                 consumer_.intent(save).intent != wanted.intent;
-        },
+        [&] { return consumer_.can_take(save) || consumer_.intent(save).intent != wanted.intent; },
         in_flight > 0 ? sink.completion_fd() : -1);
   }
 }
@@ -347,15 +357,30 @@ void DrainLoop::note_trainer_gone() {
 
 template <class Moved>
 void DrainLoop::sleep(Moved&& moved, int completion_fd) {
+  wait(completion_fd, [&](std::span<os::Waitable> others, os::Deadline deadline) {
+    return consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  });
+}
+
+void DrainLoop::wait_for_write(int completion_fd) {
+  wait(completion_fd, [](std::span<os::Waitable> others, os::Deadline deadline) {
+    return os::wait_any(others, deadline);
+  });
+}
+
+/// `until_moved` returns whether what it waited for has happened; or one of the others is ready, or
+/// the deadline has passed.
+template <class UntilMoved>
+void DrainLoop::wait(int completion_fd, UntilMoved&& until_moved) {
   std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
                                      os::Waitable{trainer_gone_ ? -1 : trainer_pidfd_}};
   const os::Deadline deadline = orphan_deadline();
-  const bool holds = consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  const bool moved = until_moved(others, deadline);
   if (others[1].ready && !trainer_gone_) {
     note_trainer_gone();
     return;
   }
-  if (!holds && !others[0].ready && deadline.passed()) throw Orphaned{};
+  if (!moved && !others[0].ready && deadline.passed()) throw Orphaned{};
 }
 
 }  // namespace ckptring::process

@@ -62,6 +62,9 @@ class DrainLoop {
 
   template <class Moved>
   void sleep(Moved&& moved, int completion_fd);
+  void wait_for_write(int completion_fd);
+  template <class UntilMoved>
+  void wait(int completion_fd, UntilMoved&& until_moved);
   bool notice_trainers_end();
   void note_trainer_gone();
   [[nodiscard]] os::Deadline orphan_deadline() const;

@@ -1,6 +1,7 @@
 #include "save/async_save.h"
 
 #include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 #include "os/memory_left.h"
 #include "process/checkpoint_process.h"
@@ -35,6 +36,8 @@ constexpr double kIdleShutdownSecs = 5;
 /// How often close() looks for progress.
 constexpr std::chrono::milliseconds kProgressLook{200};
 
+os::MemoryLeft ask_memory_left() { return os::memory_left(); }
+
 ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
   ring::Settings settings{};
   settings.global_rank = rank.global_rank;
@@ -59,8 +62,9 @@ struct Generation {
   ring::Segment segment;
   process::BellSet bells;
   ring::Producer producer;
-  std::unique_ptr<ring::Warmer> warmer;
+  std::unique_ptr<ring::Warmer> warmer;  ///< guarded by the mutex; set once
   process::CheckpointProcess process;
+  bool announced = false;  ///< logged, and populated in the background; the staging thread's
 };
 
 /// What is known of a save between `submit` and its outcome.
@@ -72,6 +76,7 @@ struct Pending {
   Future<SaveReport> written_future;
   SaveReport report;
   std::uint64_t submitted_ns = 0;
+  std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
   bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
   bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
@@ -97,6 +102,8 @@ struct AsyncSave::Parts {
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void announce(Generation& ring, const std::string& why);
   void drop_generation();
 
   // --- any thread -------------------------------------------------------------------------
@@ -110,12 +117,13 @@ struct AsyncSave::Parts {
   void check_not_given_up(const std::string& path) const;
   std::exception_ptr closed_too_early(const Pending& save) const;
   std::exception_ptr take_previous_failure();
-  void log_unfetched_failures();
   void check_process() const;
+  void require_open(const char* operation) const;  ///< with the mutex held
   std::shared_ptr<Generation> current() const {
     const std::scoped_lock lock(mutex);
     return generation;
   }
+  std::shared_ptr<Generation> await_generation(const char* operation);
 
   const CheckpointerConfig config;
   const RankInfo rank;
@@ -126,7 +134,8 @@ struct AsyncSave::Parts {
   std::mutex saving;  ///< serialises save calls
   mutable std::mutex mutex;
   std::condition_variable changed;
-  std::shared_ptr<Generation> generation;
+  std::shared_ptr<Generation> generation;  ///< none while it is remade, or after that failed
+  std::exception_ptr remake_failure;
   std::deque<std::function<void()>> tasks;
   bool task_runs = false;
   bool stop = false;
@@ -135,13 +144,14 @@ struct AsyncSave::Parts {
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
+  std::vector<std::shared_ptr<Pending>> untold;                 ///< failed since wait_written
   std::thread thread;
 };
 
 // ------------------------------------------------------------------------------ staging thread
 
 void AsyncSave::Parts::run_tasks() {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-stage");
+  os::become_background_thread("ckptring-stage");
   std::unique_lock lock(mutex);
   for (;;) {
     changed.wait(lock, [this] { return stop || !tasks.empty(); });
@@ -172,7 +182,7 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
     if (!ring->producer.wait_for_record(description.plan_bytes, ring->process.given_up_fd(),
                                         os::Deadline::never())) {
       check_not_given_up(save->report.path);
-      ring->process.ready();  // throws why it was given up
+      (void)ring->process.ready();  // throws why it was given up
     }
     // Not earlier: saves that are still in flight may put their files there.
     description.replaced = store::file_at(store::system_files(),
@@ -183,6 +193,7 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
     {
       const std::scoped_lock lock(mutex);
       by_number.emplace(number, save);
+      save->number = number;
     }
     ring->process.expect(number);
     stage_into(*ring, *save);
@@ -273,45 +284,72 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
     const std::uint64_t block = config.process_config.block_bytes;
     if (plan.total_bytes() > slots * block) {
       // What this ring holds already counts as left for its successor.
-      os::MemoryLeft left = os::memory_left();
-      left.bytes += slots * block;
-      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, left);
+      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, [&] {
+        os::MemoryLeft left = os::memory_left();
+        left.bytes += slots * block;
+        return left;
+      });
       usable = better.geometry.slot_count <= slots;
     }
   }
-  if (usable) return now;
+  if (usable) {
+    if (!now->announced) {
+      announce(
+          *now,
+          choose_ring(config, plan.total_bytes(), description.plan_bytes, ask_memory_left).why);
+    }
+    return now;
+  }
   {
     // Nobody may be draining the old ring.
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] {
       return given_up || std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
-               return save.get() != self && save->submitted_ns != 0 &&
-                      (self == nullptr || save->submitted_ns < self->submitted_ns);
+               return save->submitted_ns < self->submitted_ns;
              });
     });
   }
-  check_not_given_up(self == nullptr ? "" : self->report.path);
+  check_not_given_up(self->report.path);
   remake(plan.total_bytes(), description.plan_bytes);
   return current();
 }
 
 void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   drop_generation();
-  const RingSize size = choose_ring(config, file_bytes, tables_bytes, os::memory_left());
+  try {
+    make(file_bytes, tables_bytes);
+  } catch (...) {
+    {
+      const std::scoped_lock lock(mutex);
+      remake_failure = std::current_exception();
+    }
+    changed.notify_all();
+    throw;
+  }
+  changed.notify_all();
+}
+
+void AsyncSave::Parts::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
+  const RingSize size = choose_ring(config, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<Generation>(
       config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
         on_outcome(number, std::move(outcome));
       });
+  // The smallest ring, until a file is known: it may do for that.
   const bool placeholder = file_bytes == 0 && config.process_config.ring_bytes == 0;
-  if (!placeholder) {
-    log.info("ring of {} blocks of {} KiB: {}", size.geometry.slot_count,
-             size.geometry.block_bytes >> 10, size.why);
-    if (config.process_config.prefault) {
-      made->warmer = std::make_unique<ring::Warmer>(made->segment, rank.global_rank);
-    }
-  }
+  if (!placeholder) announce(*made, size.why);
   const std::scoped_lock lock(mutex);
   generation = std::move(made);
+}
+
+void AsyncSave::Parts::announce(Generation& ring, const std::string& why) {
+  ring.announced = true;
+  const ring::Geometry& geometry = ring.segment.view().geometry();
+  log.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10, why);
+  if (!config.process_config.prefault) return;
+  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank.global_rank);
+  const std::scoped_lock lock(mutex);
+  ring.warmer = std::move(warmer);
 }
 
 void AsyncSave::Parts::drop_generation() {
@@ -320,6 +358,7 @@ void AsyncSave::Parts::drop_generation() {
     const std::scoped_lock lock(mutex);
     old = std::move(generation);
     generation = nullptr;
+    remake_failure = nullptr;
     by_number.clear();
   }
   if (old != nullptr && !old->process.given_up()) old->process.shut_down(kIdleShutdownSecs);
@@ -347,13 +386,25 @@ void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome out
   finish(save, outcome.error);
 }
 
+/// The ring there is, or the one that is being made.
+std::shared_ptr<Generation> AsyncSave::Parts::await_generation(const char* operation) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [this] { return closed || generation || remake_failure; });
+  require_open(operation);
+  if (!generation) std::rethrow_exception(remake_failure);
+  return generation;
+}
+
 void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
   bool stopped = false;
   {
     const std::scoped_lock lock(mutex);
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight, save);
-    if (error) failed.push_back(save);
+    if (error) {
+      failed.push_back(save);
+      untold.push_back(save);
+    }
     save->ended = true;
     save->failure = error;
     stopped = save->stopped;
@@ -450,7 +501,8 @@ std::exception_ptr AsyncSave::Parts::take_previous_failure() {
     try {
       std::rethrow_exception(newest);
     } catch (const std::exception& error) {
-      log.error("an earlier save failed, and nobody asked for its result: {}", error.what());
+      base::LogContext{rank.global_rank, save->number}.error(
+          "an earlier save failed, and nobody asked for its result: {}", error.what());
     }
   }
   return newest;
@@ -464,8 +516,12 @@ void AsyncSave::Parts::check_process() const {
   }
 }
 
+void AsyncSave::Parts::require_open(const char* operation) const {
+  if (closed) throw Error(ErrorCode::closed, operation, "", "the checkpointer was closed");
+}
+
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
-  check_ring_config(config, os::memory_left());
+  check_ring_config(config, ask_memory_left);
   parts_ = std::make_unique<Parts>(config, rank);
   parts_->remake(0, 0);
   parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
@@ -506,9 +562,7 @@ void AsyncSave::check_usable() {
   {
     std::unique_lock lock(parts_->mutex);
     if (throws) parts_->wait_for_room(lock);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed");
-    }
+    parts_->require_open("save");
   }
   if (!throws) return;
   if (const std::exception_ptr failure = parts_->take_previous_failure()) {
@@ -520,9 +574,17 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
   std::unique_lock saving(parts_->saving);
   const auto save = std::make_shared<Pending>();
-  save->target =
-      store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
-  save->report.path = save->target.directory + "/" + save->target.final_name;
+  std::exception_ptr unreachable;
+  try {
+    save->target =
+        store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
+    save->report.path = save->target.directory + "/" + save->target.final_name;
+  } catch (const Error& error) {
+    // What could never work is the caller's to know at once; what the disk says is the future's.
+    if (error.code() == ErrorCode::invalid_argument) throw;
+    unreachable = std::current_exception();
+    save->report.path = job.path;
+  }
   save->report.bytes = job.plan.total_bytes();
   save->report.planned_seconds = job.planned_seconds;
   save->job = std::move(job);
@@ -533,13 +595,15 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   {
     std::unique_lock lock(parts_->mutex);
     parts_->wait_for_room(lock);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", save->report.path, "the checkpointer was closed");
-    }
+    parts_->require_open("save");
     save->submitted_ns = os::monotonic_ns();
     parts_->in_flight.push_back(save);
   }
   handle.previous_failure = parts_->take_previous_failure();
+  if (unreachable) {
+    parts_->fail_unannounced(save, unreachable);
+    return handle;
+  }
   parts_->enqueue([parts = parts_.get(), save] { parts->stage(save); });
   saving.unlock();  // close() waits for save calls, and staging may take long
   if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
@@ -550,35 +614,43 @@ void AsyncSave::prepare(const plan::FilePlan& plan) {
   parts_->check_process();
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
+  Pending turn;  // no save, but in line with them: it waits for those before it only
   {
-    const std::scoped_lock lock(parts_->mutex);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed");
+    const std::scoped_lock saving(parts_->saving);
+    {
+      const std::scoped_lock lock(parts_->mutex);
+      parts_->require_open("prepare");
     }
+    turn.submitted_ns = os::monotonic_ns();
+    // `plan` and `turn` outlive the task: this call waits for it.
+    parts_->enqueue([parts = parts_.get(), done, &plan, &turn] {
+      try {
+        (void)parts->generation_for(plan, &turn);
+        done->set_value();
+      } catch (...) {
+        done->set_error(std::current_exception());
+      }
+    });
   }
-  // `plan` outlives the task: this call waits for it.
-  parts_->enqueue([parts = parts_.get(), done, &plan] {
-    try {
-      (void)parts->generation_for(plan, nullptr);
-      done->set_value();
-    } catch (...) {
-      done->set_error(std::current_exception());
-    }
-  });
   prepared.get();
 }
 
 void AsyncSave::ready() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (!ring) throw Error(ErrorCode::closed, "wait for the checkpoint process", "", "it was closed");
-  ring->process.ready();
+  // One that is replaced ends; then its successor is what is asked for.
+  while (!parts_->await_generation("wait for the checkpoint process")->process.ready()) {
+  }
 }
 
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (ring && ring->warmer) ring->warmer->wait();
+  const std::shared_ptr<Generation> ring = parts_->await_generation("wait for the ring");
+  ring::Warmer* warmer = nullptr;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    warmer = ring->warmer.get();
+  }
+  if (warmer != nullptr) warmer->wait();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
@@ -586,19 +658,24 @@ std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::ti
   std::vector<std::shared_ptr<Pending>> begun;
   {
     const std::scoped_lock lock(parts_->mutex);
-    begun = parts_->failed;
-    begun.insert(begun.end(), parts_->in_flight.begin(), parts_->in_flight.end());
+    parts_->require_open("wait for saves");
+    begun = parts_->in_flight;
+  }
+  for (const auto& save : begun) (void)save->written_future.wait_until(deadline);
+  std::vector<std::shared_ptr<Pending>> failed;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    failed = std::exchange(parts_->untold, {});
+    std::erase_if(begun, [&](const auto& save) {
+      return std::find(parts_->in_flight.begin(), parts_->in_flight.end(), save) ==
+             parts_->in_flight.end();
+    });
   }
   std::vector<UnwrittenSave> unwritten;
-  for (const auto& save : begun) {
-    if (save->written_future.fetched()) continue;
-    if (!save->written_future.wait_until(deadline)) {
-      unwritten.push_back({save->report.path, nullptr});
-    } else {
-      std::exception_ptr error = save->written_future.error();
-      if (error) unwritten.push_back({save->report.path, std::move(error)});
-    }
+  for (const auto& save : failed) {
+    unwritten.push_back({save->report.path, save->written_future.error()});
   }
+  for (const auto& save : begun) unwritten.push_back({save->report.path, nullptr});
   return unwritten;
 }
 
@@ -632,21 +709,18 @@ void AsyncSave::close() {
     left = parts_->in_flight;
   }
   for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
-  if (left.empty()) {
-    parts_->drop_generation();
-  } else {
-    std::shared_ptr<Generation> last;
-    const std::scoped_lock lock(parts_->mutex);
-    last = std::move(parts_->generation);
-    // Destroyed outside of the lock, below; it leaves the helper to its work.
-    parts_->tasks.emplace_back([last] {});
-  }
+  if (left.empty()) parts_->drop_generation();
+  std::shared_ptr<Generation> last;
   {
     const std::scoped_lock lock(parts_->mutex);
     parts_->stop = true;
+    last = std::move(parts_->generation);
   }
   parts_->changed.notify_all();
   if (parts_->thread.joinable()) parts_->thread.join();
+  // Leaves the helper to its work. Not under the mutex: its watching thread, which is joined, may
+  // be delivering an outcome.
+  last.reset();
   (void)parts_->take_previous_failure();
 }
 

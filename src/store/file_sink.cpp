@@ -35,7 +35,7 @@ class FileSink final : public SaveSink {
         config_(config),
         target_(std::move(target)),
         hook_(hook),
-        log_{target_.rank.global_rank, 0},
+        log_{log_of(target_)},
         directories_(files, target_),
         temporary_(files, target_, directories_) {}
 

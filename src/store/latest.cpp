@@ -1,5 +1,6 @@
 #include "store/latest.h"
 
+#include "base/environment.h"
 #include "base/log.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
@@ -14,16 +15,27 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <thread>
 #include <tuple>
 #include <utility>
+#include <variant>
 
 namespace ckptring {
 namespace store {
 namespace {
 
 constexpr std::chrono::milliseconds kLockPause{20};
+
+/// Nobody tells this code its rank, unless the launcher did.
+base::LogContext launched_log() {
+  try {
+    return {base::number_from_environment("RANK").value_or(0)};
+  } catch (const Error&) {
+    return {};  // who needs the rank to save or load will complain
+  }
+}
 
 /// A subdirectory with files that may be a checkpoint's.
 struct Candidate {
@@ -54,8 +66,7 @@ std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
     if (files.list(candidate.path, entries) != 0) {
       // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
       if (errno == ENOTDIR || errno == ENOENT) continue;
-      base::LogContext{}.warn("cannot look into {} for checkpoints: errno {}", candidate.path,
-                              errno);
+      launched_log().warn("cannot look into {} for checkpoints: errno {}", candidate.path, errno);
       continue;
     }
     for (const std::string& entry : entries) {
@@ -111,7 +122,7 @@ std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& dir
     const bool first_quiet_one = locked.empty() && !before;
     if (std::chrono::steady_clock::now() >= deadline && !first_quiet_one) {
       if (!locked.empty()) {
-        base::LogContext{}.warn(
+        launched_log().warn(
             "{} is still being written after {:g} seconds: the newest complete checkpoint is used "
             "instead",
             locked, wait_secs);
@@ -145,16 +156,27 @@ std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
     const auto source = open_file_source(path_in(candidate.path, final_name(rank)));
     return plan::PtArchive::open(*source).info();
   } catch (const Error& error) {
-    base::LogContext{}.warn("not counted as a checkpoint: {}", error.what());
+    launched_log().warn("not counted as a checkpoint: {}", error.what());
     return std::nullopt;
   }
+}
+
+/// Whether two files say the same. Not a number is the same as itself here.
+bool same_facts(const Metadata& a, const Metadata& b) {
+  return std::ranges::equal(a, b, [](const auto& left, const auto& right) {
+    const auto* const real = std::get_if<double>(&left.second);
+    const auto* const other = std::get_if<double>(&right.second);
+    const bool both_nan =
+        real != nullptr && other != nullptr && std::isnan(*real) && std::isnan(*other);
+    return left.first == right.first && (both_nan || left.second == right.second);
+  });
 }
 
 /// Whether the files of all the ranks that `first` (the lowest rank's info) speaks of are there,
 /// whole, and say the same.
 bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
   const auto incomplete = [&](const std::string& why) {
-    base::LogContext{}.info("{} is not complete: {}", candidate.path, why);
+    launched_log().info("{} is not complete: {}", candidate.path, why);
     return false;
   };
   // Files of others do not say how many belong together: then it is all that are there.
@@ -171,7 +193,7 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
     if (!info) return false;
     if (ours != (info->format_version != 0) ||
         (ours && (info->rank != rank || info->world_size != world_size)) ||
-        info->step != first.step || info->metadata != first.metadata) {
+        info->step != first.step || !same_facts(info->metadata, first.metadata)) {
       return incomplete("the file of rank " + std::to_string(rank) + " belongs to another save");
     }
   }

@@ -6,6 +6,8 @@
 // After a crash a new process makes a new sink for the same SaveTarget and begins it as resuming.
 #pragma once
 
+#include "base/log.h"
+
 #include <ckptring/rank_info.h>
 #include <ckptring/save_report.h>
 
@@ -26,10 +28,16 @@ struct SaveTarget {
   std::uint32_t missing_levels;  ///< trailing components of `directory` that did not exist then
   std::uint64_t total_bytes;     ///< exact size of the finished file
   RankInfo rank;
+  std::uint64_t save = 0;  ///< its number, for the log; 0: none
   /// Of the save before this one, which the same process may still be writing: no other
   /// checkpointer.
   std::string earlier_temporary = {};
 };
+
+/// For lines about that save.
+inline base::LogContext log_of(const SaveTarget& target) {
+  return {target.rank.global_rank, target.save};
+}
 
 /// A span of final bytes (checksums patched) and its place in the file.
 struct Extent {

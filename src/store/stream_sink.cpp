@@ -19,6 +19,11 @@ class StreamSink final : public SaveSink {
 
   bool begin(Beginning beginning) override {
     if (state_ != State::made) misused("begun twice");
+    if (beginning == Beginning::renaming) {
+      throw Error(ErrorCode::outcome_unknown, "resume", checkpoint_.final_path,
+                  "the custom writer's process died while it committed: the checkpoint may be "
+                  "visible or not");
+    }
     if (beginning != Beginning::fresh) {
       throw Error(ErrorCode::process_failed, "resume", checkpoint_.final_path,
                   "a custom writer cannot resume after its process died");

@@ -113,7 +113,7 @@ void TemporaryFile::reserve(std::uint64_t bytes) {
 
 void TemporaryFile::remove() noexcept {
   if (may_exist_ && files_.unlink(path_) != 0 && errno != ENOENT && errno != ENOTDIR) {
-    base::LogContext{target_.rank.global_rank, 0}.warn("cannot remove {}: errno {}", path_, errno);
+    log_of(target_).warn("cannot remove {}: errno {}", path_, errno);
   }
   close();
 }

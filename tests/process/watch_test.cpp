@@ -1,6 +1,10 @@
 // The trainer watches its checkpoint process.
 #include "os/pidfd.h"
+#include "process/checkpoint_process.h"
+#include "ring/producer.h"
+#include "ring/segment.h"
 #include "save/async_save.h"
+#include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
@@ -16,6 +20,7 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -233,17 +238,77 @@ TEST(Watch, GivesTheProcessOnlyTheDescriptorsThatItNeeds) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 8);
 }
 
-TEST(Watch, GivesTheProcessNeitherTheTrainersEnvironmentNorAWayToMoreRights) {
-  ASSERT_EQ(::setenv("CKPTRING_TEST_SECRET", "token", 1), 0);
-  CheckpointerConfig built_in = config();
-  built_in.process_config.executable.clear();  // the program that is found without being named
-  ASSERT_EQ(::setenv("CKPTRING_DRAIN", CKPTRING_DRAIN_PATH, 1), 0);
-  AsyncSave async(built_in, {});
+TEST(Watch, GivesTheProcessNoWayToMoreRights) {
+  AsyncSave async(config(), {});
   async.ready();
   const std::string folder = "/proc/" + std::to_string(async.process_id());
-  EXPECT_EQ(test::contents_of(folder + "/environ").find("SECRET"), std::string::npos);
   async.submit(job_for(test::TemporaryDirectory() / "run", noise({1000}, 1))).written.wait();
   EXPECT_NE(test::contents_of(folder + "/status").find("NoNewPrivs:\t1"), std::string::npos);
+}
+
+TEST(Watch, MayGiveTheProcessUpWhileCloseDoesSo) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines quiet;
+  CheckpointerConfig impatient = config();
+  impatient.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  impatient.process_config.subprocess_shutdown_timeout_secs = 0.1;
+  for (int i = 0; i < 25; ++i) {
+    impatient.process_config.stall_timeout_secs = 0.15 + 0.005 * i;  // close() looks after 0.2
+    AsyncSave async(impatient, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+    save.staged.get();
+    async.close();
+    try {
+      save.written.get();
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::stalled || error.code() == ErrorCode::outcome_unknown)
+          << error.what();
+    }
+  }
+}
+
+TEST(Watch, LeavesWhatIsStagedToAProcessAlsoIfNoneRunsJustThen) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines log;
+  const std::string broken = directory / "broken";
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "test -e " + broken + " && exit 1; exec " CKPTRING_DRAIN_PATH " \"$@\"");
+  failing.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  failing.process_config.max_restarts = 1000;
+  {
+    AsyncSave async(failing, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    async.submit(job_for(directory / "run", noise({2'000'000}, 1))).staged.get();
+    std::ofstream(broken).close();
+    ASSERT_EQ(::kill(async.process_id(), SIGKILL), 0);
+    // By then it is started again only after a pause of one second.
+    while (log.with("starting it again").size() < 6) std::this_thread::yield();
+    std::filesystem::remove(broken);
+  }
+  for (int i = 0; i < 3000 && !std::filesystem::exists(directory / "run/checkpoint_0.pt"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
+}
+
+TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
+  const test::LogLines log;
+  const ring::Segment segment = ring::Segment::create({64 << 10, 4, 2, 1 << 20}, {});
+  const process::BellSet bells;
+  const ring::Producer producer(segment.view(), bells.bells());
+  CheckpointerConfig missing = config();
+  missing.process_config.executable = "/nowhere";
+  process::CheckpointProcess process(
+      missing.process_config, {}, segment, bells, producer,
+      [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
+  process.expect(1);
+  process.expect(2);
+  EXPECT_THROW(process.ready(), Error);
+  while (log.with("cannot be watched").empty()) std::this_thread::yield();
 }
 
 TEST(Watch, EndsTheProcessWithTheCheckpointer) {

@@ -7,15 +7,16 @@
 #include "store/latest.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/log_lines.h"
 
 #include <ckptring/checkpoints.h>
-#include <ckptring/log.h>
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -258,14 +259,14 @@ TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning)
   save("step_1", 1);
   const std::string alive = leave(scratch_ / "step_2", 0);
   const os::UniqueFd holder = lock(alive);
-  std::vector<std::string> lines;
-  set_log_handler([&](LogLevel level, std::string_view line) {
-    if (level == LogLevel::warn) lines.emplace_back(line);
-  });
+  const ckptring::test::LogLines log(LogLevel::warn);
+  ::setenv("RANK", "5", 1);  // as a launcher does
   EXPECT_EQ(newest(0.05), "step_1");
-  set_log_handler({});
+  ::unsetenv("RANK");
+  const auto lines = log.with(alive);
   ASSERT_EQ(lines.size(), 1U);
-  EXPECT_NE(lines[0].find(alive), std::string::npos) << lines[0];
+  EXPECT_EQ(lines[0].level, LogLevel::warn);
+  EXPECT_TRUE(lines[0].text.starts_with("[rank 5] ")) << lines[0].text;
 }
 
 TEST_F(Checkpoints, CleanRemovesOldTemporariesThatNobodyHolds) {

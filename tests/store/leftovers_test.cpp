@@ -5,6 +5,7 @@
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/log_lines.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -55,8 +56,14 @@ TEST_F(Leftovers, OfTheDeadAreRemovedForTheSameNameOnly) {
   const std::string dead = leave("checkpoint_0.pt");
   const std::string other_rank = leave("checkpoint_1.pt");
   write_text(scratch_ / ".hidden", "mine");
-  begin_and_abort(*sink(target()));
+  const ckptring::test::LogLines log;
+  SaveTarget ours = target();
+  ours.save = 9;
+  begin_and_abort(*sink(ours));
   EXPECT_FALSE(exists(dead));
+  const auto lines = log.with(dead);
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_TRUE(lines[0].text.starts_with("[rank 0] [save 9] removed ")) << lines[0].text;
   EXPECT_TRUE(exists(other_rank));
   EXPECT_TRUE(exists(scratch_ / ".hidden"));
 }
