@@ -189,7 +189,7 @@ class FailingCallsTest : public CrashTestOfModes {
     const SaveHandle save = trainer.async().submit(job_for(path, storages_[which]));
     const std::exception_ptr error = save.written.error();
     EXPECT_TRUE(failing_.failed()) << "the call was not made";
-    const int lost_before = row_.lost;
+    const std::uint64_t lost_before = row_.lost;
     const std::string now = contents_of(path + "/checkpoint_0.pt");
     if (!error) {
       ++survived_;
@@ -251,7 +251,7 @@ class FailingCallsTest : public CrashTestOfModes {
   FaultRow row_;
   std::size_t old_ = 0;
   int process_ = 0;
-  int survived_ = 0;
+  std::uint64_t survived_ = 0;
 };
 
 /// Calls that the modes have in common are tried in one of them.
@@ -271,12 +271,12 @@ TEST_P(FailingCallsTest, OnceFailTheSaveWithTheCauseOrNotAtAll) {
       if (is_an_answer(call.number, errno_value)) continue;
       failing_.fail_once(call, errno_value);
       save_badly(trainer, call, errno_value, false);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();
   row_.report();
-  std::printf("of these, %d got over it\n", survived_);
+  std::printf("of these, %ju got over it\n", static_cast<std::uintmax_t>(survived_));
 }
 
 TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
@@ -288,7 +288,7 @@ TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
     for (const int errno_value : {ENOSPC, EIO, EROFS}) {
       failing_.fail_from(call, errno_value);
       save_badly(trainer, call, errno_value, false);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();
@@ -308,7 +308,7 @@ TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
     for (const int errno_value : kErrors) {
       failing_.fail_once(call, errno_value);
       save_badly(trainer, call, errno_value, true);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();

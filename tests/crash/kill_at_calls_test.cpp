@@ -50,7 +50,7 @@ TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
   // where directories have to be made.
   const std::string steady = directory_ / "steady";
   (void)undisturbed_file(steady, storages[1]);
-  std::atomic<int> torn{0};
+  std::atomic<std::uint64_t> torn{0};
   look_ = [&] {
     const std::string seen = contents_of(steady + "/checkpoint_0.pt");
     if (seen != expected[0] && seen != expected[1]) ++torn;
@@ -80,7 +80,7 @@ TEST_P(KillAtCalls, OneSaveIsWholeAndTheSameWhereverItsProcessDies) {
       }
       if (fresh) std::filesystem::remove_all(directory_ / "fresh");
       trainer.tracer().check();
-      ASSERT_LT(row.lost, 5);
+      ASSERT_LT(row.lost, 5u);
     }
     trainer.close();
   }
@@ -121,7 +121,7 @@ TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
     undisturbed = kills_ == kills_before;
     ++row.cases;
     trainer.tracer().check();
-    ASSERT_LT(row.lost, 5);
+    ASSERT_LT(row.lost, 5u);
   }
   trainer.close();
   EXPECT_FALSE(has_children());
@@ -131,7 +131,7 @@ TEST_P(KillAtCalls, TwoSavesInTheRingAreWholeWhereverTheirProcessDies) {
 TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
   const auto storages = noise({120'000, 0, 40'000, 7}, 5);
   const std::string expected = undisturbed_file(directory_ / "expected", storages);
-  const int cases = GetParam() == WriteMode::direct_io_uring ? 100 : 40;
+  const std::uint64_t cases = GetParam() == WriteMode::direct_io_uring ? 100 : 40;
   FaultRow row{"killed at pairs of system calls, " + name_of(GetParam())};
   TracedTrainer trainer(small_config(GetParam(), 4));
   // How many stops there are, from a save that is left alone.
@@ -157,7 +157,7 @@ TEST_P(KillAtCalls, TheSecondProcessMayDieAsWell) {
     if (!whole) ++row.lost;
     EXPECT_TRUE(whole) << "killed at stops " << first << " and " << second;
     trainer.tracer().check();
-    ASSERT_LT(row.lost, 5);
+    ASSERT_LT(row.lost, 5u);
   }
   EXPECT_GE(kills_, cases);
   trainer.close();
@@ -226,7 +226,7 @@ TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
       EXPECT_EQ(entries_of(path), 1);
       (void)trainer.async().submit(job_for(path, earlier)).written.get();
       trainer.tracer().check();
-      ASSERT_LT(row.lost, 5);
+      ASSERT_LT(row.lost, 5u);
     }
   }
   trainer.close();

@@ -107,8 +107,8 @@ class TrainerDeath : public CrashTest {
   }
 
   std::map<int, std::string> expected_;
-  int lost_ = 0;
-  int torn_ = 0;
+  std::uint64_t lost_ = 0;
+  std::uint64_t torn_ = 0;
 };
 
 TEST_F(TrainerDeath, BeforeSealingUndoesTheSave) {
