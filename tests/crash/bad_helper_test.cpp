@@ -36,6 +36,11 @@ const std::vector<Point> kPoints{
 
 class BadHelper : public CrashTest {
  protected:
+  void SetUp() override {
+    CrashTest::SetUp();
+    const std::string refusal = refusal_of(config().writer_config.mode);
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
+  }
   static CheckpointerConfig config() { return small_config(WriteMode::direct_io_uring, 4); }
 
   /// Acts at the nth call (from 0) of a kind, entering or leaving it.

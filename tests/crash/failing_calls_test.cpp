@@ -321,6 +321,8 @@ INSTANTIATE_TEST_SUITE_P(Threads, FailingDirectories, ::testing::Values(WriteMod
 using RefusedIoUring = FailingCallsTest;
 
 TEST_P(RefusedIoUring, FallsBackToThreads) {
+  const std::string refusal = refusal_of(WriteMode::direct_io_uring);
+  if (!refusal.empty()) GTEST_SKIP() << refusal;
   row_.fault = "io_uring is refused";
   TracedTrainer trainer(config());
   start(trainer);

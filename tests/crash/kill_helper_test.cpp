@@ -111,7 +111,9 @@ std::vector<int> children() {
 /// Between clone and exec the process still runs in the trainer's memory; a tracer would come too
 /// late for that.
 TEST_P(KillHelper, AsSoonAsThereIsOneTheNextOneCompletesTheSave) {
-  ASSERT_TRUE(std::filesystem::exists("/proc/thread-self/children")) << "this kernel hides them";
+  if (!std::filesystem::exists("/proc/thread-self/children")) {
+    GTEST_SKIP() << "this kernel does not list a process's children";
+  }
   const auto storages = noise({900'000, 70'000}, 4);
   const std::string expected = undisturbed_file(directory_ / "expected", storages);
   FaultRow row{"killed between clone and exec, " + name_of(GetParam())};

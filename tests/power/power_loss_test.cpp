@@ -11,6 +11,7 @@
 #include "support/fault_row.h"
 #include "support/materialize.h"
 #include "support/sample_save.h"
+#include "support/write_modes.h"
 
 #include <ckptring/checkpoints.h>
 
@@ -141,6 +142,10 @@ class PowerLoss : public ::testing::TestWithParam<std::tuple<WriteMode, Before>>
     if (before() == Before::old_file_and_leftover) {
       write_text(disk_ / (kStep + "/.checkpoint_0.pt.0123456789abcdef0123456789abcdef.tmp"), "?");
     }
+  }
+  void SetUp() override {
+    const std::string refusal = ckptring::test::refusal_of(mode());
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
   }
   [[nodiscard]] static WriteMode mode() { return std::get<0>(GetParam()); }
   [[nodiscard]] static Before before() { return std::get<1>(GetParam()); }

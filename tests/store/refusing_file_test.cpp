@@ -7,7 +7,8 @@
 #include "store/uring_writes.h"
 
 #include "os/unique_fd.h"
-#include "support/fault_row.h"
+#include "support/temporary_directory.h"
+#include "support/write_modes.h"
 
 #include <linux/magic.h>
 #include <unistd.h>
@@ -65,16 +66,10 @@ std::array<UniqueFd, 2> pipe_of(int flags) {
   return {UniqueFd(ends[1]), UniqueFd(ends[0])};
 }
 
-class RefusingFile : public ::testing::TestWithParam<WriteMode> {
+class RefusingFile : public ckptring::test::OfWriteModes<::testing::Test> {
  protected:
   RefusingFile() {
     if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) throw std::runtime_error("signal");
-  }
-  void SetUp() override {
-    if (GetParam() != WriteMode::direct_io_uring) return;
-    const UniqueFd file = opened("/dev/null", O_WRONLY);
-    const int error = UringWrites::open(file.get(), "/dev/null", 1, 1).error;
-    if (error != 0) GTEST_SKIP() << "this host refuses io_uring: " << ::strerror(error);
   }
 
   Error error_of_save_to(const UniqueFd& other) {
@@ -118,19 +113,8 @@ TEST_P(RefusingFile, ThatIsAPipeWithoutAReaderFailsTheSave) {
   expect_named(in, GetParam() == WriteMode::direct_io_uring ? EPIPE : ESPIPE, ErrorCode::io);
 }
 
-INSTANTIATE_TEST_SUITE_P(WriteModes, RefusingFile,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) {
-                           switch (mode.param) {
-                             case WriteMode::direct_io_uring:
-                               return "io_uring";
-                             case WriteMode::direct_threads:
-                               return "threads";
-                             default:
-                               return "buffered";
-                           }
-                         });
+INSTANTIATE_TEST_SUITE_P(WriteModes, RefusingFile, ckptring::test::write_modes(),
+                         ckptring::test::mode_of_test);
 
 // What a pipe takes at once is a part of the write; a reader makes room for the rest.
 TEST(IoUringWrites, ThatArePartlyTakenAreContinuedUntilAllBytesAreWritten) {

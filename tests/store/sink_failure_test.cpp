@@ -6,6 +6,7 @@
 
 #include "support/fault_row.h"
 #include "support/own_mounts.h"
+#include "support/write_modes.h"
 
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -34,8 +35,6 @@ std::unique_ptr<SaveSink> sink(FileSystem& files, const SaveTarget& target,
   return make_file_sink(files, config, target, nullptr);
 }
 
-constexpr WriteMode kModes[] = {WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                WriteMode::buffered};
 constexpr WriteMode kSeamModes[] = {WriteMode::direct_threads, WriteMode::buffered};
 
 class SinkFailure : public ::testing::Test {
@@ -140,6 +139,11 @@ TEST_F(SinkFailure, AnAbortReturnsWhenNoWriteIsUnderWayAnyMore) {
     expect_nothing_left();
   }
 }
+
+using SinkFailureOfModes = ckptring::test::OfWriteModes<SinkFailure>;
+
+INSTANTIATE_TEST_SUITE_P(WriteModes, SinkFailureOfModes, ckptring::test::write_modes(),
+                         ckptring::test::mode_of_test);
 
 /// Fails one operation by name, and records all that change something, in order.
 class Recording final : public ForwardingFiles {
@@ -303,17 +307,15 @@ class FileSizeLimit {
 };
 
 // With the default disposition of SIGXFSZ: a write too far would end this test.
-TEST_F(SinkFailure, AFileSizeLimitIsRespectedBeforeTheFirstByte) {
+TEST_P(SinkFailureOfModes, AFileSizeLimitIsRespectedBeforeTheFirstByte) {
   const FileSizeLimit limit(bytes_.size() - 1);
-  for (const WriteMode mode : kModes) {
-    const SaveTarget where = target();
-    const auto one = sink(system_files(), where, mode);
-    const Error error = error_of([&] { one->begin(Beginning::fresh); });
-    EXPECT_EQ(error.code(), ErrorCode::no_space);
-    EXPECT_NE(error.cause().find("RLIMIT_FSIZE"), std::string::npos);
-    one->abort();
-    expect_nothing_left();
-  }
+  const SaveTarget where = target();
+  const auto one = sink(system_files(), where, GetParam());
+  const Error error = error_of([&] { one->begin(Beginning::fresh); });
+  EXPECT_EQ(error.code(), ErrorCode::no_space);
+  EXPECT_NE(error.cause().find("RLIMIT_FSIZE"), std::string::npos);
+  one->abort();
+  expect_nothing_left();
 }
 
 TEST_F(SinkFailure, AFileSizeLimitDoesNotStopARenameThatWasRecorded) {
@@ -348,21 +350,19 @@ TEST_F(SinkFailure, NonsenseConfigurationsAreRefused) {
             ErrorCode::invalid_argument);
 }
 
-TEST_F(SinkFailure, ExtentsThatDoNotFitTheFileAreRefused) {
-  for (const WriteMode mode : kModes) {
-    const SaveTarget where = target();
-    const auto one = sink(system_files(), where, mode);
-    ASSERT_TRUE(one->begin(Beginning::fresh));
-    AlignedBytes memory(8192);
-    EXPECT_THROW(one->submit({1, 100, memory.data(), 4096, 4096}), Error);
-    EXPECT_THROW(one->submit({1, 0, memory.data() + 8, 4096, 4096}), Error);
-    EXPECT_THROW(one->submit({1, 0, memory.data(), 4095, 4095}), Error);
-    EXPECT_THROW(one->submit({1, 98304, memory.data(), 4096, 4096}), Error);
-    EXPECT_THROW(one->submit({1, 1U << 20, memory.data(), 4096, 4096}), Error);
-    EXPECT_THROW(one->submit({1, 0, memory.data(), 0, 0}), Error);
-    one->abort();
-    expect_nothing_left();
-  }
+TEST_P(SinkFailureOfModes, ExtentsThatDoNotFitTheFileAreRefused) {
+  const SaveTarget where = target();
+  const auto one = sink(system_files(), where, GetParam());
+  ASSERT_TRUE(one->begin(Beginning::fresh));
+  AlignedBytes memory(8192);
+  EXPECT_THROW(one->submit({1, 100, memory.data(), 4096, 4096}), Error);
+  EXPECT_THROW(one->submit({1, 0, memory.data() + 8, 4096, 4096}), Error);
+  EXPECT_THROW(one->submit({1, 0, memory.data(), 4095, 4095}), Error);
+  EXPECT_THROW(one->submit({1, 98304, memory.data(), 4096, 4096}), Error);
+  EXPECT_THROW(one->submit({1, 1U << 20, memory.data(), 4096, 4096}), Error);
+  EXPECT_THROW(one->submit({1, 0, memory.data(), 0, 0}), Error);
+  one->abort();
+  expect_nothing_left();
 }
 
 // ── Against the real kernel, in a namespace of its own ──────────────────────────────────────────
