@@ -40,6 +40,16 @@ std::string way_name(const testing::TestParamInfo<Way>& info) {
 
 class Identical : public testing::TestWithParam<Way> {
  protected:
+  void SetUp() override {
+    CheckpointerConfig config = small_ring();
+    config.writer_config.mode = std::get<WriteMode>(GetParam());
+    try {
+      (void)file_of(*make_sync_checkpointer(config), directory / "probe");
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::invalid_argument) throw;
+      GTEST_SKIP() << "this host refuses it: " << error.cause();
+    }
+  }
   TemporaryDirectory directory;
 };
 
