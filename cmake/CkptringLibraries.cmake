@@ -7,7 +7,7 @@ foreach(folder IN LISTS core)
   list(APPEND core_targets ckptring_${folder})
 endforeach()
 set(core_system_libraries
-  ISAL::isal liburing::uring ZLIB::ZLIB Threads::Threads)
+  ISAL::isal liburing::uring ZLIB::ZLIB Threads::Threads ${CMAKE_DL_LIBS})
 
 # ckptring::drain: everything without torch, static. Public face: drain.h, writer.h, error.h ...
 add_library(ckptring_drain STATIC ${core_objects})

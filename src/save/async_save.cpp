@@ -31,6 +31,8 @@ namespace {
 
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
+/// Memory is made known to devices in pieces of about this size.
+constexpr std::uint64_t kPinnedPiece = 128ull << 20;
 
 ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
   ring::Settings settings{};
@@ -57,6 +59,7 @@ struct Generation {
   process::BellSet bells;
   ring::Producer producer;
   std::unique_ptr<ring::Warmer> warmer;
+  std::unique_ptr<stage::PinnedMemory> pinned;  ///< once a save comes from devices
   process::CheckpointProcess process;
 };
 
@@ -64,6 +67,7 @@ struct Generation {
 struct Pending {
   std::optional<SaveJob> job;  ///< until staged
   store::SaveTarget target;
+  Promise<void> enqueued;  ///< no copy from a device will be begun any more
   Promise<void> staged;
   Promise<SaveReport> written;
   Future<SaveReport> written_future;
@@ -80,6 +84,7 @@ struct AsyncSave::Parts {
         rank(rank_info),
         owner(::getpid()),
         log{rank_info.global_rank},
+        devices(std::make_shared<stage::DeviceAccess>(log)),
         stager(configuration.staging_config) {}
 
   // --- the staging thread -----------------------------------------------------------------
@@ -87,7 +92,9 @@ struct AsyncSave::Parts {
   void stage(const std::shared_ptr<Pending>& save);
   void stage_into(Generation& ring, Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
-  std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
+  std::shared_ptr<Generation> generation_for(const SaveJob& job, const Pending* self);
+  std::shared_ptr<Generation> fitting_generation(const plan::FilePlan& plan, const Pending* self);
+  void pin(Generation& ring, int device) const;
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void drop_generation();
 
@@ -108,7 +115,8 @@ struct AsyncSave::Parts {
   const RankInfo rank;
   const pid_t owner;
   const base::LogContext log;
-  stage::DefaultStager stager;  // the staging thread's
+  const std::shared_ptr<stage::DeviceAccess> devices;  ///< shared with handles
+  stage::DefaultStager stager;                         // the staging thread's
 
   std::mutex saving;  ///< serialises save calls
   mutable std::mutex mutex;
@@ -145,7 +153,7 @@ void AsyncSave::Parts::run_tasks() {
 
 void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
   try {
-    const std::shared_ptr<Generation> ring = generation_for(save->job->plan, save.get());
+    const std::shared_ptr<Generation> ring = generation_for(*save->job, save.get());
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
     description.total_bytes = save->job->plan.total_bytes();
@@ -178,8 +186,18 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   std::exception_ptr error;
   bool complete = false;
   try {
+    stage::DeviceCopies* const copies = save.job->devices.empty() ? nullptr : devices->copies();
+    for (const DeviceState& state : save.job->devices) {
+      copies->to_host(state.device).copy_after(*state.ready_at);
+    }
     const stage::StageResult result =
-        stager.stage(ring.producer, save.job->plan, save.job->sources, ring.process.given_up_fd());
+        stager.stage(ring.producer,
+                     {.plan = save.job->plan,
+                      .sources = save.job->sources,
+                      .devices = copies,
+                      .name_of = save.job->name_of,
+                      .enqueued = [&save] { save.enqueued.set_value(); }},
+                     ring.process.given_up_fd());
     complete = result.complete;
     if (complete && save.job->check_unchanged) save.job->check_unchanged();
     const std::scoped_lock lock(mutex);
@@ -189,6 +207,7 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
     error = std::current_exception();
   }
   save.job.reset();  // nobody needs the tensors any more, whatever became of the save
+  save.enqueued.set_value();
   if (error) {
     const std::scoped_lock lock(mutex);
     save.staging_error = error;
@@ -209,13 +228,36 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
 void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
                                         std::exception_ptr error) {
   save->job.reset();
+  save->enqueued.set_value();
   save->staged.set_error(error);
   finish(save, error);
 }
 
-/// The ring for this plan: the current one if it will do, else a new one.
-std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePlan& plan,
+/// The ring for this job, known to the devices that it comes from.
+std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const SaveJob& job,
                                                              const Pending* self) {
+  std::shared_ptr<Generation> ring = fitting_generation(job.plan, self);
+  if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
+  return ring;
+}
+
+void AsyncSave::Parts::pin(Generation& ring, int device) const {
+  const std::uint64_t block = config.process_config.block_bytes;
+  stage::WaitPopulated wait;
+  if (ring.warmer) {
+    // Small pages that the driver holds could not become huge ones any more.
+    wait = [&warmer = *ring.warmer](const std::stop_token& stop_pinning, std::uint64_t bytes) {
+      warmer.wait(stop_pinning, bytes);
+    };
+  }
+  ring.pinned = devices->copies()->pin(ring.segment.view().blocks(),
+                                       std::max(kPinnedPiece / block * block, block), device,
+                                       std::move(wait));
+}
+
+/// The ring for this plan: the current one if it will do, else a new one.
+std::shared_ptr<Generation> AsyncSave::Parts::fitting_generation(const plan::FilePlan& plan,
+                                                                 const Pending* self) {
   ring::Description description{};
   process::describe_tables(plan, config.process_config.block_bytes, description);
   std::shared_ptr<Generation> now = current();
@@ -430,6 +472,14 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   SaveHandle handle;
   handle.staged = save->staged.future();
   handle.written = save->written_future;
+  if (!save->job->devices.empty()) {
+    handle.device_fence = [devices = parts_->devices, enqueued = save->enqueued.future()](
+                              int device, void* stream) {
+      // An event recorded before the last copy is enqueued would not wait for it.
+      enqueued.wait();
+      devices->copies()->to_host(device).fence(stream);
+    };
+  }
   {
     std::unique_lock lock(parts_->mutex);
     // Each save in flight ends: committed, failed, or timed out.
@@ -448,7 +498,12 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   return handle;
 }
 
-void AsyncSave::prepare(const plan::FilePlan& plan) {
+stage::DeviceAccess& AsyncSave::devices() {
+  parts_->check_process();
+  return *parts_->devices;
+}
+
+void AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
@@ -458,10 +513,10 @@ void AsyncSave::prepare(const plan::FilePlan& plan) {
       throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed");
     }
   }
-  // `plan` outlives the task: this call waits for it.
-  parts_->enqueue([parts = parts_.get(), done, &plan] {
+  // `job` outlives the task: this call waits for it.
+  parts_->enqueue([parts = parts_.get(), done, &job] {
     try {
-      (void)parts->generation_for(plan, nullptr);
+      (void)parts->generation_for(job, nullptr);
       done->set_value();
     } catch (...) {
       done->set_error(std::current_exception());

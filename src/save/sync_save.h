@@ -1,12 +1,17 @@
 // The synchronous path: same plan, same block filling, same writer; no ring, no process.
 #pragma once
 
+#include "save/private_blocks.h"
 #include "save/save_job.h"
+#include "stage/device_access.h"
 
 #include <ckptring/config.h>
 #include <ckptring/rank_info.h>
 #include <ckptring/save_report.h>
 #include <ckptring/writer.h>
+
+#include <memory>
+#include <optional>
 
 namespace ckptring::save {
 
@@ -15,14 +20,27 @@ class SyncSave {
   /// @throws Error invalid_argument
   SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer);
 
+  /// Where the job's DeviceState come from.
+  [[nodiscard]] stage::DeviceAccess& devices() noexcept { return devices_; }
+
   /// Stages, writes and commits in the calling thread; durable on return.
   /// @throws Error
   SaveReport run(SaveJob job);
 
  private:
+  /// Memory that devices know is kept, so that it is made known to them once.
+  struct PinnedBlocks {
+    explicit PinnedBlocks(std::size_t count) : blocks(count) {}
+    PrivateBlocks blocks;
+    std::unique_ptr<stage::PinnedMemory> pinned;
+  };
+  PrivateBlocks& blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned);
+
   CheckpointWriterConfig config_;
   RankInfo rank_;
   WriterSetup writer_;
+  stage::DeviceAccess devices_;
+  std::unique_ptr<PinnedBlocks> pinned_;
 };
 
 }  // namespace ckptring::save

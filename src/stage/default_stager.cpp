@@ -1,14 +1,11 @@
 #include "stage/default_stager.h"
 
-#include "os/clock.h"
-#include "os/poll.h"
-#include "stage/fill_block.h"
+#include "stage/staging.h"
 
 #include <ckptring/error.h>
 
 #include <algorithm>
-#include <exception>
-#include <optional>
+#include <string>
 #include <thread>
 
 namespace ckptring::stage {
@@ -31,41 +28,11 @@ unsigned thread_count(const CheckpointStagerConfig& config) {
 DefaultStager::DefaultStager(const CheckpointStagerConfig& config)
     : threads_(thread_count(config)) {}
 
-StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan& plan,
-                                 std::span<const Source> sources, int stop_fd) {
-  StageResult result;
-  std::mutex claiming;
-  bool ended = false;          // guarded by claiming
-  std::exception_ptr failure;  // likewise
-
-  const auto next_claim = [&]() -> std::optional<ring::BlockClaim> {
-    const std::scoped_lock lock(claiming);
-    while (!ended && !producer.all_claimed()) {
-      if (producer.current_failed()) break;
-      if (auto claim = producer.try_claim()) return claim;
-      const std::uint64_t began = os::monotonic_ns();
-      bool moved = false;
-      try {
-        // Ends by the consumer, or by whoever watches its process and its time-outs.
-        moved = producer.wait_for_slot(stop_fd, os::Deadline::never());
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      result.stalled_seconds += os::seconds_since(began);
-      if (!moved) break;
-    }
-    ended = true;
-    return std::nullopt;
-  };
-  threads_.run([&] {
-    while (auto claim = next_claim()) {
-      fill_block(plan, sources, claim->file_offset(), claim->bytes());
-      claim->publish();
-    }
-  });
-  if (failure) std::rethrow_exception(failure);
-  result.complete = producer.all_claimed() && !producer.current_failed();
-  return result;
+StageResult DefaultStager::stage(ring::Producer& producer, const StageRequest& request,
+                                 int stop_fd) {
+  Staging staging(producer, request, stop_fd);
+  threads_.run([&] { staging.work(); });
+  return staging.finish();
 }
 
 }  // namespace ckptring::stage

@@ -79,7 +79,8 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   const std::scoped_lock lock(parts.saving);
   parts.check_usable("save");
   torch_state::check_save_path(path);
-  save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
+  save::SaveJob job =
+      torch_state::plan_state(path, state, options, parts.rank, parts.save.devices());
 
   SaveHandle handle;
   handle.previous_failure = parts.take_previous_failure();
@@ -97,7 +98,8 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
     // Where only the disk failed, the state was copied and may change: staging did not fail.
-    if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
+    if (known != nullptr && (known->code() == ErrorCode::changed_while_staging ||
+                             known->code() == ErrorCode::device_failed)) {
       staged.set_error(parts.last_error);
     } else {
       staged.set_value();

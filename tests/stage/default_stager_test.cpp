@@ -76,6 +76,11 @@ class StagerTest : public ::testing::Test {
     return producer_.open(ring::test::file_of(plan.total_bytes()), [](auto) {});
   }
 
+  StageResult stage(DefaultStager& stager, const PlannedFile& file) {
+    const std::vector<Source> sources = file.sources();
+    return stager.stage(producer_, {.plan = file.plan, .sources = sources}, stop_.get());
+  }
+
   RingMemory ring_{Geometry{kBlock, 3, 3, 256}};
   Producer producer_{ring_.view(), ring_.bells()};
   os::UniqueFd stop_ = os::make_eventfd();
@@ -92,7 +97,7 @@ TEST_P(StagerThreads, AFileLargerThanTheRingStreamsThrough) {
     const std::uint64_t save = open(file.plan);
     const std::uint64_t blocks = base::ceil_div(file.plan.total_bytes(), kBlock);
     Drainer drainer(ring_, save, [=](Consumer&, std::uint64_t taken) { return taken < blocks; });
-    const StageResult result = stager.stage(producer_, file.plan, file.sources(), stop_.get());
+    const StageResult result = stage(stager, file);
     EXPECT_TRUE(result.complete);
     producer_.seal();
     drainer.join();
@@ -112,7 +117,7 @@ TEST_P(StagerThreads, EndsWhenTheConsumerFailsInTheMiddle) {
     consumer.set_progress(save, Progress::failed);
     return false;
   });
-  const StageResult result = stager.stage(producer_, file.plan, file.sources(), stop_.get());
+  const StageResult result = stage(stager, file);
   EXPECT_FALSE(result.complete);
   EXPECT_GT(result.stalled_seconds, 0.0);
   producer_.abort();  // no claim is out
@@ -125,7 +130,7 @@ TEST_P(StagerThreads, EndsWhenItIsStoppedWhileTheRingIsFull) {
   const PlannedFile file = random_file(random_, 60, 4 * kBlock);
   const std::uint64_t save = open(file.plan);
   os::ring_bell(stop_.get());  // nobody drains
-  const StageResult result = stager.stage(producer_, file.plan, file.sources(), stop_.get());
+  const StageResult result = stage(stager, file);
   EXPECT_FALSE(result.complete);
   producer_.abort();
   EXPECT_EQ(ring_.view().record(save).end_position.load(), 3u);
@@ -138,7 +143,7 @@ TEST_F(StagerTest, DoesNotStallWhenEverythingFits) {
   DefaultStager stager(with_threads(2));
   const PlannedFile file = random_file(random_, 2, kBlock);
   open(file.plan);
-  const StageResult result = stager.stage(producer_, file.plan, file.sources(), stop_.get());
+  const StageResult result = stage(stager, file);
   EXPECT_TRUE(result.complete);
   EXPECT_EQ(result.stalled_seconds, 0.0);
   producer_.seal();
@@ -156,7 +161,7 @@ TEST_F(StagerTest, NothingIsStagedOfASaveThatHasFailedAlready) {
   const PlannedFile file = random_file(random_, 5, kBlock);
   const std::uint64_t save = open(file.plan);
   ring_.set_consumer_word(save, Progress::failed);
-  EXPECT_FALSE(stager.stage(producer_, file.plan, file.sources(), stop_.get()).complete);
+  EXPECT_FALSE(stage(stager, file).complete);
   producer_.abort();
   EXPECT_EQ(ring_.view().record(save).end_position.load(), 0u);
 }

@@ -1,5 +1,6 @@
-#include "stage/fill_block.h"
+#include "stage/block_copies.h"
 
+#include "stage/host_copy_engine.h"
 #include "stage/random_plan.h"
 
 #include <gtest/gtest.h>
@@ -7,7 +8,16 @@
 namespace ckptring::stage::test {
 namespace {
 
-TEST(FillBlock, BlocksOfAnySizePutTogetherAreTheFile) {
+void fill_block(const plan::FilePlan& plan, std::span<const Source> sources,
+                std::uint64_t file_offset, std::span<std::byte> block) {
+  BlockCopies copies;
+  copies.add(plan, sources, file_offset, block);
+  ASSERT_TRUE(copies.from_devices().empty());
+  HostCopyEngine().copy(copies.from_host(),
+                        [](const std::exception_ptr& failure) { ASSERT_EQ(failure, nullptr); });
+}
+
+TEST(BlockCopies, BlocksOfAnySizePutTogetherAreTheFile) {
   std::mt19937_64 random(42);
   for (int round = 0; round < 300; ++round) {
     const PlannedFile file = random_file(random, random() % 20, 1 + random() % 20'000);
@@ -22,7 +32,7 @@ TEST(FillBlock, BlocksOfAnySizePutTogetherAreTheFile) {
   }
 }
 
-TEST(FillBlock, BlocksMayBeFilledInAnyOrder) {
+TEST(BlockCopies, BlocksMayBeFilledInAnyOrder) {
   std::mt19937_64 random(43);
   const PlannedFile file = random_file(random, 30, 5'000);
   const std::vector<Source> sources = file.sources();
@@ -37,7 +47,7 @@ TEST(FillBlock, BlocksMayBeFilledInAnyOrder) {
   EXPECT_EQ(result, file.image);
 }
 
-TEST(FillBlock, WritesNothingOutsideOfTheBlock) {
+TEST(BlockCopies, WritesNothingOutsideOfTheBlock) {
   std::mt19937_64 random(44);
   const PlannedFile file = random_file(random, 10, 5'000);
   const std::vector<Source> sources = file.sources();
@@ -56,7 +66,7 @@ TEST(FillBlock, WritesNothingOutsideOfTheBlock) {
   }
 }
 
-TEST(FillBlock, WritesPaddingOverWhatTheBlockHeldBefore) {
+TEST(BlockCopies, WritesPaddingOverWhatTheBlockHeldBefore) {
   // One payload behind 4095 zeros.
   const Bytes payload(10, std::byte{7});
   const std::vector<std::uint16_t> padding{4095};
