@@ -189,17 +189,19 @@ void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
 
 /// Returns when the batch's copies have ended, and why they failed, if they did.
 std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const {
-  try {
-    if (!batch.failure) {
+  std::exception_ptr failure = batch.failure;
+  if (!failure) {
+    try {
       check_cuda(runtime_, runtime_.event_synchronize(batch.event.get()), name_);
       return nullptr;
+    } catch (const Error&) {
+      failure = std::current_exception();
     }
-    check_cuda(runtime_, runtime_.stream_synchronize(stream_), name_);
-    return batch.failure;
-  } catch (const Error&) {
-    // The context is broken: nothing that was enqueued in it will move any more.
-    return batch.failure ? batch.failure : std::current_exception();
   }
+  // Whatever went wrong, copies may still be under way. Only a broken context refuses this wait,
+  // and in it nothing moves any more.
+  if (runtime_.stream_synchronize(stream_) != cudaSuccess) (void)runtime_.get_last_error();
+  return failure;
 }
 
 }  // namespace ckptring::stage

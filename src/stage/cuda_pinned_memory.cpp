@@ -50,15 +50,15 @@ CudaPinnedMemory::~CudaPinnedMemory() {
   }
   thread_.request_stop();
   thread_.join();
-  try {
-    const CudaDeviceScope scope(runtime_, device_);
-    for (std::size_t i = 0; i < pieces_.size(); ++i) {
-      // Written by a thread that was joined, or before a copy that has ended.
-      if (pieces_[i].load(std::memory_order_relaxed) != Piece::registered) continue;
-      check_cuda(runtime_, runtime_.host_unregister(piece(i).data()), "unregister memory");
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    // Written by a thread that was joined, or before a copy that has ended.
+    if (pieces_[i].load(std::memory_order_relaxed) != Piece::registered) continue;
+    try {
+      check_cuda(runtime_, runtime_.host_unregister(piece(i).data()),
+                 "unregister host memory from CUDA");
+    } catch (const Error& error) {  // a broken context; it holds nothing any more
+      if (!std::exchange(warned_, true)) log_.warn("{}", error.what());
     }
-  } catch (const Error& error) {  // a broken context; it holds nothing any more
-    log_.warn("{}", error.what());
   }
 }
 

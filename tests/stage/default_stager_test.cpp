@@ -1,15 +1,12 @@
 #include "stage/default_stager.h"
 
 #include "base/align.h"
-#include "ring/consumer.h"
 #include "ring/ring_memory.h"
+#include "stage/drainer.h"
 #include "stage/random_plan.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
-
-#include <functional>
-#include <thread>
 
 namespace ckptring::stage::test {
 namespace {
@@ -22,52 +19,11 @@ using ring::Progress;
 using ring::test::kBlock;
 using ring::test::RingMemory;
 
-constexpr double kStuckSecs = 60;
-
 CheckpointStagerConfig with_threads(unsigned count) {
   CheckpointStagerConfig config;
   config.copy_threads = count;
   return config;
 }
-
-/// Takes and releases the blocks of a save, in order, until `more` says no.
-class Drainer {
- public:
-  Drainer(const RingMemory& ring, std::uint64_t save,
-          std::function<bool(Consumer&, std::uint64_t taken)> more)
-      : consumer_(ring.view(), ring.bells()),
-        save_(save),
-        more_(std::move(more)),
-        thread_([this] { run(); }) {}
-  ~Drainer() { join(); }
-  void join() {
-    if (thread_.joinable()) thread_.join();
-  }
-  Bytes file;  // after join
-
- private:
-  void run() {
-    for (std::uint64_t taken = 0; more_(consumer_, taken); ++taken) {
-      while (true) {
-        if (const auto block = consumer_.try_take(save_)) {
-          const auto bytes = block->memory.first(static_cast<std::size_t>(block->size));
-          file.insert(file.end(), bytes.begin(), bytes.end());
-          consumer_.complete(block->position);
-          break;
-        }
-        if (!consumer_.sleep([this] { return consumer_.can_take(save_); }, {},
-                             os::Deadline::after(kStuckSecs))) {
-          ADD_FAILURE() << "no block arrived";
-          return;
-        }
-      }
-    }
-  }
-  Consumer consumer_;
-  std::uint64_t save_;
-  std::function<bool(Consumer&, std::uint64_t)> more_;
-  std::thread thread_;
-};
 
 class StagerTest : public ::testing::Test {
  protected:
