@@ -14,7 +14,7 @@ namespace ckptring::stage {
 /// Thread-safe.
 class CudaWindow {
  public:
-  static constexpr std::size_t kBufferBytes = 8u << 20;
+  static constexpr std::size_t kBufferBytes = 4u << 20;
   static constexpr std::size_t kBuffers = 4;
 
   explicit CudaWindow(const CudaRuntime& runtime) : runtime_(runtime) {}

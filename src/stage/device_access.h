@@ -17,16 +17,20 @@ class DeviceAccess {
 
   /// Null if there are no devices that can be used. Valid as long as this.
   [[nodiscard]] DeviceCopies* copies() {
-    std::call_once(looked_, [this] { found_ = find_device_copies(log_); });
+    const std::scoped_lock lock(mutex_);
+    if (!found_.copies) found_ = find_device_copies(log_);
     return found_.copies.get();
   }
   /// Why `copies()` was null.
-  [[nodiscard]] const std::string& why_not() const noexcept { return found_.why_not; }
+  [[nodiscard]] std::string why_not() const {
+    const std::scoped_lock lock(mutex_);
+    return found_.why_not;
+  }
 
  private:
   const base::LogContext log_;
-  std::once_flag looked_;
-  FoundDeviceCopies found_;
+  mutable std::mutex mutex_;
+  FoundDeviceCopies found_;  ///< guarded by mutex_
 };
 
 }  // namespace ckptring::stage
