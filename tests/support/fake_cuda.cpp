@@ -745,6 +745,11 @@ bool FakeCuda::is_device_memory(const void* address) const {
   return state_->memory_of(address) != nullptr;
 }
 
+bool FakeCuda::is_pinned(const void* address) const {
+  const Lock lock(state_->mutex);
+  return state_->host.find(address, 1).pinned != nullptr;
+}
+
 int FakeCuda::current_device() const { return state_->thread().device; }
 
 void FakeCuda::set_current_device(int device) {

@@ -174,6 +174,8 @@ class FakeCuda {
   /// be given from now on.
   void device_free(void* memory, std::span<const cudaStream_t> streams);
   [[nodiscard]] bool is_device_memory(const void* address) const;
+  /// Whether this is page-locked host memory.
+  [[nodiscard]] bool is_pinned(const void* address) const;
 
   /// Of this thread.
   [[nodiscard]] int current_device() const;
