@@ -56,6 +56,16 @@ TEST_P(FakeCudaTensorsUnder, GoToADeviceAndBack) {
   }
 }
 
+TEST_P(FakeCudaTensorsUnder, CopiesBetweenDevicesAreOrderedOnBothSides) {
+  at::Tensor to = on(1, at::zeros(1000));
+  at::Tensor from = on(0, at::zeros(1000));
+  to.fill_(1);
+  from.fill_(2);
+  to.copy_(from);
+  from.fill_(3);
+  EXPECT_EQ(bits(to.cpu()), bits(at::full(1000, 2.0F)));
+}
+
 TEST_P(FakeCudaTensorsUnder, ViewsShareTheirStorage) {
   const at::Tensor whole = on(0, at::arange(24)).view({4, 6});
   const at::Tensor column = whole.select(1, 2);
@@ -274,6 +284,17 @@ TEST(FakeCudaTorch, ThereAreNoDevicesWithoutAFakeCuda) {
   EXPECT_THROW(at::zeros(1).to(cuda_device(0)), c10::Error);
   const FakeCuda cuda(3);
   EXPECT_EQ(guard->deviceCount(), 3);
+}
+
+TEST(FakeCudaTorch, EachFakeCudaBeginsWithItsDefaultStreams) {
+  const auto* const guard = c10::impl::getDeviceGuardImpl(c10::kCUDA);
+  {
+    const CheckedFakeCuda cuda;
+    (void)guard->exchangeStream(pool_stream());
+    EXPECT_NE(native_handle(current_stream()), nullptr);
+  }
+  const CheckedFakeCuda cuda;
+  EXPECT_EQ(native_handle(current_stream()), nullptr);
 }
 
 using FakeCudaTorchDeathTest = FakeCudaTensors;
