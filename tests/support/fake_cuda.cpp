@@ -85,11 +85,13 @@ const char* name(Call call) { return kNames[static_cast<std::size_t>(call)]; }
 
 struct FakeCuda::State {
   State(FakeCuda& object, int device_count, Schedule schedule)
-      : owner(object), streams(mutex, std::move(schedule)) {
+      : owner(object), streams(mutex, schedule) {
     const Lock lock(mutex);  // the devices' thread runs already
     for (int device = 0; device < device_count; ++device) {
       memory.emplace_back(device);
       null_streams.push_back(streams.create(device, true, true));
+      null_handles.push_back(new_handle<cudaStream_t>());
+      stream_handles[null_handles.back()] = {null_streams.back(), true};
     }
   }
 
@@ -138,6 +140,7 @@ struct FakeCuda::State {
   Streams streams;
   std::vector<DeviceMemory> memory;  ///< of each device
   std::vector<std::shared_ptr<Stream>> null_streams;
+  std::vector<cudaStream_t> null_handles;  ///< for tests: they need no current device
   HostMemory host;
   std::map<cudaStream_t, StreamHandle> stream_handles;
   std::map<cudaEvent_t, Event> events;
@@ -382,6 +385,10 @@ cudaError_t stream_destroy(cudaStream_t handle) {
     if (handle == nullptr || handle == cudaStreamLegacy) return cudaErrorInvalidResourceHandle;
     const auto stream = cuda.stream_of(handle, name(Call::stream_destroy));
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    if (cuda.stream_handles.at(handle).of_training) {
+      cuda.violation(Call::stream_destroy, "this is the training's stream");
+      return cudaErrorInvalidResourceHandle;
+    }
     cuda.streams.retire(*stream);
     cuda.stream_handles.erase(handle);
     cuda.destroyed.insert(handle);
@@ -657,7 +664,7 @@ class Access final : public DeviceMemoryAccess {
 }  // namespace
 
 FakeCuda::FakeCuda(int devices, Schedule schedule)
-    : state_(std::make_unique<State>(*this, devices, std::move(schedule))) {
+    : state_(std::make_unique<State>(*this, devices, schedule)) {
   if (living.exchange(state_.get()) != nullptr) give_up("there are two FakeCuda at once");
 }
 
@@ -703,6 +710,8 @@ FakeCuda* FakeCuda::current() {
   return cuda == nullptr ? nullptr : &cuda->owner;
 }
 
+std::uint64_t FakeCuda::id() const { return state_->generation; }
+
 int FakeCuda::devices() const { return state_->devices(); }
 
 void* FakeCuda::device_alloc(int device, std::size_t bytes) {
@@ -723,7 +732,7 @@ void FakeCuda::device_free(void* memory, std::span<const cudaStream_t> streams) 
     return;
   }
   std::vector<Point> points;
-  for (const cudaStream_t handle : streams) {
+  for (auto* const handle : streams) {
     const auto stream = state_->stream_of(handle, "device_free");
     if (stream != nullptr) points.push_back(state_->streams.tail(stream));
   }
@@ -734,6 +743,11 @@ void FakeCuda::device_free(void* memory, std::span<const cudaStream_t> streams) 
 
 bool FakeCuda::is_device_memory(const void* address) const {
   return state_->memory_of(address) != nullptr;
+}
+
+bool FakeCuda::is_pinned(const void* address) const {
+  const Lock lock(state_->mutex);
+  return state_->host.find(address, 1).pinned != nullptr;
 }
 
 int FakeCuda::current_device() const { return state_->thread().device; }
@@ -751,6 +765,10 @@ cudaStream_t FakeCuda::training_stream(int device, unsigned flags) {
   return handle;
 }
 
+cudaStream_t FakeCuda::null_stream(int device) const {
+  return state_->null_handles.at(static_cast<std::size_t>(device));
+}
+
 namespace {
 
 std::shared_ptr<Stream> existing_stream(State& cuda, cudaStream_t handle) {
@@ -761,7 +779,14 @@ std::shared_ptr<Stream> existing_stream(State& cuda, cudaStream_t handle) {
 
 }  // namespace
 
-void FakeCuda::launch(cudaStream_t handle, Kernel kernel, std::span<const Range> uses) {
+void FakeCuda::wait_for(cudaStream_t stream, cudaStream_t other) {
+  const Lock lock(state_->mutex);
+  Work wait;
+  wait.after.push_back(state_->streams.tail(existing_stream(*state_, other)));
+  state_->streams.enqueue(existing_stream(*state_, stream), std::move(wait));
+}
+
+void FakeCuda::launch(cudaStream_t stream, Kernel kernel, std::span<const Range> uses) {
   const Lock lock(state_->mutex);
   Work work;
   std::vector<std::shared_ptr<Allocation>> named;
@@ -781,7 +806,7 @@ void FakeCuda::launch(cudaStream_t handle, Kernel kernel, std::span<const Range>
     run(access);
   };
   ++state_->counters.launches;
-  state_->streams.enqueue(existing_stream(*state_, handle), std::move(work));
+  state_->streams.enqueue(existing_stream(*state_, stream), std::move(work));
 }
 
 void FakeCuda::launch_fill(cudaStream_t stream, void* memory, std::size_t bytes, std::byte value) {
@@ -793,34 +818,33 @@ void FakeCuda::launch_fill(cudaStream_t stream, void* memory, std::size_t bytes,
          {{memory, bytes}});
 }
 
-void FakeCuda::copy(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
+void FakeCuda::copy(cudaStream_t stream, void* to, const void* from, std::size_t bytes) {
   Lock lock(state_->mutex);
-  const auto stream = existing_stream(*state_, handle);
+  const auto in = existing_stream(*state_, stream);
   Transfer transfer;
   cudaError_t error = bytes == 0 ? cudaSuccess
                                  : transfer.add(*state_, "the test's copy", to, from, bytes,
-                                                cudaMemcpyDefault, *stream);
-  if (error == cudaSuccess) error = start(*state_, lock, stream, std::move(transfer));
+                                                cudaMemcpyDefault, *in);
+  if (error == cudaSuccess) error = start(*state_, lock, in, std::move(transfer));
   if (error != cudaSuccess) throw std::runtime_error(fake_cuda::error_string(error));
 }
 
-void FakeCuda::synchronise(cudaStream_t handle) {
+void FakeCuda::synchronise(cudaStream_t stream) {
   Lock lock(state_->mutex);
-  const auto stream = existing_stream(*state_, handle);
-  state_->streams.wait(lock, state_->streams.tail(stream));
+  state_->streams.wait(lock, state_->streams.tail(existing_stream(*state_, stream)));
 }
 
-bool FakeCuda::idle(cudaStream_t handle) const {
+bool FakeCuda::idle(cudaStream_t stream) const {
   const Lock lock(state_->mutex);
-  return existing_stream(*state_, handle)->work.empty();
+  return existing_stream(*state_, stream)->work.empty();
 }
 
-FakeCuda::Hold FakeCuda::hold(cudaStream_t handle) {
+FakeCuda::Hold FakeCuda::hold(cudaStream_t stream) {
   const Lock lock(state_->mutex);
   auto held = std::make_shared<bool>(true);
   Work work;
   work.held = held;
-  state_->streams.enqueue(existing_stream(*state_, handle), std::move(work));
+  state_->streams.enqueue(existing_stream(*state_, stream), std::move(work));
   return {*this, std::move(held)};
 }
 

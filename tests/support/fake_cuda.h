@@ -133,12 +133,10 @@ struct CudaCounters {
 /// What a kernel sees of device memory. Valid while the kernel runs.
 class DeviceMemoryAccess {
  public:
+  virtual ~DeviceMemoryAccess() = default;
   /// The bytes at a device address. What is freed or out of range is a violation, and the bytes are
   /// then some that nobody else has.
   [[nodiscard]] virtual std::span<std::byte> at(const void* address, std::size_t bytes) = 0;
-
- protected:
-  ~DeviceMemoryAccess() = default;
 };
 
 class FakeCuda {
@@ -162,6 +160,8 @@ class FakeCuda {
   static const stage::CudaRuntime& runtime();
   /// The one that lives, or none.
   static FakeCuda* current();
+  /// Differs from that of all others of this process.
+  [[nodiscard]] std::uint64_t id() const;
   [[nodiscard]] int devices() const;
 
   // --- What a training program would do. It is not counted, except launches.
@@ -174,6 +174,8 @@ class FakeCuda {
   /// be given from now on.
   void device_free(void* memory, std::span<const cudaStream_t> streams);
   [[nodiscard]] bool is_device_memory(const void* address) const;
+  /// Whether this is page-locked host memory.
+  [[nodiscard]] bool is_pinned(const void* address) const;
 
   /// Of this thread.
   [[nodiscard]] int current_device() const;
@@ -181,6 +183,10 @@ class FakeCuda {
 
   /// A stream that lives as long as this object, cudaStreamNonBlocking or cudaStreamDefault.
   cudaStream_t training_stream(int device, unsigned flags = cudaStreamNonBlocking);
+  /// The NULL stream of a device, whichever is current.
+  [[nodiscard]] cudaStream_t null_stream(int device) const;
+  /// What `stream` is given from now on waits for what `other` holds.
+  void wait_for(cudaStream_t stream, cudaStream_t other);
   /// A kernel that may reach any device memory. Memory that it names may be freed in stream order
   /// before the kernel has run.
   void launch(cudaStream_t stream, Kernel kernel, std::span<const Range> uses = {});

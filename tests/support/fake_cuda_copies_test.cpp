@@ -12,7 +12,7 @@ using FakeCudaBatches = FakeCudaSchedules;
 FAKE_CUDA_SCHEDULES(FakeCudaBatches);
 
 TEST_F(FakeCudaRules, TheDirectionIsThatOfThePointersAndTheSidesDoNotOverlap) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   auto* const memory = static_cast<std::byte*>(device_memory(0, 100, 1));
   EXPECT_EQ(api_.memcpy_async(host_.data(), memory, 10, cudaMemcpyHostToDevice, stream),
             cudaErrorInvalidMemcpyDirection);
@@ -24,7 +24,7 @@ TEST_F(FakeCudaRules, TheDirectionIsThatOfThePointersAndTheSidesDoNotOverlap) {
 }
 
 TEST_P(FakeCudaBatches, CopiesOfABatchAreOrderedWithTheirStream) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   std::vector<void*> memory;
   std::vector<void*> to;
   std::vector<std::size_t> sizes;
@@ -50,7 +50,7 @@ TEST_P(FakeCudaBatches, CopiesOfABatchAreOrderedWithTheirStream) {
 }
 
 TEST_P(FakeCudaBatches, ASourceThatMayBeReadOutOfOrderIsReadBeforeEarlierWork) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = device_memory(0, 10, 1);
   auto held = cuda_.hold(stream);
   cuda_.launch_fill(stream, memory, 10, std::byte{2});
@@ -62,7 +62,7 @@ TEST_P(FakeCudaBatches, ASourceThatMayBeReadOutOfOrderIsReadBeforeEarlierWork) {
 }
 
 TEST_F(FakeCudaRules, ABatchIsRefusedInTheNullStreamOrWithoutAttributes) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = device_memory(0, 10, 1);
   EXPECT_EQ(batch({host_.data()}, {memory}, {10}, nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(batch({}, {}, {}, stream), cudaErrorInvalidValue);
@@ -87,7 +87,7 @@ TEST_F(FakeCudaRules, ABatchIsRefusedInTheNullStreamOrWithoutAttributes) {
 }
 
 TEST_F(FakeCudaRules, CopiesAreCountedByDirection) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = device_memory(0, 100, 1);
   void* const other = device_memory(0, 100, 1);
   (void)copy(host_.data(), memory, 10, stream);
@@ -112,7 +112,7 @@ TEST_F(FakeCudaRules, PinningAndTheNullStreamCountAsSynchronisations) {
   const Pages pages(kPage);
   void* allocated = nullptr;
   void* const memory = device_memory(0, 10, 1);
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   EXPECT_EQ(after([&] { (void)api_.host_register(pages.data(), kPage, 0); }), 1u);
   EXPECT_EQ(after([&] { (void)api_.host_unregister(pages.data()); }), 1u);
   EXPECT_EQ(after([&] { (void)api_.host_alloc(&allocated, 10, 0); }), 1u);

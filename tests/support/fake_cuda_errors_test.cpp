@@ -14,16 +14,17 @@ FAKE_CUDA_SCHEDULES(FakeCudaFaults);
 
 /// One call of each function, each of which would succeed.
 class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterface<Call> {
+ public:
+  ~FakeCudaFailures() override {
+    (void)api_.event_destroy(event_);
+    (void)api_.stream_destroy(stream_);
+  }
+
  protected:
   FakeCudaFailures() {
     stream_ = make_stream();
     event_ = make_event();
     memory_ = device_memory(0, 10, 1);
-  }
-  ~FakeCudaFailures() override {
-    (void)api_.event_destroy(event_);
-    (void)api_.stream_destroy(stream_);
-    (void)cuda_.take_violations();
   }
   cudaError_t call(Call which) {
     int number = 0;
@@ -120,8 +121,8 @@ INSTANTIATE_TEST_SUITE_P(All, FakeCudaFailures, testing::ValuesIn(calls_to_repea
                          [](const auto& test) { return std::string(name(test.param)); });
 
 TEST_F(FakeCudaRules, CallsThatFailGiveBackAllTheSame) {
-  cudaStream_t const stream = make_stream();
-  cudaEvent_t const event = make_event();
+  auto* const stream = make_stream();
+  auto* const event = make_event();
   const Pages pages(kPage);
   (void)api_.host_register(pages.data(), kPage, 0);
   void* allocated = nullptr;
@@ -146,9 +147,9 @@ TEST_F(FakeCudaRules, TheLastErrorIsThatOfTheThreadAndIsForgotten) {
 }
 
 TEST_P(FakeCudaFaults, AFaultOfACopyBreaksItsDeviceAndNoOther) {
-  cudaStream_t const stream = make_stream();
-  cudaStream_t const other = cuda_.training_stream(1);
-  cudaEvent_t const event = make_event();
+  auto* const stream = make_stream();
+  auto* const other = cuda_.training_stream(1);
+  auto* const event = make_event();
   void* const memory = device_memory(0, 100, 1);
   host_.fill(5);
   cuda_.fault_copy(2, cudaErrorECCUncorrectable);
@@ -183,7 +184,7 @@ TEST_P(FakeCudaFaults, AFaultOfACopyBreaksItsDeviceAndNoOther) {
 }
 
 TEST_F(LateFakeCuda, ABrokenDeviceLetsGoWhoWaits) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   auto held = cuda_.hold(stream);
   std::thread waits([&] { EXPECT_EQ(api_.stream_synchronize(stream), cudaErrorLaunchFailure); });
   cuda_.fault_device(0);

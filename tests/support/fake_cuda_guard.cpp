@@ -44,7 +44,7 @@ class Line {
   void print() { (void)!::write(STDERR_FILENO, text_.data(), size_); }
 
  private:
-  std::array<char, 256> text_;
+  std::array<char, 256> text_{};
   std::size_t size_ = 0;
 };
 

@@ -31,7 +31,7 @@ bool share_a_page(const PinnedRange& a, const PinnedRange& b) {
 bool is_mapped(const void* begin, std::size_t bytes) {
   const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(begin) & ~(kPage - 1);
   const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(begin) + bytes;
-  std::array<unsigned char, 4096> states;
+  std::array<unsigned char, 4096> states{};
   for (std::uintptr_t at = first; at < end; at += states.size() * kPage) {
     const std::size_t size = std::min<std::size_t>(end - at, states.size() * kPage);
     if (::mincore(reinterpret_cast<void*>(at), size, states.data()) != 0) return false;

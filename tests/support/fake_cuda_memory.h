@@ -35,7 +35,7 @@ class DeviceRange {
 };
 
 struct Allocation : Resource {
-  Allocation(std::shared_ptr<DeviceRange> range, std::byte* begin, std::size_t bytes);
+  Allocation(std::shared_ptr<DeviceRange> in, std::byte* address, std::size_t size);
   ~Allocation();
   Allocation(const Allocation&) = delete;
   Allocation& operator=(const Allocation&) = delete;

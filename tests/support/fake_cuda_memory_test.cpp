@@ -60,7 +60,7 @@ TEST_F(FakeCudaRules, DeviceMemoryIsFilledWithNoiseAndGivenOutOnce) {
 }
 
 TEST_F(FakeCudaRules, FreedMemoryAndMemoryPastTheEndCannotBeCopied) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   auto* const memory = static_cast<std::byte*>(cuda_.device_alloc(0, 100));
   EXPECT_EQ(copy(host_.data(), memory + 50, 51, stream), cudaErrorInvalidValue);
   expect_violation("past the end");
@@ -72,7 +72,7 @@ TEST_F(FakeCudaRules, FreedMemoryAndMemoryPastTheEndCannotBeCopied) {
 }
 
 TEST_F(FakeCudaRules, AKernelCannotReachFreedMemory) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = cuda_.device_alloc(0, 10);
   auto held = cuda_.hold(stream);
   cuda_.launch(stream, [=](DeviceMemoryAccess& access) { access.at(memory, 10)[0] = {}; });
@@ -83,7 +83,7 @@ TEST_F(FakeCudaRules, AKernelCannotReachFreedMemory) {
 }
 
 TEST_F(LateFakeCuda, MemoryIsNotFreedWhilePendingWorkUsesIt) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = cuda_.device_alloc(0, 100);
   (void)copy(host_.data(), memory, 100, stream);
   cuda_.device_free(memory);
@@ -92,9 +92,9 @@ TEST_F(LateFakeCuda, MemoryIsNotFreedWhilePendingWorkUsesIt) {
 }
 
 TEST_F(LateFakeCuda, MemoryIsFreedInTheOrderOfAStream) {
-  cudaStream_t const training = cuda_.training_stream(0);
-  cudaStream_t const copies = cuda_.training_stream(0);
-  cudaEvent_t const read = make_event();
+  auto* const training = cuda_.training_stream(0);
+  auto* const copies = cuda_.training_stream(0);
+  auto* const read = make_event();
   const auto start_copy = [&] {
     void* const memory = device_memory(0, 100, 7);
     (void)copy(host_.data(), memory, 100, copies);
@@ -163,7 +163,7 @@ TEST_F(FakeCudaRules, PinnedMemoryIsLimited) {
 
 TEST_P(FakeCudaPageable, ACopyIntoMemoryThatIsNotPinnedIsSynchronous) {
   const Pages pages(kPage);
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = device_memory(0, kPage, 1);
   cuda_.launch_fill(stream, memory, kPage, std::byte{2});
   EXPECT_EQ(copy(pages.data(), memory, kPage, stream), cudaSuccess);
@@ -172,7 +172,7 @@ TEST_P(FakeCudaPageable, ACopyIntoMemoryThatIsNotPinnedIsSynchronous) {
 }
 
 TEST_F(LateFakeCuda, ACopyIntoPinnedMemoryIsNot) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   host_.fill(5);
   EXPECT_EQ(copy(host_.data(), device_memory(0, kPage, 1), kPage, stream), cudaSuccess);
   EXPECT_EQ(host_.data()[0], std::byte{5});
@@ -200,7 +200,7 @@ TEST_F(FakeCudaRules, ACopyOverTwoRegistrationsIsRefused) {
   const Pages pages(3 * kPage);
   ASSERT_EQ(api_.host_register(pages.data(), kPage, 0), cudaSuccess);
   ASSERT_EQ(api_.host_register(pages.data() + kPage, kPage, 0), cudaSuccess);
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   void* const memory = device_memory(0, 2 * kPage, 1);
   EXPECT_EQ(copy(pages.data() + 1, memory, kPage, stream), cudaErrorInvalidValue);
   EXPECT_EQ(copy(memory, pages.data() + 2 * kPage - 1, 2, stream), cudaErrorInvalidValue);
@@ -215,7 +215,7 @@ TEST_F(LateFakeCuda, MemoryIsNotUnpinnedWhilePendingWorkUsesIt) {
   ASSERT_EQ(api_.host_register(pages.data(), kPage, 0), cudaSuccess);
   void* allocated = nullptr;
   ASSERT_EQ(api_.host_alloc(&allocated, 10, 0), cudaSuccess);
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   (void)copy(pages.data(), device_memory(0, 10, 1), 10, stream);
   (void)copy(allocated, device_memory(0, 10, 1), 10, stream);
   EXPECT_EQ(api_.host_unregister(pages.data()), cudaSuccess);
@@ -235,8 +235,8 @@ TEST_F(FakeCudaRules, MemoryIsUnregisteredBeforeItIsUnmapped) {
 }
 
 TEST_F(FakeCudaRules, WhatIsNotGivenBackIsAViolation) {
-  cudaStream_t const stream = make_stream();
-  cudaEvent_t const event = make_event();
+  auto* const stream = make_stream();
+  auto* const event = make_event();
   void* allocated = nullptr;
   ASSERT_EQ(api_.host_alloc(&allocated, 10, 0), cudaSuccess);
   (void)cuda_.training_stream(0);

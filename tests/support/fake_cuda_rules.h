@@ -56,21 +56,24 @@ class Pages {
 
 /// One device, and 64 KiB of pinned memory.
 class FakeCudaRules : public testing::Test {
+ public:
+  ~FakeCudaRules() override { (void)api_.host_unregister(host_.data()); }
+
  protected:
   explicit FakeCudaRules(int devices = 1, Schedule schedule = Schedule::eager())
-      : cuda_(devices, std::move(schedule)) {
+      : cuda_(devices, schedule) {
     EXPECT_EQ(api_.host_register(host_.data(), host_.size(), cudaHostRegisterPortable),
               cudaSuccess);
     cuda_.reset_counters();
   }
-  ~FakeCudaRules() override { (void)api_.host_unregister(host_.data()); }
 
-  cudaStream_t make_stream(unsigned flags = cudaStreamNonBlocking) {
+  [[nodiscard]] cudaStream_t make_stream(unsigned flags = cudaStreamNonBlocking) const {
     cudaStream_t made = nullptr;
     EXPECT_EQ(api_.stream_create_with_flags(&made, flags), cudaSuccess);
     return made;
   }
-  cudaEvent_t make_event(unsigned flags = cudaEventBlockingSync | cudaEventDisableTiming) {
+  [[nodiscard]] cudaEvent_t make_event(unsigned flags = cudaEventBlockingSync |
+                                                        cudaEventDisableTiming) const {
     cudaEvent_t made = nullptr;
     EXPECT_EQ(api_.event_create_with_flags(&made, flags), cudaSuccess);
     return made;
@@ -80,12 +83,12 @@ class FakeCudaRules : public testing::Test {
     cuda_.write(made, all(bytes, value));
     return made;
   }
-  cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
+  cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream) const {
     return api_.memcpy_async(to, from, bytes, cudaMemcpyDefault, stream);
   }
   cudaError_t batch(std::vector<void*> to, std::vector<const void*> from,
                     std::vector<std::size_t> sizes, cudaStream_t stream,
-                    cudaMemcpySrcAccessOrder order = cudaMemcpySrcAccessOrderStream) {
+                    cudaMemcpySrcAccessOrder order = cudaMemcpySrcAccessOrderStream) const {
     cudaMemcpyAttributes attributes{};
     attributes.srcAccessOrder = order;
     std::size_t first = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ class Schedule {
       default:
         return "Random" + std::to_string(seed_);
     }
+  }
+  friend std::ostream& operator<<(std::ostream& out, const Schedule& schedule) {
+    return out << schedule.name();
   }
 
  private:

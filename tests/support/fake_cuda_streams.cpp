@@ -64,7 +64,7 @@ bool doing_stream_work() { return in_work; }
 bool Point::reached() const { return stream == nullptr || stream->ended >= position; }
 
 Streams::Streams(std::mutex& mutex, Schedule schedule)
-    : mutex_(mutex), schedule_(std::move(schedule)), random_(schedule_.seed()) {
+    : mutex_(mutex), schedule_(schedule), random_(schedule_.seed()) {
   if (schedule_.kind() == Schedule::Kind::random) {
     constexpr double kBursts[] = {0, 0.5, 0.9};
     constexpr double kLateness[] = {0, 0.25, 0.7};
@@ -101,13 +101,8 @@ void Streams::retire(Stream& stream) {
 
 Point Streams::enqueue(const std::shared_ptr<Stream>& stream, Work work) {
   if (broken(stream->device) != cudaSuccess) return {};
-  for (const auto& other : streams_) {
-    const bool in_turn =
-        stream->legacy ? other->blocking && other != stream : stream->blocking && other->legacy;
-    if (in_turn && other->device == stream->device && !other->work.empty()) {
-      work.after.push_back({other, other->enqueued});
-    }
-  }
+  const std::vector<Point> in_turn = in_turn_with(*stream);
+  work.after.insert(work.after.end(), in_turn.begin(), in_turn.end());
   for (const auto& resource : work.uses) ++resource->pending;
   work.sequence = ++sequence_;
   work.only_when_needed = chance(lateness_);
@@ -124,8 +119,20 @@ Point Streams::enqueue(const std::shared_ptr<Stream>& stream, Work work) {
 
 Point Streams::tail(const std::shared_ptr<Stream>& stream) {
   // What takes turns with this stream belongs to it as well.
-  if (stream->blocking) return enqueue(stream, {});
+  if (!in_turn_with(*stream).empty()) return enqueue(stream, {});
   return {stream, stream->enqueued};
+}
+
+std::vector<Point> Streams::in_turn_with(const Stream& stream) const {
+  std::vector<Point> points;
+  for (const auto& other : streams_) {
+    const bool in_turn =
+        stream.legacy ? other->blocking && !other->legacy : stream.blocking && other->legacy;
+    if (in_turn && other->device == stream.device && !other->work.empty()) {
+      points.push_back({other, other->enqueued});
+    }
+  }
+  return points;
 }
 
 void Streams::wait(Lock& lock, const Point& point) {

@@ -111,6 +111,8 @@ class Streams {
 
  private:
   void run();
+  /// What work of the stream waits for because of the NULL stream.
+  [[nodiscard]] std::vector<Point> in_turn_with(const Stream& stream) const;
   Stream* choose();
   Stream* choose_by_chance();
   void step(Lock& lock, Stream& stream);

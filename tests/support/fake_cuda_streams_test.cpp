@@ -30,9 +30,9 @@ TEST_F(TwoFakeDevices, ADeviceThatIsNotThereCannotBeCurrent) {
 }
 
 TEST_F(TwoFakeDevices, AnEventIsRecordedOnlyInAStreamOfItsDevice) {
-  cudaStream_t const of_first = cuda_.training_stream(0);
+  auto* const of_first = cuda_.training_stream(0);
   (void)api_.set_device(1);
-  cudaEvent_t const event = make_event();
+  auto* const event = make_event();
   EXPECT_EQ(api_.event_record(event, of_first), cudaErrorInvalidResourceHandle);
   EXPECT_EQ(api_.event_record(event, cuda_.training_stream(1)), cudaSuccess);
   EXPECT_EQ(api_.event_record(event, nullptr), cudaSuccess) << "that of the current device";
@@ -43,7 +43,7 @@ TEST_F(TwoFakeDevices, AnEventIsRecordedOnlyInAStreamOfItsDevice) {
 
 TEST_F(TwoFakeDevices, ACopyMayUseAStreamOfADeviceThatIsNotCurrent) {
   void* const memory = device_memory(1, 100, 3);
-  cudaStream_t const stream = cuda_.training_stream(1);
+  auto* const stream = cuda_.training_stream(1);
   EXPECT_EQ(copy(host_.data(), memory, 100, stream), cudaSuccess);
   cuda_.synchronise(stream);
   EXPECT_EQ(std::vector(host_.data(), host_.data() + 100), all(100, 3));
@@ -58,7 +58,7 @@ TEST(FakeCudaWithoutDevices, SaysSo) {
 }
 
 TEST_F(FakeCudaRules, WorkOfAStreamMayNotCallTheRuntime) {
-  cudaStream_t const stream = cuda_.training_stream(0);
+  auto* const stream = cuda_.training_stream(0);
   cudaError_t error = cudaSuccess;
   cuda_.launch(stream, [&](DeviceMemoryAccess&) {
     int device = 0;
@@ -73,7 +73,7 @@ TEST_F(FakeCudaRules, WorkOfAStreamMayNotCallTheRuntime) {
 
 TEST_P(FakeCudaSchedules, WorkOfAStreamRunsInOrder) {
   void* const memory = device_memory(0, host_.size(), 0);
-  cudaStream_t const stream = make_stream();
+  auto* const stream = make_stream();
   std::vector<std::byte> seen;
   for (int i = 1; i <= 20; ++i) {
     cuda_.launch_fill(stream, memory, host_.size(), static_cast<std::byte>(i));
@@ -92,10 +92,10 @@ TEST_P(FakeCudaSchedules, WorkOfAStreamRunsInOrder) {
 
 TEST_P(FakeCudaSchedules, AStreamWaitsForWhatAnEventOfAnotherDeviceHasRecorded) {
   void* const memory = device_memory(1, host_.size(), 0);
-  cudaStream_t const training = cuda_.training_stream(1);
-  cudaStream_t const copies = make_stream();
+  auto* const training = cuda_.training_stream(1);
+  auto* const copies = make_stream();
   (void)api_.set_device(1);
-  cudaEvent_t const produced = make_event();
+  auto* const produced = make_event();
   for (int i = 1; i <= 10; ++i) {
     cuda_.launch_fill(training, memory, host_.size(), static_cast<std::byte>(i));
     EXPECT_EQ(api_.event_record(produced, training), cudaSuccess);
@@ -109,10 +109,10 @@ TEST_P(FakeCudaSchedules, AStreamWaitsForWhatAnEventOfAnotherDeviceHasRecorded) 
 }
 
 TEST_P(FakeCudaSchedules, AnEventThatIsRecordedAgainLeavesAloneWhoWaitsAlready) {
-  cudaStream_t const first = cuda_.training_stream(0);
-  cudaStream_t const second = cuda_.training_stream(0);
-  cudaStream_t const waits = cuda_.training_stream(0);
-  cudaEvent_t const event = make_event();
+  auto* const first = cuda_.training_stream(0);
+  auto* const second = cuda_.training_stream(0);
+  auto* const waits = cuda_.training_stream(0);
+  auto* const event = make_event();
   std::atomic<bool> ran = false;
   cuda_.launch(first, [&](DeviceMemoryAccess&) { ran = true; });
   EXPECT_EQ(api_.event_record(event, first), cudaSuccess);
@@ -125,8 +125,8 @@ TEST_P(FakeCudaSchedules, AnEventThatIsRecordedAgainLeavesAloneWhoWaitsAlready) 
 }
 
 TEST_P(FakeCudaSchedules, AnEventThatWasNeverRecordedHoldsNobodyUp) {
-  cudaStream_t const stream = cuda_.training_stream(0);
-  cudaEvent_t const event = make_event();
+  auto* const stream = cuda_.training_stream(0);
+  auto* const event = make_event();
   EXPECT_EQ(api_.event_synchronize(event), cudaSuccess);
   EXPECT_EQ(api_.stream_wait_event(stream, event, 0), cudaSuccess);
   const auto held = cuda_.hold(cuda_.training_stream(0));
@@ -136,9 +136,9 @@ TEST_P(FakeCudaSchedules, AnEventThatWasNeverRecordedHoldsNobodyUp) {
 
 TEST_P(FakeCudaSchedules, ADestroyedEventStillOrdersWhoWaitsForIt) {
   void* const memory = device_memory(0, 100, 1);
-  cudaStream_t const training = cuda_.training_stream(0);
-  cudaStream_t const copies = make_stream();
-  cudaEvent_t const event = make_event();
+  auto* const training = cuda_.training_stream(0);
+  auto* const copies = make_stream();
+  auto* const event = make_event();
   cuda_.launch_fill(training, memory, 100, std::byte{2});
   (void)api_.event_record(event, training);
   (void)api_.stream_wait_event(copies, event, 0);
@@ -151,7 +151,7 @@ TEST_P(FakeCudaSchedules, ADestroyedEventStillOrdersWhoWaitsForIt) {
 
 TEST_P(FakeCudaSchedules, ADestroyedStreamFinishesItsWork) {
   void* const memory = device_memory(0, 100, 1);
-  cudaStream_t const stream = make_stream();
+  auto* const stream = make_stream();
   cuda_.launch_fill(stream, memory, 100, std::byte{2});
   EXPECT_EQ(api_.stream_destroy(stream), cudaSuccess);
   EXPECT_THAT(cuda_.finish(),
@@ -161,7 +161,7 @@ TEST_P(FakeCudaSchedules, ADestroyedStreamFinishesItsWork) {
 
 TEST_P(FakeCudaSchedules, TheNullStreamTakesTurnsWithBlockingStreams) {
   void* const memory = device_memory(0, 100, 1);
-  cudaStream_t const blocking = make_stream(cudaStreamDefault);
+  auto* const blocking = make_stream(cudaStreamDefault);
   for (int i = 2; i < 12; i += 2) {
     cuda_.launch_fill(nullptr, memory, 100, static_cast<std::byte>(i));
     (void)copy(host_.data(), memory, 100, blocking);
@@ -175,7 +175,7 @@ TEST_P(FakeCudaSchedules, TheNullStreamTakesTurnsWithBlockingStreams) {
 }
 
 TEST_F(LateFakeCuda, TheNullStreamDoesNotTakeTurnsWithNonBlockingStreams) {
-  cudaStream_t const stream = make_stream();
+  auto* const stream = make_stream();
   cuda_.launch(nullptr, [](DeviceMemoryAccess&) { ADD_FAILURE() << "nobody waits for this"; });
   EXPECT_EQ(api_.stream_synchronize(stream), cudaSuccess);
   EXPECT_FALSE(cuda_.idle(nullptr));
@@ -185,8 +185,8 @@ TEST_F(LateFakeCuda, TheNullStreamDoesNotTakeTurnsWithNonBlockingStreams) {
 }
 
 TEST_F(FakeCudaRules, HandlesThatWereDestroyedAreViolations) {
-  cudaStream_t const stream = make_stream();
-  cudaEvent_t const event = make_event();
+  auto* const stream = make_stream();
+  auto* const event = make_event();
   (void)api_.stream_destroy(stream);
   (void)api_.event_destroy(event);
   EXPECT_EQ(api_.stream_synchronize(stream), cudaErrorInvalidResourceHandle);
@@ -198,8 +198,8 @@ TEST_F(FakeCudaRules, HandlesThatWereDestroyedAreViolations) {
 }
 
 TEST_F(FakeCudaRules, WaitingForAnEventThatDoesNotBlockIsCountedApart) {
-  cudaEvent_t const blocks = make_event(cudaEventBlockingSync);
-  cudaEvent_t const spins = make_event(cudaEventDisableTiming);
+  auto* const blocks = make_event(cudaEventBlockingSync);
+  auto* const spins = make_event(cudaEventDisableTiming);
   (void)api_.event_synchronize(blocks);
   EXPECT_EQ(cuda_.counters().busy_waits, 0u);
   (void)api_.event_synchronize(spins);
@@ -223,10 +223,10 @@ TEST_F(LateFakeCuda, RunsOnlyWhatSomebodyWaitsFor) {
   const auto kernel = [&](char of) {
     return [this, of](DeviceMemoryAccess&) { ran_.push_back(of); };
   };
-  cudaStream_t const training = cuda_.training_stream(0);
-  cudaStream_t const copies = cuda_.training_stream(0);
-  cudaStream_t const other = cuda_.training_stream(0);
-  cudaEvent_t const event = make_event();
+  auto* const training = cuda_.training_stream(0);
+  auto* const copies = cuda_.training_stream(0);
+  auto* const other = cuda_.training_stream(0);
+  auto* const event = make_event();
   cuda_.launch(other, kernel('o'));
   cuda_.launch(training, kernel('a'));
   (void)api_.event_record(event, training);
@@ -248,8 +248,8 @@ TEST(FakeCudaByChance, StreamsOvertakeEachOtherAndCopiesAreTornWhereNothingOrder
     cuda.write(memory, all(kBytes, 1));
     void* pinned = nullptr;
     ASSERT_EQ(api.host_alloc(&pinned, kBytes, cudaHostAllocPortable), cudaSuccess);
-    cudaStream_t const training = cuda.training_stream(0);
-    cudaStream_t const copies = cuda.training_stream(0);
+    auto* const training = cuda.training_stream(0);
+    auto* const copies = cuda.training_stream(0);
     ASSERT_EQ(api.memcpy_async(pinned, memory, kBytes, cudaMemcpyDeviceToHost, copies),
               cudaSuccess);
     cuda.launch_fill(training, memory, kBytes, std::byte{2});
@@ -265,8 +265,8 @@ TEST(FakeCudaByChance, StreamsOvertakeEachOtherAndCopiesAreTornWhereNothingOrder
 
 TEST_F(FakeCudaRules, AHoldKeepsOneStreamAndNoOther) {
   void* const memory = device_memory(0, 10, 1);
-  cudaStream_t const held = cuda_.training_stream(0);
-  cudaStream_t const free = cuda_.training_stream(0);
+  auto* const held = cuda_.training_stream(0);
+  auto* const free = cuda_.training_stream(0);
   {
     const auto hold = cuda_.hold(held);
     cuda_.launch_fill(held, memory, 10, std::byte{2});
