@@ -1,5 +1,7 @@
 #include "ring/warm.h"
 
+#include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 
 #include <fcntl.h>
@@ -8,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 namespace ckptring::ring {
 namespace {
@@ -39,11 +42,28 @@ std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
   return whole;
 }
 
+/// Advice of no bytes only asks whether it is known.
+void log_missing_advice(const base::LogContext& log) {
+  static std::once_flag once;
+  std::call_once(once, [&] {
+    if (::madvise(nullptr, 0, MADV_POPULATE_WRITE) != 0) {
+      log.info(
+          "MADV_POPULATE_WRITE is missing (Linux 5.14): the ring's pages are allocated ahead "
+          "and mapped when they are first used");
+    }
+    if (::madvise(nullptr, 0, MADV_COLLAPSE) != 0) {
+      log.info(
+          "MADV_COLLAPSE is missing (Linux 6.1): the ring has pages of 2 MiB only where "
+          "shmem_enabled allows them");
+    }
+  });
+}
+
 }  // namespace
 
 Warmer::Warmer(const Segment& segment, int rank)
     : thread_([this, &segment, log = base::LogContext{rank}](const std::stop_token& stop) {
-        (void)::pthread_setname_np(::pthread_self(), "ckptring-warm");
+        os::become_background_thread("ckptring-warm");
         const Result result = populate(stop, segment, log);
         log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
                  result.populated_bytes >> 20, result.huge_bytes >> 20, result.seconds);
@@ -71,6 +91,7 @@ Warmer::Result Warmer::populate(const std::stop_token& stop, const Segment& segm
   const std::span<std::byte> blocks = segment.view().blocks();
   const std::uint64_t blocks_offset = segment.view().geometry().blocks_offset();
   Result result;
+  log_missing_advice(log);
   // Where the system leaves it to advice, the first touch of a huge page brings all of it;
   // elsewhere collapsing does. Refusal of either only costs speed.
   (void)::madvise(blocks.data(), blocks.size(), MADV_HUGEPAGE);

@@ -10,6 +10,7 @@
 #include <ckptring/save_report.h>
 #include <ckptring/writer.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -27,6 +28,9 @@ class SyncSave {
   /// @throws Error
   SaveReport run(SaveJob job);
 
+  /// Which save the last one was, counted from 1. For the log.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+
  private:
   /// Memory that devices know is kept, so that it is made known to them once.
   struct PinnedBlocks {
@@ -38,6 +42,7 @@ class SyncSave {
 
   CheckpointWriterConfig config_;
   RankInfo rank_;
+  std::uint64_t number_ = 0;  ///< of the last save
   WriterSetup writer_;
   stage::DeviceAccess devices_;
   std::unique_ptr<PinnedBlocks> pinned_;

@@ -1,10 +1,10 @@
 #include "stage/cuda_copy_engine.h"
 
+#include "os/background_thread.h"
 #include "stage/cuda_call.h"
 #include "stage/stream_copy.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <cstring>
@@ -157,7 +157,7 @@ void CudaCopyEngine::fence(void* stream) {
 }
 
 void CudaCopyEngine::complete_all() {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-cuda");
+  os::become_background_thread("ckptring-cuda");
   // Otherwise this thread's calls would make a context on device 0. A failure shows in the calls.
   (void)runtime_.set_device(device_);
   std::exception_ptr failure;  // of the caller at hand

@@ -1,10 +1,9 @@
 #include "stage/cuda_pinned_memory.h"
 
 #include "base/align.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 #include "stage/cuda_call.h"
-
-#include <pthread.h>
 
 #include <algorithm>
 #include <exception>
@@ -36,7 +35,7 @@ CudaPinnedMemory::CudaPinnedMemory(const CudaRuntime& runtime, CudaPinnedRanges&
       device_(device),
       pieces_(static_cast<std::size_t>(base::ceil_div(memory.size(), piece_bytes))) {
   thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
-    (void)::pthread_setname_np(::pthread_self(), "ckptring-pin");
+    os::become_background_thread("ckptring-pin");
     pin_all(stop, wait);
   });
   const std::unique_lock lock(ranges_.mutex_);
