@@ -33,8 +33,11 @@ InlineDrain::InlineDrain(const SaveJob& job, store::SaveSink& sink, PrivateBlock
       devices_(devices),
       total_(job.plan.total_bytes()),
       tables_(job.plan),
-      drain_(tables_.tables(), kBlockBytes, total_),
-      filled_bell_(std::make_shared<const os::UniqueFd>(os::make_eventfd())) {}
+      drain_(tables_.tables(), kBlockBytes, total_) {
+  if (devices_ == nullptr) return;
+  filled_bell_ = std::make_shared<const os::UninheritedFd>(
+      os::UninheritedFd::made_by([] { return os::make_eventfd(); }));
+}
 
 InlineDrain::~InlineDrain() {
   // Copies from devices end by themselves, or with their context.
@@ -115,7 +118,7 @@ bool InlineDrain::reap() {
 /// A write or a copy that hangs in the kernel holds this thread just as a plain one would.
 void InlineDrain::wait() {
   std::array<os::Waitable, 2> ends{os::Waitable{in_flight_ > 0 ? sink_.completion_fd() : -1},
-                                   os::Waitable{filling_.empty() ? -1 : filled_bell_->get()}};
+                                   os::Waitable{filled_bell_ ? filled_bell_->get() : -1}};
   (void)os::wait_any(ends, os::Deadline::never());
   if (ends[1].ready) os::clear_bell(filled_bell_->get());
 }

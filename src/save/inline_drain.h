@@ -2,7 +2,7 @@
 // commit.
 #pragma once
 
-#include "os/unique_fd.h"
+#include "os/uninherited_fd.h"
 #include "process/plan_tables.h"
 #include "save/private_blocks.h"
 #include "save/save_job.h"
@@ -50,8 +50,8 @@ class InlineDrain {
   /// A block that is being filled. Shared with those who fill it.
   struct Filling {
     store::Extent extent;
-    std::shared_ptr<const os::UniqueFd> bell;  ///< rung when a device has ended
-    std::exception_ptr failure;                ///< before `ended` is set
+    std::shared_ptr<const os::UninheritedFd> bell;  ///< rung when a device has ended
+    std::exception_ptr failure;                     ///< before `ended` is set
     std::atomic<bool> ended = false;
   };
 
@@ -68,9 +68,9 @@ class InlineDrain {
   const std::uint64_t total_;
   PrivateTables tables_;
   store::BlockDrain drain_;
-  std::shared_ptr<const os::UniqueFd> filled_bell_;  ///< rung when a device has ended
-  std::deque<std::shared_ptr<Filling>> filling_;     ///< in file order
-  std::deque<store::Extent> filled_;                 ///< final, in file order, not submitted yet
+  std::shared_ptr<const os::UninheritedFd> filled_bell_;  ///< null without devices
+  std::deque<std::shared_ptr<Filling>> filling_;          ///< in file order
+  std::deque<store::Extent> filled_;  ///< final, in file order, not submitted yet
   std::uint64_t filled_to_ = 0;
   std::size_t in_flight_ = 0;
   std::vector<std::uint64_t> done_;
