@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kStep = 1u << 20;
+constexpr int kAttempts = 5;
 
 class File {
  public:
@@ -66,10 +67,11 @@ class File {
 
   void read() const {
     std::vector<std::byte> buffer(kStep);
-    for (;;) {
-      const ::ssize_t got = ::read(fd_, buffer.data(), buffer.size());
+    for (::ssize_t offset = 0;;) {
+      const ::ssize_t got = ::pread(fd_, buffer.data(), buffer.size(), offset);
       if (got < 0) fail("read");
       if (got == 0) return;
+      offset += got;
     }
   }
 
@@ -110,10 +112,15 @@ void evict(const std::string& path) {
 }
 
 void warm_up(const std::string& path) {
-  for_each_file(path, [](const std::string& name) { File(name).read(); });
   for_each_file(path, [](const std::string& name) {
     const File file(name);
-    if (const std::size_t cached = file.cached_pages(); cached < file.pages()) {
+    std::size_t cached = 0;
+    // Now and then the kernel gives up a few pages while the others arrive.
+    for (int attempt = 0; attempt < kAttempts && cached < file.pages(); ++attempt) {
+      file.read();
+      cached = file.cached_pages();
+    }
+    if (cached < file.pages()) {
       throw std::runtime_error(fmt::format("only {} of {} pages of {} stay in the page cache",
                                            cached, file.pages(), name));
     }

@@ -29,7 +29,7 @@ unsigned thread_count(const CheckpointStagerConfig& config) {
 }  // namespace
 
 DefaultStager::DefaultStager(const CheckpointStagerConfig& config)
-    : threads_(thread_count(config)) {}
+    : threads_(thread_count(config), "ckptring-copy") {}
 
 StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan& plan,
                                  std::span<const Source> sources, int stop_fd) {

@@ -1,9 +1,9 @@
 // Copies a planned state into the ring, block by block, with a few threads.
 #pragma once
 
+#include "os/thread_team.h"
 #include "plan/file_plan.h"
 #include "ring/producer.h"
-#include "stage/copy_threads.h"
 #include "stage/source.h"
 
 #include <ckptring/config.h>
@@ -31,7 +31,7 @@ class DefaultStager {
                     std::span<const Source> sources, int stop_fd);
 
  private:
-  CopyThreads threads_;
+  os::ThreadTeam threads_;
 };
 
 }  // namespace ckptring::stage

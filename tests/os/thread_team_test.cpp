@@ -1,4 +1,4 @@
-#include "stage/copy_threads.h"
+#include "os/thread_team.h"
 
 #include <gtest/gtest.h>
 
@@ -7,11 +7,11 @@
 #include <set>
 #include <thread>
 
-namespace ckptring::stage {
+namespace ckptring::os {
 namespace {
 
-TEST(CopyThreads, RunsTheWorkOnceInEachThreadAtTheSameTime) {
-  CopyThreads threads(4);
+TEST(ThreadTeam, RunsTheWorkOnceInEachThreadAtTheSameTime) {
+  ThreadTeam threads(4, "test");
   EXPECT_EQ(threads.count(), 4u);
   std::barrier all_there(4);  // would wait for ever if they came one after the other
   std::mutex mutex;
@@ -25,8 +25,8 @@ TEST(CopyThreads, RunsTheWorkOnceInEachThreadAtTheSameTime) {
   EXPECT_EQ(ids.count(std::this_thread::get_id()), 1u);
 }
 
-TEST(CopyThreads, ReturnsOnlyWhenAllHaveReturned) {
-  CopyThreads threads(3);
+TEST(ThreadTeam, ReturnsOnlyWhenAllHaveReturned) {
+  ThreadTeam threads(3, "test");
   for (int round = 0; round < 500; ++round) {
     int plain = 0;  // not atomic: returning from run orders it
     std::mutex mutex;
@@ -38,14 +38,14 @@ TEST(CopyThreads, ReturnsOnlyWhenAllHaveReturned) {
   }
 }
 
-TEST(CopyThreads, OfOneIsTheCaller) {
-  CopyThreads threads(1);
+TEST(ThreadTeam, OfOneIsTheCaller) {
+  ThreadTeam threads(1, "test");
   std::thread::id id;
   threads.run([&] { id = std::this_thread::get_id(); });
   EXPECT_EQ(id, std::this_thread::get_id());
 }
 
-TEST(CopyThreads, EndWithoutEverHavingWorked) { const CopyThreads threads(8); }
+TEST(ThreadTeam, EndWithoutEverHavingWorked) { const ThreadTeam threads(8, "test"); }
 
 }  // namespace
-}  // namespace ckptring::stage
+}  // namespace ckptring::os

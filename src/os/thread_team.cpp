@@ -1,15 +1,15 @@
-#include "stage/copy_threads.h"
+#include "os/thread_team.h"
 
 #include <pthread.h>
 
-namespace ckptring::stage {
+namespace ckptring::os {
 
-CopyThreads::CopyThreads(unsigned count) {
+ThreadTeam::ThreadTeam(unsigned count, const char* name) {
   try {
     for (unsigned i = 1; i < count; ++i) {
       threads_.emplace_back([this] { serve(); });
-      // A name for top and gdb; without it nothing is lost.
-      (void)::pthread_setname_np(threads_.back().native_handle(), "ckptring-copy");
+      // Without its name nothing is lost.
+      (void)::pthread_setname_np(threads_.back().native_handle(), name);
     }
   } catch (...) {  // no more threads allowed; those that run must not be left behind
     end();
@@ -17,9 +17,9 @@ CopyThreads::CopyThreads(unsigned count) {
   }
 }
 
-CopyThreads::~CopyThreads() { end(); }
+ThreadTeam::~ThreadTeam() { end(); }
 
-void CopyThreads::end() noexcept {
+void ThreadTeam::end() noexcept {
   {
     const std::scoped_lock lock(mutex_);
     stop_ = true;
@@ -28,7 +28,7 @@ void CopyThreads::end() noexcept {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void CopyThreads::run(const std::function<void()>& work) {
+void ThreadTeam::run(const std::function<void()>& work) {
   {
     const std::scoped_lock lock(mutex_);
     work_ = &work;
@@ -42,7 +42,7 @@ void CopyThreads::run(const std::function<void()>& work) {
   work_ = nullptr;
 }
 
-void CopyThreads::serve() {
+void ThreadTeam::serve() {
   std::uint64_t served = 0;
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -57,4 +57,4 @@ void CopyThreads::serve() {
   }
 }
 
-}  // namespace ckptring::stage
+}  // namespace ckptring::os

@@ -8,15 +8,17 @@
 #include <thread>
 #include <vector>
 
-namespace ckptring::stage {
+namespace ckptring::os {
 
-class CopyThreads {
+class ThreadTeam {
  public:
-  /// `count` threads in all, the caller of run included; at least 1.
-  explicit CopyThreads(unsigned count);
-  ~CopyThreads();
-  CopyThreads(const CopyThreads&) = delete;
-  CopyThreads& operator=(const CopyThreads&) = delete;
+  /// `count` threads in all, the caller of run included; at least 1. `name`: of the others, up to
+  /// 15 characters, for top and gdb.
+  /// @throws std::system_error if the system allows no more threads
+  ThreadTeam(unsigned count, const char* name);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   [[nodiscard]] unsigned count() const noexcept {
     return static_cast<unsigned>(threads_.size()) + 1;
@@ -39,4 +41,4 @@ class CopyThreads {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace ckptring::stage
+}  // namespace ckptring::os

@@ -1,0 +1,208 @@
+#include "torch/fill_records.h"
+
+#include "store/read_target.h"
+#include "store/record_reads.h"
+#include "torch/file_layout.h"
+#include "torch/record_reader.h"
+
+#include <ckptring/error.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <string>
+#include <thread>
+
+namespace ckptring::torch_state {
+namespace {
+
+constexpr unsigned kMostThreads = 256;
+constexpr unsigned kMostDefaultThreads = 8;
+
+unsigned thread_count(const LoadOptions& options) {
+  if (options.threads > kMostThreads) {
+    throw Error(
+        ErrorCode::invalid_argument, "load", "",
+        fmt::format("threads must be at most {}, and is {}", kMostThreads, options.threads));
+  }
+  if (options.threads != 0) return options.threads;
+  return std::clamp(std::thread::hardware_concurrency(), 1u, kMostDefaultThreads);
+}
+
+/// In the order of the record.
+void sort_by_place(std::vector<Fill>& fills) {
+  std::ranges::sort(fills, {}, [](const Fill& fill) { return byte_range(fill.view).first; });
+}
+
+/// Whether each of the sorted fills is a row of bytes of its own, in the file as in memory.
+bool are_plain(const std::vector<Fill>& fills) {
+  std::uint64_t reached = 0;
+  return std::ranges::all_of(fills, [&](const Fill& fill) {
+    const auto [begin, end] = byte_range(fill.view);
+    const bool apart = begin >= reached;
+    reached = end;
+    return apart && same_layout(fill.target, fill.view);
+  });
+}
+
+/// For each record whether a tensor of it lies where another one lies, too. Such are filled one
+/// after the other, so that the last one of the file decides.
+std::vector<bool> find_shared_memory(const std::vector<RecordFills>& records) {
+  struct Range {
+    std::uintptr_t begin;
+    std::uintptr_t end;
+    std::size_t record;
+  };
+  std::vector<Range> ranges;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    for (const Fill& fill : records[i].fills) {
+      if (!fill.target.device().is_cpu()) continue;
+      const auto [begin, end] = memory_range(fill.target);
+      ranges.push_back({begin, end, i});
+    }
+  }
+  std::ranges::sort(ranges, {}, &Range::begin);
+  std::vector<bool> shared(records.size());
+  const Range* farthest = nullptr;  // of all so far the one that ends last
+  for (const Range& range : ranges) {
+    if (farthest != nullptr && range.begin < farthest->end) {
+      shared[range.record] = shared[farthest->record] = true;
+    }
+    if (farthest == nullptr || range.end > farthest->end) farthest = &range;
+  }
+  return shared;
+}
+
+/// The parts of many records that are read together, and what they are for.
+class Parts {
+ public:
+  /// All of a record, only to be checked.
+  void add_whole(const RecordFills& record) { add(record, 0, record.record->size, nullptr); }
+
+  /// What the plain fills of a record want; with `check` also what lies between.
+  void add_fills(RecordFills& record, bool check) {
+    std::uint64_t reached = 0;
+    for (Fill& fill : record.fills) {
+      const auto [begin, end] = byte_range(fill.view);
+      if (check && begin > reached) add(record, reached, begin, nullptr);
+      add(record, begin, end, &fill);
+      reached = end;
+    }
+    if (check && reached < record.record->size) add(record, reached, record.record->size, nullptr);
+  }
+
+  /// Marks what was touched, and calls `failed(record, error)` if reading failed.
+  template <class Failed>
+  void read(const store::RecordReads& reads, bool check, const Failed& failed) {
+    const std::optional<store::ReadFailure> failure = reads.run(parts_, check);
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      if (parts_[i].touched) purposes_[i].fill->touch();
+    }
+    if (failure) failed(*purposes_[failure->part].record, failure->error);
+  }
+
+ private:
+  struct Purpose {
+    const RecordFills* record;
+    Fill* fill;  ///< null: to be checked
+  };
+
+  void add(const RecordFills& record, std::uint64_t begin, std::uint64_t end, Fill* fill) {
+    store::ReadTarget* const target =
+        fill == nullptr ? nullptr : &targets_.emplace_back(memory_of(fill->target));
+    parts_.push_back({.record = record.record, .begin = begin, .end = end, .target = target});
+    purposes_.push_back({&record, fill});
+  }
+
+  std::vector<store::ReadPart> parts_;
+  std::vector<Purpose> purposes_;  ///< of each part
+  std::deque<store::HostTarget> targets_;
+};
+
+class Filler {
+ public:
+  Filler(const store::FileSource& source, const FillPlan& plan, std::vector<RecordFills>& records,
+         const LoadOptions& options)
+      : plan_(plan),
+        records_(records),
+        check_(options.verify_checksums),
+        reads_(source, thread_count(options)),
+        reader_(source, options.verify_checksums) {}
+
+  void check_all() {
+    Parts whole;
+    for (const RecordFills& record : records_) whole.add_whole(record);
+    read(whole, true);
+  }
+
+  void fill_all() {
+    Parts plain;
+    std::vector<RecordFills*> others;
+    const std::vector<bool> shares_memory = find_shared_memory(records_);
+    for (std::size_t i = 0; i < records_.size(); ++i) {
+      RecordFills& record = records_[i];
+      sort_by_place(record.fills);
+      if (are_plain(record.fills) && !shares_memory[i]) {
+        plain.add_fills(record, check_);
+      } else {
+        others.push_back(&record);
+      }
+    }
+    read(plain, check_);
+    for (RecordFills* record : others) {
+      try {
+        reader_.fill(*record);
+      } catch (const Error& failure) {
+        throw damaged(*record, failure);
+      }
+    }
+  }
+
+ private:
+  void read(Parts& parts, bool check) const {
+    parts.read(reads_, check, [&](const RecordFills& record, const std::exception_ptr& error) {
+      try {
+        std::rethrow_exception(error);
+      } catch (const Error& failure) {
+        throw damaged(record, failure);
+      }
+    });
+  }
+
+  /// Names the key at hand and what is no longer as it was.
+  [[nodiscard]] Error damaged(const RecordFills& at_hand, const Error& failure) const {
+    std::vector<std::string> overwritten;
+    for (const RecordFills& record : records_) {
+      for (const Fill& fill : record.fills) {
+        if (fill.touched && !fill.fresh) overwritten.push_back(plan_.keys.path(fill.key));
+      }
+    }
+    const std::string cause =
+        overwritten.empty() ? fmt::format("{}; nothing of the state was changed", failure.cause())
+                            : fmt::format("{}; already overwritten: {}", failure.cause(),
+                                          fmt::join(overwritten, ", "));
+    return plan_.error(ErrorCode::damaged, plan_.keys.path(at_hand.fills.front().key), cause);
+  }
+
+  const FillPlan& plan_;
+  std::vector<RecordFills>& records_;
+  bool check_;
+  store::RecordReads reads_;
+  RecordReader reader_;
+};
+
+}  // namespace
+
+void fill_records(const store::FileSource& source, const FillPlan& plan,
+                  std::vector<RecordFills>& records, const LoadOptions& options) {
+  Filler filler(source, plan, records, options);
+  if (options.verify_first) filler.check_all();
+  filler.fill_all();
+}
+
+}  // namespace ckptring::torch_state
