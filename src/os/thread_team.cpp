@@ -1,15 +1,23 @@
 #include "os/thread_team.h"
 
+#include "os/background_thread.h"
+
 #include <pthread.h>
 
 namespace ckptring::os {
 
-ThreadTeam::ThreadTeam(unsigned count, const char* name) {
+ThreadTeam::ThreadTeam(unsigned count, const char* name, Priority priority) {
   try {
     for (unsigned i = 1; i < count; ++i) {
-      threads_.emplace_back([this] { serve(); });
-      // Without its name nothing is lost.
-      (void)::pthread_setname_np(threads_.back().native_handle(), name);
+      threads_.emplace_back([this, name, priority] {
+        if (priority == Priority::background) {
+          become_background_thread(name);
+        } else {
+          // Without its name nothing is lost.
+          (void)::pthread_setname_np(::pthread_self(), name);
+        }
+        serve();
+      });
     }
   } catch (...) {  // no more threads allowed; those that run must not be left behind
     end();

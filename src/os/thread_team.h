@@ -12,10 +12,15 @@ namespace ckptring::os {
 
 class ThreadTeam {
  public:
-  /// `count` threads in all, the caller of run included; at least 1. `name`: of the others, up to
-  /// 15 characters, for top and gdb.
+  enum class Priority {
+    foreground,  ///< somebody waits for the work
+    background,  ///< it goes on beside other work: see background_thread.h
+  };
+
+  /// `count` threads in all, the caller of run included; at least 1. `name` and `priority` are the
+  /// others': the name, a literal of up to 15 characters, is for top and gdb.
   /// @throws std::system_error if the system allows no more threads
-  ThreadTeam(unsigned count, const char* name);
+  ThreadTeam(unsigned count, const char* name, Priority priority);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;

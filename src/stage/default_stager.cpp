@@ -29,7 +29,7 @@ unsigned thread_count(const CheckpointStagerConfig& config) {
 }  // namespace
 
 DefaultStager::DefaultStager(const CheckpointStagerConfig& config)
-    : threads_(thread_count(config), "ckptring-copy") {}
+    : threads_(thread_count(config), "ckptring-copy", os::ThreadTeam::Priority::background) {}
 
 StageResult DefaultStager::stage(ring::Producer& producer, const plan::FilePlan& plan,
                                  std::span<const Source> sources, int stop_fd) {

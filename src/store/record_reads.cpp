@@ -102,7 +102,8 @@ class Run {
   static std::unique_ptr<os::ThreadTeam> make_team(unsigned count) {
     if (count < 2) return nullptr;
     try {
-      return std::make_unique<os::ThreadTeam>(count, "ckptring-load");
+      return std::make_unique<os::ThreadTeam>(count, "ckptring-load",
+                                              os::ThreadTeam::Priority::foreground);
     } catch (const std::system_error&) {
       return nullptr;  // no more threads are allowed: then without
     }

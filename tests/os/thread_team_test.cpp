@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sched.h>
+
 #include <barrier>
 #include <mutex>
 #include <set>
@@ -10,8 +12,10 @@
 namespace ckptring::os {
 namespace {
 
+constexpr auto kForeground = ThreadTeam::Priority::foreground;
+
 TEST(ThreadTeam, RunsTheWorkOnceInEachThreadAtTheSameTime) {
-  ThreadTeam threads(4, "test");
+  ThreadTeam threads(4, "test", kForeground);
   EXPECT_EQ(threads.count(), 4u);
   std::barrier all_there(4);  // would wait for ever if they came one after the other
   std::mutex mutex;
@@ -26,7 +30,7 @@ TEST(ThreadTeam, RunsTheWorkOnceInEachThreadAtTheSameTime) {
 }
 
 TEST(ThreadTeam, ReturnsOnlyWhenAllHaveReturned) {
-  ThreadTeam threads(3, "test");
+  ThreadTeam threads(3, "test", kForeground);
   for (int round = 0; round < 500; ++round) {
     int plain = 0;  // not atomic: returning from run orders it
     std::mutex mutex;
@@ -39,13 +43,32 @@ TEST(ThreadTeam, ReturnsOnlyWhenAllHaveReturned) {
 }
 
 TEST(ThreadTeam, OfOneIsTheCaller) {
-  ThreadTeam threads(1, "test");
+  ThreadTeam threads(1, "test", kForeground);
   std::thread::id id;
   threads.run([&] { id = std::this_thread::get_id(); });
   EXPECT_EQ(id, std::this_thread::get_id());
 }
 
-TEST(ThreadTeam, EndWithoutEverHavingWorked) { const ThreadTeam threads(8, "test"); }
+TEST(ThreadTeam, PushesNobodyAsideInTheBackgroundOnly) {
+  const auto policies_of_the_others = [](ThreadTeam::Priority priority) {
+    ThreadTeam threads(3, "test", priority);
+    std::mutex mutex;
+    std::multiset<int> policies;
+    const std::thread::id caller = std::this_thread::get_id();
+    threads.run([&] {
+      if (std::this_thread::get_id() == caller) return;
+      const std::scoped_lock lock(mutex);
+      policies.insert(::sched_getscheduler(0));
+    });
+    return policies;
+  };
+  EXPECT_EQ(policies_of_the_others(ThreadTeam::Priority::background),
+            (std::multiset<int>{SCHED_BATCH, SCHED_BATCH}));
+  const int own = ::sched_getscheduler(0);
+  EXPECT_EQ(policies_of_the_others(kForeground), (std::multiset<int>{own, own}));
+}
+
+TEST(ThreadTeam, EndWithoutEverHavingWorked) { const ThreadTeam threads(8, "test", kForeground); }
 
 }  // namespace
 }  // namespace ckptring::os
