@@ -12,16 +12,20 @@
 namespace ckptring::os {
 namespace {
 
+constexpr std::size_t kSmallPage = 4096;
 constexpr std::size_t kHugePage = 2u << 20;
 
 }  // namespace
 
 void prefer_huge_pages(std::span<std::byte> bytes) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  const std::size_t head = base::align_up(address, kHugePage) - address;
-  if (bytes.size() < head + kHugePage) return;
-  const std::size_t whole = (bytes.size() - head) / kHugePage * kHugePage;
-  (void)::madvise(bytes.data() + head, whole, MADV_HUGEPAGE);  // refused: only slower
+  const std::uintptr_t end = address + bytes.size();
+  if (base::align_up(address, kHugePage) + kHugePage > end) return;
+  // With the small pages at both ends: advised allocations that lie side by side then stay one
+  // mapping, of which a process may not have very many.
+  const std::uintptr_t first = address / kSmallPage * kSmallPage;
+  const std::size_t size = base::align_up(end, kSmallPage) - first;
+  (void)::madvise(bytes.data() - (address - first), size, MADV_HUGEPAGE);  // refused: only slower
 }
 
 HugeMemory::HugeMemory(std::size_t bytes) {
