@@ -39,8 +39,7 @@ bool DirectReads::cold(std::uint64_t offset, std::uint64_t size) const noexcept 
   return false;
 }
 
-std::optional<std::size_t> DirectReads::read(std::uint64_t offset,
-                                             std::span<std::byte> window) const {
+std::size_t DirectReads::read(std::uint64_t offset, std::span<std::byte> window) const {
   std::size_t filled = 0;
   while (filled < window.size()) {
     const ssize_t got = uninterrupted([&] {
@@ -49,11 +48,12 @@ std::optional<std::size_t> DirectReads::read(std::uint64_t offset,
     });
     if (got < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
       works_.store(false, std::memory_order_relaxed);
-      return std::nullopt;
+      break;
     }
     if (got < 0) throw Error::from_errno(errno, "read", source_.path());
     filled += static_cast<std::size_t>(got);
-    if (static_cast<std::uint64_t>(got) % kUnit != 0 || got == 0) break;  // the file ends here
+    // The file ends here; or the transfer was cut short where the next one must not begin.
+    if (got == 0 || filled % kUnit != 0) break;
   }
   return filled;
 }

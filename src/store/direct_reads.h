@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace ckptring::store {
@@ -32,11 +31,10 @@ class DirectReads {
   [[nodiscard]] bool cold(std::uint64_t offset, std::uint64_t size) const noexcept;
 
   /// Reads into `window` from `offset` on. Both are multiples of kUnit, and so is the address.
-  /// @return how many bytes there are: fewer than asked for only where the file ends. Nothing if
-  ///         direct reads turn out not to work here; no range is cold from then on
+  /// @return how many bytes it got. The page cache has the rest, if there is one: the file may end,
+  ///         or direct reads turn out not to work here, and no range is cold from then on
   /// @throws Error io
-  [[nodiscard]] std::optional<std::size_t> read(std::uint64_t offset,
-                                                std::span<std::byte> window) const;
+  [[nodiscard]] std::size_t read(std::uint64_t offset, std::span<std::byte> window) const;
 
  private:
   const FileSource& source_;

@@ -25,10 +25,10 @@ class FileSource final : public plan::ByteSource {
 
   [[nodiscard]] FileSystem& files() const noexcept { return files_; }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  /// @throws Error damaged
-  [[noreturn]] void ends_too_early() const;
 
  private:
+  [[noreturn]] void ends_too_early() const;
+
   FileSystem& files_;
   os::UninheritedFd fd_;
   std::string path_;

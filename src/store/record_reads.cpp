@@ -146,7 +146,7 @@ class Run {
     std::size_t at = chunk.first_piece;
     try {
       const std::uint64_t begin = chunk.begin / DirectReads::kUnit * DirectReads::kUnit;
-      std::optional<std::size_t> in_window;
+      std::size_t in_window = 0;
       if (direct_.cold(chunk.begin, chunk.end - chunk.begin)) {
         const Waiting waiting(computing);
         in_window = direct_.read(
@@ -154,9 +154,8 @@ class Run {
       }
       for (; at < chunk.end_piece; ++at) {
         Piece& piece = pieces_[at];
-        if (in_window) {
-          const std::uint64_t offset = file_offset(piece) - begin;
-          if (offset + piece.size > *in_window) source_.ends_too_early();
+        const std::uint64_t offset = file_offset(piece) - begin;
+        if (offset + piece.size <= in_window) {
           take(piece, window.subspan(offset, piece.size));
         } else {
           read(piece, window);
