@@ -1,5 +1,6 @@
 #include "torch/fill_records.h"
 
+#include "os/thread_count.h"
 #include "store/read_target.h"
 #include "store/record_reads.h"
 #include "torch/file_layout.h"
@@ -15,43 +16,43 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <span>
 #include <string>
-#include <thread>
+#include <utility>
+#include <vector>
 
 namespace ckptring::torch_state {
 namespace {
 
-constexpr unsigned kMostThreads = 256;
-constexpr unsigned kMostDefaultThreads = 8;
-
-unsigned thread_count(const LoadOptions& options) {
-  if (options.threads > kMostThreads) {
-    throw Error(
-        ErrorCode::invalid_argument, "load", "",
-        fmt::format("threads must be at most {}, and is {}", kMostThreads, options.threads));
-  }
-  if (options.threads != 0) return options.threads;
-  return std::clamp(std::thread::hardware_concurrency(), 1u, kMostDefaultThreads);
-}
-
-/// In the order of the record.
+/// In the order of the record; of the same bytes, in the order of memory.
 void sort_by_place(std::vector<Fill>& fills) {
-  std::ranges::sort(fills, {}, [](const Fill& fill) { return byte_range(fill.view).first; });
-}
-
-/// Whether each of the sorted fills is a row of bytes of its own, in the file as in memory.
-bool are_plain(const std::vector<Fill>& fills) {
-  std::uint64_t reached = 0;
-  return std::ranges::all_of(fills, [&](const Fill& fill) {
-    const auto [begin, end] = byte_range(fill.view);
-    const bool apart = begin >= reached;
-    reached = end;
-    return apart && same_layout(fill.target, fill.view);
+  std::ranges::sort(fills, {}, [](const Fill& fill) {
+    const std::uint64_t begin = byte_range(fill.view).first;
+    return std::pair(begin, fill.target.is_cpu() ? memory_range(fill.target).first : 0);
   });
 }
 
-/// For each record whether a tensor of it lies where another one lies, too. Such are filled one
-/// after the other, so that the last one of the file decides.
+/// Whether the fills are of the same bytes, and for the same memory: of a tensor that the state has
+/// under several keys there is one for each. Both lie in memory as in the file.
+bool are_twins(const Fill& a, const Fill& b) {
+  return a.target.is_cpu() && b.target.is_cpu() && byte_range(a.view) == byte_range(b.view) &&
+         memory_range(a.target) == memory_range(b.target);
+}
+
+/// Whether each of the sorted fills is a row of bytes of its own, in the file as in memory, or the
+/// twin of the one before it.
+bool are_plain(const std::vector<Fill>& fills) {
+  const Fill* before = nullptr;
+  return std::ranges::all_of(fills, [&](const Fill& fill) {
+    const Fill* const last = std::exchange(before, &fill);
+    if (!same_layout(fill.target, fill.view)) return false;
+    return last == nullptr || byte_range(fill.view).first >= byte_range(last->view).second ||
+           are_twins(*last, fill);
+  });
+}
+
+/// For each record whether a tensor of it lies where another one lies, too, twins left out. Such
+/// are filled one after the other, so that the last one of the file decides.
 std::vector<bool> find_shared_memory(const std::vector<RecordFills>& records) {
   struct Range {
     std::uintptr_t begin;
@@ -60,8 +61,10 @@ std::vector<bool> find_shared_memory(const std::vector<RecordFills>& records) {
   };
   std::vector<Range> ranges;
   for (std::size_t i = 0; i < records.size(); ++i) {
+    const Fill* before = nullptr;
     for (const Fill& fill : records[i].fills) {
-      if (!fill.target.device().is_cpu()) continue;
+      const Fill* const last = std::exchange(before, &fill);
+      if (!fill.target.is_cpu() || (last != nullptr && are_twins(*last, fill))) continue;
       const auto [begin, end] = memory_range(fill.target);
       ranges.push_back({begin, end, i});
     }
@@ -82,18 +85,22 @@ std::vector<bool> find_shared_memory(const std::vector<RecordFills>& records) {
 class Parts {
  public:
   /// All of a record, only to be checked.
-  void add_whole(const RecordFills& record) { add(record, 0, record.record->size, nullptr); }
+  void add_whole(const RecordFills& record) { add(record, 0, record.record->size, {}); }
 
   /// What the plain fills of a record want; with `check` also what lies between.
   void add_fills(RecordFills& record, bool check) {
     std::uint64_t reached = 0;
-    for (Fill& fill : record.fills) {
-      const auto [begin, end] = byte_range(fill.view);
-      if (check && begin > reached) add(record, reached, begin, nullptr);
-      add(record, begin, end, &fill);
+    for (auto fill = record.fills.begin(); fill != record.fills.end();) {
+      const auto twins_end = std::find_if(fill + 1, record.fills.end(), [&](const Fill& other) {
+        return !are_twins(*fill, other);
+      });
+      const auto [begin, end] = byte_range(fill->view);
+      if (check && begin > reached) add(record, reached, begin, {});
+      add(record, begin, end, {fill, twins_end});
       reached = end;
+      fill = twins_end;
     }
-    if (check && reached < record.record->size) add(record, reached, record.record->size, nullptr);
+    if (check && reached < record.record->size) add(record, reached, record.record->size, {});
   }
 
   /// Marks what was touched, and calls `failed(record, error)` if reading failed.
@@ -101,7 +108,8 @@ class Parts {
   void read(const store::RecordReads& reads, bool check, const Failed& failed) {
     const std::optional<store::ReadFailure> failure = reads.run(parts_, check);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
-      if (parts_[i].touched) purposes_[i].fill->touch();
+      if (!parts_[i].touched) continue;
+      for (Fill& fill : purposes_[i].fills) fill.touch();
     }
     if (failure) failed(*purposes_[failure->part].record, failure->error);
   }
@@ -109,14 +117,15 @@ class Parts {
  private:
   struct Purpose {
     const RecordFills* record;
-    Fill* fill;  ///< null: to be checked
+    std::span<Fill> fills;  ///< twins; none: to be checked
   };
 
-  void add(const RecordFills& record, std::uint64_t begin, std::uint64_t end, Fill* fill) {
+  void add(const RecordFills& record, std::uint64_t begin, std::uint64_t end,
+           std::span<Fill> fills) {
     store::ReadTarget* const target =
-        fill == nullptr ? nullptr : &targets_.emplace_back(memory_of(fill->target));
+        fills.empty() ? nullptr : &targets_.emplace_back(memory_of(fills.front().target));
     parts_.push_back({.record = record.record, .begin = begin, .end = end, .target = target});
-    purposes_.push_back({&record, fill});
+    purposes_.push_back({&record, fills});
   }
 
   std::vector<store::ReadPart> parts_;
@@ -131,7 +140,7 @@ class Filler {
       : plan_(plan),
         records_(records),
         check_(options.verify_checksums),
-        reads_(source, thread_count(options)),
+        reads_(source, os::thread_count("LoadOptions::threads", options.threads, 1)),
         reader_(source, options.verify_checksums) {}
 
   void check_all() {
