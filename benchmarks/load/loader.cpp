@@ -136,9 +136,8 @@ class Loader {
 int main(int argc, char** argv) {
   try {
     ckptring::LoadOptions options;
-    unsigned threads = 0;
     CLI::App app("Loads by this library, as it is told on its standard input");
-    app.add_option("--threads", threads, "that load");
+    app.add_option("--threads", options.threads, "that load");
     app.add_flag("!--no-checksums", options.verify_checksums, "do not check what is read");
     try {
       app.parse(argc, argv);
