@@ -2,9 +2,9 @@
 // is on devices, with their copy engines.
 #pragma once
 
+#include "os/thread_team.h"
 #include "plan/file_plan.h"
 #include "ring/producer.h"
-#include "stage/copy_threads.h"
 #include "stage/device_copies.h"
 #include "stage/source.h"
 
@@ -46,7 +46,7 @@ class DefaultStager {
   StageResult stage(ring::Producer& producer, const StageRequest& request, int stop_fd);
 
  private:
-  CopyThreads threads_;
+  os::ThreadTeam threads_;
 };
 
 }  // namespace ckptring::stage

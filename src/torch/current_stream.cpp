@@ -6,8 +6,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
-#include <set>
-
 namespace ckptring::torch_state {
 namespace {
 
@@ -36,19 +34,15 @@ c10::Stream current_stream(int device) {
   });
 }
 
-std::vector<save::DeviceState> mark_devices(std::span<const stage::Source> sources,
-                                            stage::DeviceAccess& devices) {
-  std::set<int> numbers;
-  for (const stage::Source& source : sources) {
-    if (source.place != stage::kHost) numbers.insert(source.place);
-  }
+std::vector<save::DeviceState> mark_devices(const std::set<int>& devices,
+                                            stage::DeviceCopies& copies) {
   std::vector<save::DeviceState> states;
-  for (const int number : numbers) {
+  for (const int number : devices) {
     const c10::Stream stream = current_stream(number);
     // Made current by libtorch's own means, which know better than to make a context on the device
     // that was current before.
     const c10::DeviceGuard guard(stream.device());
-    states.push_back({number, devices.copies()->mark(number, native_handle(stream))});
+    states.push_back({number, copies.mark(number, native_handle(stream))});
   }
   return states;
 }

@@ -3,12 +3,11 @@
 #pragma once
 
 #include "save/save_job.h"
-#include "stage/device_access.h"
-#include "stage/source.h"
+#include "stage/device_copies.h"
 
 #include <c10/core/Stream.h>
 
-#include <span>
+#include <set>
 #include <vector>
 
 namespace ckptring::torch_state {
@@ -21,9 +20,9 @@ void* native_handle(const c10::Stream& stream);
 /// @throws Error device_failed
 c10::Stream current_stream(int device);
 
-/// Marks what the calling thread has enqueued so far on every device that a source is on.
+/// Marks what the calling thread has enqueued so far on each of these devices.
 /// @throws Error device_failed
-std::vector<save::DeviceState> mark_devices(std::span<const stage::Source> sources,
-                                            stage::DeviceAccess& devices);
+std::vector<save::DeviceState> mark_devices(const std::set<int>& devices,
+                                            stage::DeviceCopies& copies);
 
 }  // namespace ckptring::torch_state

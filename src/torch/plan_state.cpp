@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -371,6 +373,21 @@ void check_save_path(const std::string& path) {
   if (path.find('\0') != std::string::npos) refuse("the path contains a NUL");
 }
 
+namespace {
+
+/// Whoever has no tensors on devices never touches CUDA.
+std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> sources,
+                                               stage::DeviceAccess& devices) {
+  std::set<int> numbers;
+  for (const stage::Source& source : sources) {
+    if (source.place != stage::kHost) numbers.insert(source.place);
+  }
+  if (numbers.empty()) return {};
+  return mark_devices(numbers, *devices.copies());  // the survey refused what could not be copied
+}
+
+}  // namespace
+
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
                          const SaveOptions& options, const RankInfo& rank,
                          stage::DeviceAccess& devices) {
@@ -384,7 +401,7 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
   survey.emit();
   plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
   std::vector<stage::Source> sources = survey.take_sources();
-  std::vector<save::DeviceState> device_states = mark_devices(sources, devices);
+  std::vector<save::DeviceState> device_states = mark_devices_of(sources, devices);
   return {
       .path = path,
       .plan = std::move(plan),

@@ -1,14 +1,21 @@
-#include "stage/copy_threads.h"
+#include "os/thread_team.h"
 
 #include "os/background_thread.h"
 
-namespace ckptring::stage {
+#include <pthread.h>
 
-CopyThreads::CopyThreads(unsigned count) {
+namespace ckptring::os {
+
+ThreadTeam::ThreadTeam(unsigned count, const char* name, Priority priority) {
   try {
     for (unsigned i = 1; i < count; ++i) {
-      threads_.emplace_back([this] {
-        os::become_background_thread("ckptring-copy");
+      threads_.emplace_back([this, name, priority] {
+        if (priority == Priority::background) {
+          become_background_thread(name);
+        } else {
+          // Without its name nothing is lost.
+          (void)::pthread_setname_np(::pthread_self(), name);
+        }
         serve();
       });
     }
@@ -18,9 +25,9 @@ CopyThreads::CopyThreads(unsigned count) {
   }
 }
 
-CopyThreads::~CopyThreads() { end(); }
+ThreadTeam::~ThreadTeam() { end(); }
 
-void CopyThreads::end() noexcept {
+void ThreadTeam::end() noexcept {
   {
     const std::scoped_lock lock(mutex_);
     stop_ = true;
@@ -29,7 +36,7 @@ void CopyThreads::end() noexcept {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void CopyThreads::run(const std::function<void()>& work) {
+void ThreadTeam::run(const std::function<void()>& work) {
   {
     const std::scoped_lock lock(mutex_);
     work_ = &work;
@@ -43,7 +50,7 @@ void CopyThreads::run(const std::function<void()>& work) {
   work_ = nullptr;
 }
 
-void CopyThreads::serve() {
+void ThreadTeam::serve() {
   std::uint64_t served = 0;
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -58,4 +65,4 @@ void CopyThreads::serve() {
   }
 }
 
-}  // namespace ckptring::stage
+}  // namespace ckptring::os

@@ -8,15 +8,22 @@
 #include <thread>
 #include <vector>
 
-namespace ckptring::stage {
+namespace ckptring::os {
 
-class CopyThreads {
+class ThreadTeam {
  public:
-  /// `count` threads in all, the caller of run included; at least 1.
-  explicit CopyThreads(unsigned count);
-  ~CopyThreads();
-  CopyThreads(const CopyThreads&) = delete;
-  CopyThreads& operator=(const CopyThreads&) = delete;
+  enum class Priority {
+    foreground,  ///< somebody waits for the work
+    background,  ///< it goes on beside other work: see background_thread.h
+  };
+
+  /// `count` threads in all, the caller of run included; at least 1. `name` and `priority` are the
+  /// others': the name, a literal of up to 15 characters, is for top and gdb.
+  /// @throws std::system_error if the system allows no more threads
+  ThreadTeam(unsigned count, const char* name, Priority priority);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   [[nodiscard]] unsigned count() const noexcept {
     return static_cast<unsigned>(threads_.size()) + 1;
@@ -39,4 +46,4 @@ class CopyThreads {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace ckptring::stage
+}  // namespace ckptring::os

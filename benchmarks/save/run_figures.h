@@ -1,10 +1,10 @@
-// Who is measured, and what comes out of it.
+// What comes out of a contestant's run.
 #pragma once
 
+#include "support/contestant.h"
+
 #include <optional>
-#include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace bench {
@@ -39,36 +39,6 @@ struct RunFigures {
   std::vector<std::string> notes;  ///< what to beware of
 };
 
-/// How much to do in one round.
-struct Effort {
-  int saves;            ///< after the first one
-  bool look_at_memory;  ///< during one more save: looking holds up everybody
-};
-
-/// A contestant that is not ours could not go on. The others do.
-class ContestantFailed : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-/// Leaves no file, process or memory behind from one run to the next.
-class Contestant {
- public:
-  Contestant(std::string id, std::string label) : id_(std::move(id)), label_(std::move(label)) {}
-  virtual ~Contestant() = default;
-  Contestant(const Contestant&) = delete;
-  Contestant& operator=(const Contestant&) = delete;
-
-  [[nodiscard]] const std::string& id() const noexcept { return id_; }
-  [[nodiscard]] const std::string& label() const noexcept { return label_; }
-
-  /// Begins anew: a fresh process or checkpointer, a first save, and those that follow.
-  /// @throws ContestantFailed
-  virtual RunFigures run(const Effort& effort) = 0;
-
- private:
-  std::string id_;
-  std::string label_;
-};
+using SaveContestant = Contestant<RunFigures>;
 
 }  // namespace bench
