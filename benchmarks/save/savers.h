@@ -2,7 +2,7 @@
 #pragma once
 
 #include "save/checkpointers.h"
-#include "save/contestant.h"
+#include "save/run_figures.h"
 
 #include <nlohmann/json.hpp>
 
@@ -19,14 +19,14 @@ struct SaverWay {
 
 std::span<const SaverWay> saver_ways();
 
-class Saver : public Contestant {
+class Saver : public SaveContestant {
  public:
   /// `python`: an interpreter with torch and safetensors. `description`: of the state, see
   /// `describe`; outlives this.
   Saver(const Setting& setting, const SaverWay& way, std::string python,
         const nlohmann::json& description);
   /// Gives up the state of this process first: two of them, and a peer's copies, are too much.
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;

@@ -28,5 +28,7 @@ Quartiles quartiles(std::vector<double> samples);
 /// Sample by sample. Meant for pairs that were measured right after each other.
 /// @throws std::logic_error if they have different counts
 std::vector<double> ratios(const Series& numerator, const Series& denominator);
+/// The same of the rounds that both were in: who failed is left out of the later ones.
+Series ratio(Series above, Series below);
 
 }  // namespace bench

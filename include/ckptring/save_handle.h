@@ -1,11 +1,17 @@
 // What `save` hands back. Read next: checkpointer.h.
 #pragma once
 
+#include <ckptring/export.h>
 #include <ckptring/future.h>
 #include <ckptring/save_report.h>
 
 #include <exception>
+#include <functional>
 #include <string>
+
+namespace c10 {
+class Stream;
+}
 
 namespace ckptring {
 
@@ -17,6 +23,19 @@ struct SaveHandle {
   Future<void> staged;
   Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched
+
+  /// Lets a device wait for `staged`, instead of the caller: whatever is enqueued on `stream` (a
+  /// CUDA stream) from now on, an optimizer's step for example, runs after this save has read the
+  /// tensors of the stream's device. Tensors in host memory may change only after `staged`.
+  ///
+  /// Holds the caller until the save's last copy from a device is enqueued: some milliseconds, and
+  /// where the ring is smaller than the state, until the disk has made room for it. Does nothing if
+  /// the save read nothing from devices.
+  /// @throws Error device_failed; invalid_argument for a stream of another kind of device
+  CKPTRING_API void fence(const c10::Stream& stream) const;
+
+  /// What `fence` calls, with a device's number and a native stream; may be empty.
+  std::function<void(int device, void* stream)> device_fence;
 };
 
 /// A save that is not durable (yet), and why.

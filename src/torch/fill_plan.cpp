@@ -1,5 +1,6 @@
 #include "torch/fill_plan.h"
 
+#include "os/huge_memory.h"
 #include "plan/record_names.h"
 #include "torch/dtype_map.h"
 
@@ -15,6 +16,12 @@
 #include <utility>
 
 namespace ckptring::torch_state {
+
+void Fill::touch() {
+  if (std::exchange(touched, true)) return;
+  // Inference tensors have no version counter.
+  if (!target.is_inference()) target.unsafeGetTensorImpl()->bump_version();
+}
 
 void Change::apply() const {
   if (container.isGenericDict()) {
@@ -54,7 +61,12 @@ FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor, KeyTree::
 c10::Storage FillPlan::make_storage(std::uint64_t bytes, KeyTree::Node key) const {
   const auto options = at::TensorOptions().dtype(c10::kByte).device(device_);
   try {
-    return at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
+    c10::Storage storage = at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
+    if (device_.is_cpu()) {
+      // Most of what filling new memory takes is getting it, page by page.
+      os::prefer_huge_pages({static_cast<std::byte*>(storage.mutable_data()), bytes});
+    }
+    return storage;
   } catch (const c10::Error& failure) {
     const bool host = device_.is_cpu();
     throw error(host ? ErrorCode::out_of_memory : ErrorCode::invalid_argument, keys.path(key),
