@@ -10,8 +10,12 @@ std::string words_of(const CudaRuntime& runtime, cudaError_t result) {
 
 void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::string& operation) {
   if (result == cudaSuccess) return;
-  (void)runtime.get_last_error();
+  allow_failure(runtime, result);
   throw Error(ErrorCode::device_failed, operation, "", words_of(runtime, result));
+}
+
+void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
+  if (result != cudaSuccess) (void)runtime.get_last_error();
 }
 
 CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) : runtime_(runtime) {
@@ -25,7 +29,7 @@ CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) : runti
 CudaDeviceScope::~CudaDeviceScope() {
   // It was current before, so it can be again, unless its context broke meanwhile: then whatever
   // the thread does next says so.
-  if (changed_) (void)runtime_.set_device(before_);
+  if (changed_) allow_failure(runtime_, runtime_.set_device(before_));
 }
 
 }  // namespace ckptring::stage

@@ -16,6 +16,9 @@ std::string words_of(const CudaRuntime& runtime, cudaError_t result);
 ///         so that nobody else takes it for theirs; one that breaks the context stays with it.
 void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::string& operation);
 
+/// For calls whose failure changes nothing here. Clears the thread's last error likewise.
+void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
+
 /// Makes a device this thread's current one, for as long as this lives.
 class CudaDeviceScope {
  public:

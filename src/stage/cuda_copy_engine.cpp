@@ -39,7 +39,7 @@ CudaCopyEngine::~CudaCopyEngine() {
   }
   changed_.notify_all();
   thread_.join();
-  (void)runtime_.stream_destroy(stream_);  // a broken context holds nothing
+  allow_failure(runtime_, runtime_.stream_destroy(stream_));  // a broken context holds nothing
 }
 
 cudaMemcpyKind CudaCopyEngine::kind() const noexcept {
@@ -123,7 +123,7 @@ void CudaCopyEngine::submit_direct() {
       check_cuda(runtime_, result, name_);
       return;
     }
-    (void)runtime_.get_last_error();
+    allow_failure(runtime_, result);
     batches_refused_ = true;
   }
   for (std::size_t i = 0; i < to_.size(); ++i) {
@@ -159,7 +159,7 @@ void CudaCopyEngine::fence(void* stream) {
 void CudaCopyEngine::complete_all() {
   os::become_background_thread("ckptring-cuda");
   // Otherwise this thread's calls would make a context on device 0. A failure shows in the calls.
-  (void)runtime_.set_device(device_);
+  allow_failure(runtime_, runtime_.set_device(device_));
   std::exception_ptr failure;  // of the caller at hand
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -200,7 +200,7 @@ std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const {
   }
   // Whatever went wrong, copies may still be under way. Only a broken context refuses this wait,
   // and in it nothing moves any more.
-  if (runtime_.stream_synchronize(stream_) != cudaSuccess) (void)runtime_.get_last_error();
+  allow_failure(runtime_, runtime_.stream_synchronize(stream_));
   return failure;
 }
 

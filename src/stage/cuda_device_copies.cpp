@@ -56,7 +56,7 @@ FoundDeviceCopies find_device_copies(const base::LogContext& log) {
   int count = 0;
   const cudaError_t result = found.runtime->get_device_count(&count);
   if (result != cudaSuccess) {
-    (void)found.runtime->get_last_error();
+    allow_failure(*found.runtime, result);
     return {nullptr, words_of(*found.runtime, result)};
   }
   if (count == 0) return {nullptr, "no CUDA device was found"};

@@ -25,7 +25,7 @@ StateDict state() {
 const SaveOptions kOptions{.step = 7, .metadata = {{"run", "a"}}};
 
 std::string file_of(Checkpointer& checkpointer, const std::string& directory) {
-  return contents(checkpointer.save(directory, state(), kOptions).written.get().path);
+  return contents(checkpointer.save(directory, placed(state()), kOptions).written.get().path);
 }
 
 /// How the file is written: mode, blocks in the ring, bytes of a block.

@@ -2,6 +2,7 @@
 #include "support/fake_cuda_torch.h"
 #include "support/fake_cuda_torch_streams.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -17,6 +18,12 @@ class Hooks final : public at::CUDAHooksInterface {
   bool isAvailable() const override { return deviceCount() > 0; }
   bool hasCUDA() const override { return isAvailable(); }
   bool hasPrimaryContext(at::DeviceIndex device) const override { return device < deviceCount(); }
+
+  // Random numbers are drawn on the host, by whichever device.
+  const at::Generator& getDefaultGenerator(at::DeviceIndex /*device*/) const override {
+    static const at::Generator generator = at::detail::createCPUGenerator();
+    return generator;
+  }
 
   at::DeviceIndex deviceCount() const override { return guard().deviceCount(); }
   int getNumGPUs() const override { return deviceCount(); }
