@@ -17,7 +17,8 @@ namespace ckptring {
 struct LoadOptions {
   /// Missing keys are an error (missing_key) that names them all, before anything is changed.
   bool strict = false;
-  /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs.
+  /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs. Bytes
+  /// for a CUDA device go through host memory.
   std::optional<c10::Device> default_map_location = {};
   /// Check each payload's CRC-32 while reading it.
   bool verify_checksums = true;
