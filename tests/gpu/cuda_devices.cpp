@@ -45,14 +45,15 @@ int Devices::count() const {
 
 std::string Devices::why_none() const { return state_->why_none; }
 
-/// Some tenths of a second on a device of 2024.
-void Devices::keep_busy(int device) const {
+/// For a device of 2024.
+std::shared_ptr<void> Devices::keep_busy(int device) const {
   const at::Tensor factor =
       at::ones({4096, 4096}, at::TensorOptions()
                                  .dtype(at::kFloat)
                                  .device(c10::kCUDA, static_cast<c10::DeviceIndex>(device)));
   at::Tensor product = at::empty_like(factor);
   for (int i = 0; i < 100; ++i) at::mm_out(product, factor, factor);
+  return nullptr;
 }
 
 std::uint64_t Devices::free_bytes(int device) const {

@@ -30,8 +30,9 @@ class Devices {
   void synchronise(const c10::Stream& stream) const;
 
   /// Gives the current stream of a device so much to do that what is enqueued after it does not run
-  /// for a while.
-  void keep_busy(int device) const;
+  /// for some tenths of a second. The stand-in's waits until the result is gone: nobody may wait
+  /// for the stream before.
+  [[nodiscard]] std::shared_ptr<void> keep_busy(int device) const;
 
   /// Memory that nobody uses, neither this process nor others. 0 if that is not known.
   [[nodiscard]] std::uint64_t free_bytes(int device) const;

@@ -30,9 +30,10 @@ TEST_P(GpuOrder, AFencedStreamMayChangeTheStateAtOnce) {
     const c10::Stream stream = default_stream ? devices_.current_stream(0) : devices_.new_stream(0);
     const c10::StreamGuard guard(stream);
     at::Tensor w = full(kElements, 0, 0);
-    devices_.keep_busy(0);
+    auto busy = devices_.keep_busy(0);
     w.fill_(1);
     const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
+    busy.reset();
     save.fence(stream);
     w.fill_(2);
     save.written.get();
@@ -45,9 +46,10 @@ TEST_P(GpuOrder, AFencedStreamMayChangeTheStateAtOnce) {
 TEST_P(GpuOrder, OnceStagedAnyStreamMayChangeTheState) {
   const auto checkpointer = make_async_checkpointer(ring_of(GetParam()));
   at::Tensor w = full(kElements, 0, 0);
-  devices_.keep_busy(0);
+  auto busy = devices_.keep_busy(0);
   w.fill_(1);
   const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
+  busy.reset();
   save.staged.get();
   const c10::StreamGuard guard(devices_.new_stream(0));
   w.fill_(2);
@@ -59,8 +61,9 @@ TEST_P(GpuOrder, OnceStagedAnyStreamMayChangeTheState) {
 TEST_P(GpuOrder, ASyncSaveHasReadTheStateWhenItReturns) {
   const auto checkpointer = make_sync_checkpointer();
   at::Tensor w = full(kElements, 0, 0);
-  devices_.keep_busy(0);
+  auto busy = devices_.keep_busy(0);
   w.fill_(1);
+  busy.reset();
   const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
   const c10::StreamGuard guard(devices_.new_stream(0));
   w.fill_(2);

@@ -3,6 +3,7 @@
 #include "gpu/devices.h"
 
 #include "support/checked_fake_cuda.h"
+#include "support/fake_cuda_torch.h"
 
 namespace ckptring::test {
 
@@ -16,8 +17,11 @@ Devices::~Devices() = default;
 int Devices::count() const { return state_->cuda.devices(); }
 std::string Devices::why_none() const { return ""; }
 
-/// Nothing runs before somebody waits for it anyway.
-void Devices::keep_busy(int /*device*/) const {}
+std::shared_ptr<void> Devices::keep_busy(int device) const {
+  cudaStream_t stream = native_handle(current_stream(device));
+  if (stream == nullptr) stream = state_->cuda.null_stream(device);
+  return std::make_shared<FakeCuda::Hold>(state_->cuda.hold(stream));
+}
 
 std::uint64_t Devices::free_bytes(int /*device*/) const { return 0; }
 
