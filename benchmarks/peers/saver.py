@@ -92,20 +92,18 @@ def unsynced(directory):
 
 
 class Dcp:
-    """torch.distributed.checkpoint.async_save; `shared`: with a stager of its own that keeps its
-    copy in shared memory from one save to the next, and copies in the background."""
+    """torch.distributed.checkpoint.async_save; `kept`: with a stager of these options that copies
+    in the background, and keeps its copy from one save to the next."""
 
-    def __init__(self, kind, shared=False):
+    def __init__(self, kind, kept=None):
         self.kind = kind
-        self.shared = shared
+        self.kept = kept
 
     def prepare(self, state):
         self.state = state
         # The process wants a group to be there.
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        self.stager = DefaultStager(StagingOptions(
-            use_pinned_memory=False, use_shared_memory=True, use_async_staging=True,
-            use_non_blocking_copy=False)) if self.shared else None
+        self.stager = DefaultStager(self.kept) if self.kept else None
 
     def begin(self, directory):
         # The stager that async_save makes for itself where no writer is given.
@@ -113,7 +111,8 @@ class Dcp:
         response = dcp.async_save(
             self.state, storage_writer=unsynced(directory), async_checkpointer_type=self.kind,
             async_stager=stager)
-        if self.shared:
+        if self.kept:
+            self.upload = response.upload_completion
             return response.staging_completion.result, response.upload_completion.result
         response.add_done_callback(lambda _: stager.close())
         return None, response.result
@@ -149,7 +148,9 @@ WAYS = {
     "dcp": lambda: InTheForeground(write_dcp),
     "dcp_thread": lambda: Dcp(AsyncCheckpointerType.THREAD),
     "dcp_process": lambda: Dcp(AsyncCheckpointerType.PROCESS),
-    "dcp_shared": lambda: Dcp(AsyncCheckpointerType.PROCESS, shared=True),
+    "dcp_shared": lambda: Dcp(AsyncCheckpointerType.PROCESS, StagingOptions(
+        use_pinned_memory=False, use_shared_memory=True, use_async_staging=True,
+        use_non_blocking_copy=False)),
     "experimental": lambda: InTheForeground(write_experimental),
     "experimental_async": ExperimentalAsync,
 }
@@ -211,33 +212,47 @@ def save(way, directory):
     return taken
 
 
-def serve(way, commands, answers):
-    state = None
+class Saves:
+    """Answers the commands of one run."""
+
+    def __init__(self, way):
+        self.way = way
+        self.state = None
+
+    def build(self, entries):
+        return build(entries)
+
+    def answer(self, command):
+        if "state" in command:
+            self.state = self.build(command["state"])
+            return {"bytes": bytes_of(self.state)}
+        if "prepare" in command:
+            began = time.perf_counter()
+            self.way.prepare(self.state)
+            return {"prepared": time.perf_counter() - began}
+        return save(self.way, Path(command["save"]))
+
+    def close(self):
+        if self.state is not None:
+            self.way.close()
+
+
+def serve(saves, commands, answers):
     for line in commands:
         command = json.loads(line)
         try:
-            if "state" in command:
-                state = build(command["state"])
-                answer = {"bytes": bytes_of(state)}
-            elif "prepare" in command:
-                began = time.perf_counter()
-                way.prepare(state)
-                answer = {"prepared": time.perf_counter() - began}
-            else:
-                answer = save(way, Path(command["save"]))
+            answer = saves.answer(command)
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
         # A description of many tensors is not part of what a save needs.
         line = command = None
-    if state is not None:
-        way.close()
+    saves.close()
 
 
-def main():
-    if len(sys.argv) != 2 or sys.argv[1] not in WAYS:
-        sys.exit(f"usage: saver.py {'|'.join(WAYS)}")
+def obey(make_saves):
+    """Takes commands until their end. `make_saves` is called once nothing else can speak there."""
     # Kept from the processes that some ways start, and from whoever prints.
     commands = os.fdopen(os.dup(0))
     answers = os.fdopen(os.dup(1), "w")
@@ -246,7 +261,13 @@ def main():
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    serve(WAYS[sys.argv[1]](), commands, answers)
+    serve(make_saves(), commands, answers)
+
+
+def main():
+    if len(sys.argv) != 2 or sys.argv[1] not in WAYS:
+        sys.exit(f"usage: saver.py {'|'.join(WAYS)}")
+    obey(lambda: Saves(WAYS[sys.argv[1]]()))
 
 
 if __name__ == "__main__":

@@ -17,20 +17,21 @@ namespace ckptring {
 
 /// A save on its way.
 struct SaveHandle {
-  /// Ready: the state may change again. Without an error the whole state is in the ring, and the
-  /// death of the trainer loses nothing; with one staging was not completed, and `written` has it
-  /// too.
+  /// Ready: the state may change again, wherever its tensors are. Without an error the whole state
+  /// is in the ring, and the death of the trainer loses nothing; with one staging was not completed,
+  /// and `written` has it too.
   Future<void> staged;
   Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched
 
-  /// Lets a device wait for `staged`, instead of the caller: whatever is enqueued on `stream` (a
-  /// CUDA stream) from now on, an optimizer's step for example, runs after this save has read the
-  /// tensors of the stream's device. Tensors in host memory may change only after `staged`.
+  /// Lets a device wait, instead of the caller: whatever is enqueued on `stream` (a CUDA stream)
+  /// from now on, an optimizer's step for example, runs after this save has read the tensors of the
+  /// stream's device. One call for each device, and for each stream that changes them. Tensors in
+  /// host memory may change only after `staged`, and until then the save dies with the trainer.
   ///
-  /// Holds the caller until the save's last copy from a device is enqueued: some milliseconds, and
-  /// where the ring is smaller than the state, until the disk has made room for it. Does nothing if
-  /// the save read nothing from devices.
+  /// Holds the caller until the save's last copy from a device is enqueued; where the ring is
+  /// smaller than the state, that is when the disk has made room for it. Does nothing if the save
+  /// read nothing from devices. Also returns if the save fails, whose futures say so.
   /// @throws Error device_failed; invalid_argument for a stream of another kind of device
   CKPTRING_API void fence(const c10::Stream& stream) const;
 

@@ -13,7 +13,8 @@
 //    `out` of others; through it also most that return a new tensor) run as kernels in the current
 //    stream of the tensors' device, which calls libtorch's CPU operators on the device's bytes.
 //    Copies between host and device run in that stream as well; those of pageable memory are
-//    synchronous, as CUDA's are. All others wait, and are done on copies of the host.
+//    synchronous, as CUDA's are. All others wait, and are done on copies of the host;
+//  - pinned host memory. Times between events are 0.
 // None of it is counted or refused by the FakeCuda, except that kernels are counted as launches,
 // and that c10 events use the table as libtorch's do.
 //
@@ -21,16 +22,11 @@
 #pragma once
 
 #include "support/fake_cuda.h"
+#include "support/moved_state.h"
 
-#include <ATen/core/Tensor.h>
 #include <c10/core/Stream.h>
-#include <ckptring/state_dict.h>
-
-#include <vector>
 
 namespace ckptring::test {
-
-c10::Device cuda_device(int index = 0);
 
 /// A stream of the training program that is not the default one. Made current by a
 /// c10::StreamGuard.
@@ -41,14 +37,5 @@ cudaStream_t native_handle(const c10::Stream& stream);
 c10::Stream current_stream(int device = 0);
 /// Until the stream's work has ended.
 void synchronise(const c10::Stream& stream);
-
-/// The same state elsewhere: the storages of its tensors, copied as they are, live in turn on these
-/// devices (kCPU among them, if you like). Tensors that shared a storage still do.
-StateDict moved_to(const StateDict& state, const std::vector<c10::Device>& devices);
-StateDict to_device(const StateDict& state, int device = 0);
-StateDict to_host(const StateDict& state);
-/// One tensor with its storage; the same dtype, sizes, strides and offset.
-at::Tensor to_device(const at::Tensor& tensor, int device = 0);
-at::Tensor to_host(const at::Tensor& tensor);
 
 }  // namespace ckptring::test

@@ -1,5 +1,6 @@
 // That there is CUDA, for the parts of libtorch that ask before they use it: backward passes do.
 #include "support/fake_cuda_torch.h"
+#include "support/fake_cuda_torch_memory.h"
 #include "support/fake_cuda_torch_streams.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -38,6 +39,7 @@ class Hooks final : public at::CUDAHooksInterface {
   at::DeviceIndex maybeExchangeDevice(at::DeviceIndex device) const override {
     return exchangeDevice(device);
   }
+  at::Allocator* getPinnedMemoryAllocator() const override { return &pinned_allocator(); }
   bool isPinnedPtr(const void* memory) const override {
     const FakeCuda* const cuda = FakeCuda::current();
     return cuda != nullptr && cuda->is_pinned(memory);

@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -56,7 +57,32 @@ class DeviceAllocator final : public c10::Allocator {
 DeviceAllocator allocator;
 const c10::AllocatorRegisterer<c10::kCUDA> registerer(&allocator);
 
+void free_pinned(void* memory) {
+  // Ends with its FakeCuda, if that has gone before.
+  if (FakeCuda::current() != nullptr) (void)FakeCuda::runtime().free_host(memory);
+}
+
+class PinnedAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(std::size_t bytes) override {
+    if (bytes == 0) return {nullptr, nullptr, &c10::detail::deleteNothing, c10::kCPU};
+    void* memory = nullptr;
+    const cudaError_t result =
+        FakeCuda::runtime().host_alloc(&memory, bytes, cudaHostAllocPortable);
+    TORCH_CHECK(result == cudaSuccess, "CUDA cannot allocate ", bytes, " bytes of pinned memory");
+    return {memory, memory, &free_pinned, c10::kCPU};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_pinned; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    std::memcpy(to, from, bytes);
+  }
+};
+
+PinnedAllocator host_allocator;
+
 }  // namespace
+
+c10::Allocator& pinned_allocator() { return host_allocator; }
 
 c10::Allocator& device_allocator() { return allocator; }
 

@@ -113,6 +113,10 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
       check(FakeCuda::runtime().event_synchronize(static_cast<cudaEvent_t>(event)));
     }
   }
+  double elapsedTime(void* /*first*/, void* /*second*/,
+                     const c10::DeviceIndex /*device*/) const override {
+    return 0;  // there is no time on these devices
+  }
   void destroyEvent(void* event, const c10::DeviceIndex /*device*/) const noexcept override {
     if (event != nullptr && FakeCuda::current() != nullptr) {
       (void)FakeCuda::runtime().event_destroy(static_cast<cudaEvent_t>(event));
@@ -145,8 +149,6 @@ cudaStream_t handle_of(const c10::Stream& stream) {
 cudaStream_t current_handle(c10::Device device) { return handle_of(guard().getStream(device)); }
 
 }  // namespace fake_cuda
-
-c10::Device cuda_device(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
 
 c10::Stream pool_stream(int device) {
   return fake_cuda::guard().getStreamFromGlobalPool(cuda_device(device));

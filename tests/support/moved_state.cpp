@@ -1,10 +1,9 @@
-#include "support/fake_cuda_torch.h"
+#include "support/moved_state.h"
 
 #include <ATen/Functions.h>
 #include <ATen/core/Dict.h>
 #include <ATen/core/List.h>
 #include <ATen/core/ivalue.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <map>
 #include <utility>
