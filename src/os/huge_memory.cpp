@@ -12,21 +12,9 @@
 namespace ckptring::os {
 namespace {
 
-constexpr std::size_t kSmallPage = 4096;
 constexpr std::size_t kHugePage = 2u << 20;
 
 }  // namespace
-
-void prefer_huge_pages(std::span<std::byte> bytes) noexcept {
-  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  const std::uintptr_t end = address + bytes.size();
-  if (base::align_up(address, kHugePage) + kHugePage > end) return;
-  // With the small pages at both ends: advised allocations that lie side by side then stay one
-  // mapping, of which a process may not have very many.
-  const std::uintptr_t first = address / kSmallPage * kSmallPage;
-  const std::size_t size = base::align_up(end, kSmallPage) - first;
-  (void)::madvise(bytes.data() - (address - first), size, MADV_HUGEPAGE);  // refused: only slower
-}
 
 HugeMemory::HugeMemory(std::size_t bytes) {
   const std::size_t size = base::align_up(bytes, kHugePage);
@@ -36,7 +24,7 @@ HugeMemory::HugeMemory(std::size_t bytes) {
   mapping_ = {static_cast<std::byte*>(mapping), size + kHugePage};
   const auto address = reinterpret_cast<std::uintptr_t>(mapping);
   bytes_ = mapping_.subspan(base::align_up(address, kHugePage) - address, size);
-  prefer_huge_pages(bytes_);
+  (void)::madvise(bytes_.data(), size, MADV_HUGEPAGE);  // refused: only slower
   (void)::madvise(bytes_.data(), size, MADV_DONTFORK);  // of anonymous memory it is not refused
 }
 

@@ -7,9 +7,6 @@
 
 namespace ckptring::os {
 
-/// Asks for them within `bytes`, memory that is about to be written whole.
-void prefer_huge_pages(std::span<std::byte> bytes) noexcept;
-
 class HugeMemory {
  public:
   /// Zeros, allocated when first touched. A forked child does not get them: while a direct read is

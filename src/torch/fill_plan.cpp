@@ -1,6 +1,5 @@
 #include "torch/fill_plan.h"
 
-#include "os/huge_memory.h"
 #include "plan/record_names.h"
 #include "torch/dtype_map.h"
 
@@ -61,12 +60,7 @@ FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor, KeyTree::
 c10::Storage FillPlan::make_storage(std::uint64_t bytes, KeyTree::Node key) const {
   const auto options = at::TensorOptions().dtype(c10::kByte).device(device_);
   try {
-    c10::Storage storage = at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
-    if (device_.is_cpu()) {
-      // Most of what filling new memory takes is getting it, page by page.
-      os::prefer_huge_pages({static_cast<std::byte*>(storage.mutable_data()), bytes});
-    }
-    return storage;
+    return at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
   } catch (const c10::Error& failure) {
     const bool host = device_.is_cpu();
     throw error(host ? ErrorCode::out_of_memory : ErrorCode::invalid_argument, keys.path(key),
