@@ -47,7 +47,9 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   }
   c10::Device getDevice() const override { return cuda_device(living().current_device()); }
   void setDevice(c10::Device device) const override {
-    if (device.has_index()) living().set_current_device(device.index());
+    if (!device.has_index()) return;
+    TORCH_CHECK(device.index() < deviceCount(), "CUDA error: invalid device ordinal");
+    living().set_current_device(device.index());
   }
   void uncheckedSetDevice(c10::Device device) const noexcept override {
     if (device.has_index() && device.index() < deviceCount()) setDevice(device);
@@ -112,6 +114,10 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     if (event != nullptr) {
       check(FakeCuda::runtime().event_synchronize(static_cast<cudaEvent_t>(event)));
     }
+  }
+  bool queryEvent(void* event) const override {
+    synchronizeEvent(event);  // a yes or no would depend on the schedule
+    return true;
   }
   double elapsedTime(void* /*first*/, void* /*second*/,
                      const c10::DeviceIndex /*device*/) const override {
