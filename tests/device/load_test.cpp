@@ -73,14 +73,15 @@ TEST_P(LoadToDevices, TensorsOfAnotherLayoutAreFilledToo) {
   EXPECT_TRUE(to_host(turned).equal(values));
 }
 
-TEST_P(LoadToDevices, NothingWaitsForADeviceAndTheWindowsAreRegisteredOnce) {
+TEST_P(LoadToDevices, TheWindowsAreRegisteredOnceAndNothingElseWaitsForADevice) {
   (void)save_values(training_, directory_ / "it");
   const StateDict whole_tensors = dict({{"embedding", tensor_at(training_.state(), "embedding")},
                                         {"layers", training_.state().at("layers")}});
   cuda_.reset_counters();
   (void)CheckpointReader().read(directory_ / "it", whole_tensors);
   const CudaCounters counters = cuda_.counters();
-  EXPECT_EQ(counters.device_synchronisations, 0u);
+  // CUDA's own, when it gets to know the windows and when it forgets them.
+  EXPECT_EQ(counters.device_synchronisations, 2u);
   EXPECT_EQ(counters.busy_waits, 0u);
   EXPECT_EQ(counters.pageable_copies, 0u);
   EXPECT_EQ(counters.straddling_copies, 0u);
@@ -109,10 +110,9 @@ TEST(FailingLoadToDevices, AnyCallMayFailAndTheNextLoadIsWhole) {
         EXPECT_THAT(error.what(), AllOf(HasSubstr("cudaErrorUnknown: "), HasSubstr("device"),
                                         HasSubstr(directory / "it")));
       }
-      const bool reached = cuda.counters().of(which) >= nth;
+      if (cuda.counters().of(which) < nth) break;  // or the next load would meet it
       (void)CheckpointReader().read(directory / "it", training.state());
       expect_equal(saved, to_host(training.state()), "state");
-      if (!reached) break;
     }
   }
   EXPECT_GE(failed, 5u);
