@@ -112,9 +112,8 @@ class CudaBenchmark {
     const ckptring::StateDict state = ckptring::test::to_device(on_host.dict, options_.device);
     const std::uint64_t bytes = on_host.bytes;
     gigabytes_ = static_cast<double>(bytes) * 1e-9;
-    report.parameter("states", {{"name", "gpt2"},
-                                {"tensors", on_host.payloads.size()},
-                                {"state_bytes", bytes}});
+    report.parameter(
+        "states", {{"name", "gpt2"}, {"tensors", on_host.payloads.size()}, {"state_bytes", bytes}});
     states.release();
 
     const bench::PinnedCopies copies(devices_, state, options_.device);

@@ -33,7 +33,7 @@ struct CheckpointStagerConfig {
   // to CUDA wherever that works, and copies from devices do not hold the caller of `save`.
   bool use_pinned_memory = true;
   bool use_non_blocking_copy = true;
-  unsigned copy_threads = 0;          ///< threads that copy; 0: half of the cores, at most 8
+  unsigned copy_threads = 0;  ///< threads that copy; 0: half of the cores, at most 8
 };
 
 /// The ring in shared memory, and the checkpoint process that drains it.

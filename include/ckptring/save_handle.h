@@ -18,8 +18,8 @@ namespace ckptring {
 /// A save on its way.
 struct SaveHandle {
   /// Ready: the state may change again, wherever its tensors are. Without an error the whole state
-  /// is in the ring, and the death of the trainer loses nothing; with one staging was not completed,
-  /// and `written` has it too.
+  /// is in the ring, and the death of the trainer loses nothing; with one staging was not
+  /// completed, and `written` has it too.
   Future<void> staged;
   Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched

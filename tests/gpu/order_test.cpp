@@ -36,9 +36,9 @@ TEST_P(GpuOrder, AFencedStreamMayChangeTheStateAtOnce) {
     busy.reset();
     save.fence(stream);
     w.fill_(2);
+    devices_.synchronise(stream);  // where it did not wait for the save, it has come before it now
     save.written.get();
     expect_saved("it", 1);
-    devices_.synchronise(stream);
     EXPECT_TRUE(w.cpu().eq(2).all().item<bool>());
   }
 }
@@ -77,6 +77,7 @@ TEST_P(GpuOrder, EachSaveOfATrainingHasTheValuesOfItsStep) {
   config.max_saves_in_flight = 3;
   const auto checkpointer = make_async_checkpointer(config);
   std::vector<at::Tensor> weights;
+  weights.reserve(static_cast<std::size_t>(devices_.count()));
   for (int device = 0; device < devices_.count(); ++device) {
     weights.push_back(full(kElements, 1, device));
   }

@@ -8,7 +8,7 @@
 namespace ckptring::test {
 
 struct Devices::State {
-  CheckedFakeCuda cuda{2, Schedule::late()};
+  CheckedFakeCuda cuda{2, Schedule::random(1)};
 };
 
 Devices::Devices() : state_(std::make_unique<State>()) {}
