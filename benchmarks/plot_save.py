@@ -16,16 +16,9 @@ def contestants(series, shape):
     return found
 
 
-def color(contestant):
-    """Ours, the machine's limits, the others."""
-    if contestant.startswith(("async", "sync")):
-        return "C0"
-    return "C7" if contestant in ("memcpy", "bare", "fio") else "C1"
-
-
 def bars(axes, series, shape, metrics, unit, marked=None, logarithmic=False):
-    """A bar for each contestant that has one of the metrics: the median of the first that it has,
-    with its quartiles, and a cross for what `marked` is."""
+    """A bar for each contestant that has one of the metrics, the first that it has, and a cross for
+    what `marked` is."""
     rows = []
     for contestant, label in contestants(series, shape).items():
         for metric in metrics:
@@ -33,19 +26,13 @@ def bars(axes, series, shape, metrics, unit, marked=None, logarithmic=False):
             if one:
                 rows.append((contestant, label, one))
                 break
-    for place, (contestant, _, one) in enumerate(rows):
-        axes.barh(place, one["median"], color=color(contestant), alpha=0.5)
-        axes.plot([one["lower"], one["upper"]], [place, place], color="black", linewidth=1)
-        axes.annotate(f" {one['median']:.3g}", (one["upper"], place), va="center", fontsize=7)
+    figures.bars(axes, rows, unit)
+    for place, (contestant, _, _) in enumerate(rows):
         other = series.get(f"{shape}.{contestant}.{marked}")
         if other:
             axes.plot(other["median"], place, "x", color="black", markersize=4)
-    axes.set_yticks(range(len(rows)), [label for _, label, _ in rows], fontsize=7)
-    axes.invert_yaxis()
     if logarithmic:
         axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.set_xlabel(unit)
 
 
 def phases(axes, series, shape):

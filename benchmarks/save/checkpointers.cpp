@@ -1,8 +1,8 @@
 #include "save/checkpointers.h"
 
 #include "save/figures.h"
-#include "save/progress.h"
 #include "support/process.h"
+#include "support/progress.h"
 #include "support/stopwatch.h"
 
 #include <fmt/format.h>

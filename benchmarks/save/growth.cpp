@@ -1,6 +1,6 @@
 #include "save/growth.h"
 
-#include "save/progress.h"
+#include "support/progress.h"
 
 #include <fmt/format.h>
 

@@ -1,11 +1,11 @@
 #include "save/limits.h"
 
 #include "save/figures.h"
-#include "save/progress.h"
 #include "support/bare_writer.h"
 #include "support/copy_baseline.h"
 #include "support/fio.h"
 #include "support/gpt2_state.h"
+#include "support/progress.h"
 #include "support/warm_memory.h"
 
 namespace bench {

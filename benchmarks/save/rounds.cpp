@@ -1,6 +1,6 @@
 #include "save/rounds.h"
 
-#include "save/progress.h"
+#include "support/progress.h"
 
 #include <fmt/format.h>
 

@@ -19,6 +19,26 @@ def spread(found):
             [one["upper"] - one["median"] for one in found]]
 
 
+def color(contestant):
+    """Ours, the machine's limits, the others."""
+    if contestant.startswith(("async", "sync")):
+        return "C0"
+    return "C7" if contestant in ("memcpy", "bare", "fio") else "C1"
+
+
+def bars(axes, rows, unit):
+    """A bar for each of `rows` (contestant, label, series): the median with its quartiles."""
+    for place, (contestant, _, one) in enumerate(rows):
+        axes.barh(place, one["median"], color=color(contestant), alpha=0.5)
+        axes.plot([one["lower"], one["upper"]], [place, place], color="black", linewidth=1)
+        axes.annotate(f" {one['median']:.3g}", (max(one["upper"], 0), place), va="center",
+                      fontsize=7)
+    axes.set_yticks(range(len(rows)), [label for _, label, _ in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel(unit)
+
+
 def lines_by_size(axes, sizes, lines):
     """A line with its quartiles for each of `lines` (label, one series for each size)."""
     for place, (label, found) in enumerate(lines):
