@@ -200,6 +200,7 @@ int main(int argc, char** argv) {
     CLI::App app("Trains a GPT on random tokens, for bench_train, which tells it what to do.");
     app.add_option("way", options.way)->required()->check(CLI::IsMember({"async", "sync"}));
     app.add_option("--copy-threads", options.config.staging_config.copy_threads);
+    app.add_flag("!--foreground", options.config.staging_config.use_async_staging);
     app.add_option("--queue-depth", options.config.writer_config.queue_depth);
     CLI11_PARSE(app, argc, argv);
     serve(options);
