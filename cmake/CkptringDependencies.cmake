@@ -14,6 +14,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(ISAL REQUIRED)
 find_package(liburing REQUIRED)
+find_package(libz REQUIRED)
 
 # Flags and libraries that every folder shares.
 add_library(ckptring_options INTERFACE)

@@ -36,4 +36,5 @@ install(FILES
   ${CMAKE_CURRENT_LIST_DIR}/CkptringLibtorch.cmake
   ${CMAKE_CURRENT_LIST_DIR}/FindISAL.cmake
   ${CMAKE_CURRENT_LIST_DIR}/Findliburing.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/Findlibz.cmake
   DESTINATION ${package_dir})

@@ -6,8 +6,7 @@ foreach(folder IN LISTS core)
   list(APPEND core_objects $<TARGET_OBJECTS:ckptring_${folder}>)
   list(APPEND core_targets ckptring_${folder})
 endforeach()
-set(core_system_libraries
-  ISAL::isal liburing::uring ZLIB::ZLIB Threads::Threads)
+set(core_system_libraries ISAL::isal liburing::uring Threads::Threads)
 
 # ckptring::drain: everything without torch, static. Public face: drain.h, writer.h, error.h ...
 add_library(ckptring_drain STATIC ${core_objects})
@@ -15,7 +14,7 @@ add_library(ckptring::drain ALIAS ckptring_drain)
 target_include_directories(ckptring_drain PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(ckptring_drain PUBLIC cxx_std_20)
-target_link_libraries(ckptring_drain PRIVATE ${core_system_libraries})
+target_link_libraries(ckptring_drain PRIVATE ${core_system_libraries} libz::z)
 if(CKPTRING_SANITIZER)
   target_link_libraries(ckptring_drain PUBLIC $<BUILD_INTERFACE:ckptring_options>)
 endif()
@@ -36,7 +35,7 @@ if(CKPTRING_TORCH)
   target_include_directories(ckptring PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(ckptring PUBLIC cxx_std_20)
-  target_link_libraries(ckptring PRIVATE ${core_system_libraries}
+  target_link_libraries(ckptring PRIVATE ${core_system_libraries} ZLIB::ZLIB
     PUBLIC ckptring::libtorch)
   set_target_properties(ckptring PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0)
 endif()

@@ -55,8 +55,9 @@ class CKPTRING_API Checkpointer {
 /// Plans, writes and commits in the calling thread. Both futures are ready on return.
 class CKPTRING_API SyncCheckpointer final : public Checkpointer {
  public:
+  /// @param throw_previous_failure as in CheckpointerConfig
   SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
-                   WriterSetup writer = {});
+                   WriterSetup writer = {}, bool throw_previous_failure = false);
   ~SyncCheckpointer() override;
   SaveHandle save(const std::string& path, const StateDict& state,
                   const SaveOptions& options = {}) override;
@@ -96,10 +97,12 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   void wait_prefaulted();
 
   /// Waits until every save begun so far is durable or failed, or until `deadline`. Returns the
-  /// ones that are not durable; empty means all are. For preemption handlers.
+  /// ones that are not durable: those still under way, and all that failed since the last call,
+  /// whoever fetched their errors meanwhile. Empty means that nothing is missing. For preemption
+  /// handlers.
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
-  /// The checkpoint process's id for operators and tests; 0 while none runs.
+  /// The checkpoint process's id for operators and tests; 0 while none runs, as after close().
   [[nodiscard]] int process_id() const;
 
  private:

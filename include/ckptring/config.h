@@ -44,15 +44,17 @@ struct CheckpointProcessConfig {
   bool prefault = true;          ///< populate the ring in the background
 
   /// The helper executable; empty: `CKPTRING_DRAIN` of the environment, else `ckptring-drain`
-  /// beside the loaded library, else in `../libexec/ckptring/` of it. Never PATH.
+  /// beside the loaded library, else in `../libexec/ckptring/` of it. Never PATH. One that you
+  /// name gets this process's environment but for LD_PRELOAD, the last two only LD_LIBRARY_PATH.
   std::string executable;
 
-  double subprocess_init_timeout_secs = 30;      ///< from spawn to ready
-  double subprocess_shutdown_timeout_secs = 60;  ///< in close(), from the last completed block
-  double stall_timeout_secs = 300;   ///< from the last completed block: fails as `stalled`
-  double orphan_timeout_secs = 600;  ///< the same clock once the trainer is gone
-  double stopped_timeout_secs = 10;  ///< a stopped helper is killed and restarted
-  unsigned max_restarts = 5;         ///< per save, with back-off
+  // Seconds. What each counts from and what happens when it passes: README, Time-outs.
+  double subprocess_init_timeout_secs = 30;      ///< all attempts to start the helper
+  double subprocess_shutdown_timeout_secs = 60;  ///< close() without progress
+  double stall_timeout_secs = 300;               ///< a save without progress
+  double orphan_timeout_secs = 600;              ///< the same once the trainer is gone
+  double stopped_timeout_secs = 10;              ///< the same while the helper is stopped
+  unsigned max_restarts = 5;                     ///< per save, with back-off
 };
 
 /// Everything that `make_sync_checkpointer` and `make_async_checkpointer` take.
@@ -63,7 +65,7 @@ struct CheckpointerConfig {
   /// Saves begun and not yet durable. At 1 `save` waits for the previous write, as in PyTorch.
   unsigned max_saves_in_flight = 1;  ///< async only; 1 to 8
   /// Throw an unfetched failure of an earlier save from the next `save`, before it begins.
-  bool throw_previous_failure = false;  ///< async only
+  bool throw_previous_failure = false;
 };
 
 }  // namespace ckptring

@@ -30,7 +30,7 @@ enum class ErrorCode : int {
   busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name
   stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive
-  outcome_unknown = 17,        ///< a time-out passed while the checkpoint process may still commit
+  outcome_unknown = 17,        ///< the checkpoint process may still commit, or died while it did
   aborted = 18,                ///< staging was given up; nothing is visible under the final name
   changed_while_staging = 19,  ///< a tensor was modified before `staged`; names the key
   hook_failed = 20,            ///< `WriterHook::pre_commit` or a custom writer threw

@@ -1,6 +1,9 @@
 // A result that arrives later. Read next: checkpointer.h.
 #pragma once
 
+#include <ckptring/error.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -9,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -22,7 +26,8 @@ class Promise;
 ///
 /// All copies share one state. Unlike `std::future` it can be asked repeatedly, and it knows
 /// whether anybody has fetched its outcome. Thread-safe. Every future that this library hands out
-/// becomes ready in finite time, with a value or with an `Error` that names the cause.
+/// becomes ready in finite time, with a value or with an `Error` that names the cause. In a forked
+/// child, to which nobody would deliver anything, every call throws Error wrong_process.
 template <class T>
 class Future {
  public:
@@ -33,13 +38,13 @@ class Future {
 
   /// Whether the outcome is there. Never blocks; does not count as fetching it.
   [[nodiscard]] bool ready() const {
-    const std::scoped_lock lock(state_->mutex);
+    const auto lock = state_->locked();
     return state_->done;
   }
 
   /// Blocks until the outcome is there. Does not throw the carried error.
   void wait() const {
-    std::unique_lock lock(state_->mutex);
+    auto lock = state_->locked();
     state_->changed.wait(lock, [&] { return state_->done; });
   }
 
@@ -51,13 +56,13 @@ class Future {
 
   /// As `wait`, until `deadline`. Returns whether the outcome is there.
   bool wait_until(std::chrono::steady_clock::time_point deadline) const {
-    std::unique_lock lock(state_->mutex);
+    auto lock = state_->locked();
     return state_->changed.wait_until(lock, deadline, [&] { return state_->done; });
   }
 
   /// Blocks, then returns the value or throws the error. Marks the outcome as fetched.
   T get() const {
-    std::unique_lock lock(state_->mutex);
+    auto lock = state_->locked();
     state_->changed.wait(lock, [&] { return state_->done; });
     state_->fetched = true;
     if (state_->error) std::rethrow_exception(state_->error);
@@ -66,7 +71,7 @@ class Future {
 
   /// Blocks, then returns the error, or null if there is a value. Marks the outcome as fetched.
   [[nodiscard]] std::exception_ptr error() const {
-    std::unique_lock lock(state_->mutex);
+    auto lock = state_->locked();
     state_->changed.wait(lock, [&] { return state_->done; });
     state_->fetched = true;
     return state_->error;
@@ -74,7 +79,7 @@ class Future {
 
   /// Whether `get` or `error` has returned the outcome to somebody, through any copy.
   [[nodiscard]] bool fetched() const {
-    const std::scoped_lock lock(state_->mutex);
+    const auto lock = state_->locked();
     return state_->fetched;
   }
 
@@ -82,6 +87,17 @@ class Future {
   friend class Promise<T>;
   using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
   struct State {
+    /// In a forked child the mutex may be held by a thread that does not exist there.
+    [[nodiscard]] std::unique_lock<std::mutex> locked() {
+      if (::getpid() != owner) {
+        throw Error(ErrorCode::wrong_process, "use a future", "",
+                    "this process was forked from process " + std::to_string(owner) +
+                        ", to which the result is delivered");
+      }
+      return std::unique_lock(mutex);
+    }
+
+    const pid_t owner = ::getpid();
     std::mutex mutex;
     std::condition_variable changed;
     std::optional<Value> value;

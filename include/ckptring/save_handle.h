@@ -11,7 +11,10 @@ namespace ckptring {
 
 /// A save on its way.
 struct SaveHandle {
-  Future<void> staged;                  ///< ready: the state may change again
+  /// Ready: the state may change again. Without an error the whole state is in the ring, and the
+  /// death of the trainer loses nothing; with one staging was not completed, and `written` has it
+  /// too.
+  Future<void> staged;
   Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched
 };

@@ -25,7 +25,9 @@ struct CheckpointDescription {
 /// Receives the bytes of one checkpoint after another, instead of the built-in file writer.
 ///
 /// All calls come from one thread, in the order begin, write…, then commit or abort. Bytes are
-/// final: checksums are already in place. Any exception fails that save; `abort` follows.
+/// final: checksums are already in place. Any exception fails that save; `abort` follows. So does
+/// the death of a checkpoint process that it runs in, as process_failed; within `commit`, as
+/// outcome_unknown.
 class CKPTRING_API CheckpointWriter {
  public:
   virtual ~CheckpointWriter() = default;

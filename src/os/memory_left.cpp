@@ -29,7 +29,7 @@ std::optional<std::uint64_t> number_in(const std::string& file, const std::strin
 }
 
 struct CgroupFiles {
-  const char* root;
+  const char* hierarchy;
   const char* limit;
   const char* usage;
   const char* droppable;  ///< key in memory.stat
@@ -39,9 +39,9 @@ constexpr CgroupFiles kVersion1{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"
                                 "memory.usage_in_bytes", "total_inactive_file"};
 
 /// Takes the tightest limit on the way from `group` to the root of the hierarchy.
-void apply(const CgroupFiles& files, std::string group, MemoryLeft& left) {
+void apply(const CgroupFiles& files, const std::string& root, std::string group, MemoryLeft& left) {
   for (;;) {
-    const std::string folder = files.root + (group == "/" ? std::string{} : group);
+    const std::string folder = root + files.hierarchy + (group == "/" ? std::string{} : group);
     const auto limit = number_in(folder + "/" + files.limit, "");
     const auto usage = number_in(folder + "/" + files.usage, "");
     if (limit && usage) {
@@ -59,15 +59,15 @@ void apply(const CgroupFiles& files, std::string group, MemoryLeft& left) {
 
 }  // namespace
 
-MemoryLeft memory_left() {
+MemoryLeft memory_left(const std::string& root) {
   MemoryLeft left{UINT64_MAX, "MemAvailable"};
-  if (const auto available = number_in("/proc/meminfo", "MemAvailable:")) {
+  if (const auto available = number_in(root + "/proc/meminfo", "MemAvailable:")) {
     left.bytes = *available * 1024;
   } else {
     struct sysinfo info {};
     if (::sysinfo(&info) == 0) left.bytes = std::uint64_t{info.totalram} * info.mem_unit;
   }
-  std::ifstream groups("/proc/self/cgroup");
+  std::ifstream groups(root + "/proc/self/cgroup");
   std::string line;
   while (std::getline(groups, line)) {  // "id:controllers:path"
     const auto first = line.find(':');
@@ -75,8 +75,8 @@ MemoryLeft memory_left() {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string group = line.substr(second + 1);
-    if (controllers.empty()) apply(kVersion2, group, left);
-    if (controllers == "memory") apply(kVersion1, group, left);
+    if (controllers.empty()) apply(kVersion2, root, group, left);
+    if (controllers == "memory") apply(kVersion1, root, group, left);
   }
   return left;
 }

@@ -14,6 +14,7 @@ struct MemoryLeft {
 /// Reads /proc/meminfo and the memory cgroups (v1 or v2) from this process's up to the root.
 /// Page cache that the cgroup could drop counts as left. Never fails: without any figure, all of
 /// the physical memory counts.
-MemoryLeft memory_left();
+/// @param root where /proc and /sys/fs/cgroup are found
+MemoryLeft memory_left(const std::string& root = "");
 
 }  // namespace ckptring::os

@@ -36,6 +36,7 @@ struct ChildPlan {
   int descriptor_count;
   int descriptor_limit;  ///< no descriptor is as high as this
   int failed_with;       ///< out: errno
+  bool one_by_one;       ///< out: there is no close_range
 };
 
 /// All zeros is the kernel's form of "default action, no flags, empty mask", and of an empty mask.
@@ -66,6 +67,7 @@ __attribute__((no_sanitize("thread", "address"))) int child_main(void* argument)
   }
   if (prepared && ::syscall(SYS_close_range, static_cast<unsigned>(count), ~0u, 0u) != 0) {
     // Before Linux 5.9: one by one, up to the limit.
+    plan.one_by_one = true;
     for (int fd = count; fd < plan.descriptor_limit; ++fd) (void)::syscall(SYS_close, fd);
   }
 
@@ -133,7 +135,8 @@ Spawned spawn(const SpawnRequest& request) {
                  moved.data(),
                  static_cast<int>(request.descriptors.size()),
                  limit < 0 ? kMostDescriptors : static_cast<int>(std::min(limit, long{INT_MAX})),
-                 0};
+                 0,
+                 false};
   const Stack stack;
   int pidfd = -1;
   pid_t pid = -1;
@@ -153,7 +156,7 @@ Spawned spawn(const SpawnRequest& request) {
     }
     throw Error::from_errno(plan.failed_with, "start", request.executable);
   }
-  return {pid, std::move(owned)};
+  return {pid, std::move(owned), plan.one_by_one};
 }
 
 }  // namespace ckptring::os

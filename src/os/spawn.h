@@ -21,6 +21,7 @@ struct SpawnRequest {
 struct Spawned {
   pid_t pid;
   UniqueFd pidfd;
+  bool closed_one_by_one;  ///< other descriptors, for want of close_range (Linux 5.9)
 };
 
 /// Runs the program in a session of its own, with an empty signal mask and default dispositions.

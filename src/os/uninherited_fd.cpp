@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <mutex>
-#include <utility>
 #include <vector>
 
 namespace ckptring::os {
@@ -22,6 +22,9 @@ Registry& registry() {
   static Registry& instance = *new Registry;
   return instance;
 }
+
+/// In one time that forks are held.
+constexpr std::size_t kMostHidden = 2;
 
 void before_fork() { registry().mutex.lock(); }
 void after_fork_in_parent() { registry().mutex.unlock(); }
@@ -39,12 +42,19 @@ void watch_forks_once() {
 
 }  // namespace
 
-UninheritedFd::UninheritedFd(UniqueFd fd) : fd_(std::move(fd)) {
-  if (!fd_) return;
+ForksHeld::ForksHeld() {
   watch_forks_once();
-  const std::scoped_lock lock(registry().mutex);
-  registry().descriptors.push_back(fd_.get());
+  lock_ = std::unique_lock(registry().mutex);
+  // Whoever has made a descriptor must be able to hide it.
+  std::vector<int>& descriptors = registry().descriptors;
+  if (descriptors.capacity() - descriptors.size() < kMostHidden) {
+    descriptors.reserve(2 * descriptors.size() + kMostHidden);
+  }
 }
+
+void ForksHeld::hide(int fd) noexcept { registry().descriptors.push_back(fd); }
+
+void ForksHeld::forget(int fd) noexcept { std::erase(registry().descriptors, fd); }
 
 UninheritedFd& UninheritedFd::operator=(UninheritedFd&& other) noexcept {
   if (this != &other) {

@@ -34,18 +34,41 @@ constexpr std::array<Row, kDTypeCount> kRows = {{
     {"complex32", "", 4},
     {"complex64", "ComplexFloatStorage", 8},
     {"complex128", "ComplexDoubleStorage", 16},
+    {"bcomplex32", "", 4},
+    {"float4_e2m1fn_x2", "", 1},
+    {"bits1x8", "", 1},
+    {"bits2x4", "", 1},
+    {"bits4x2", "", 1},
+    {"bits8", "", 1},
+    {"bits16", "", 2},
+    {"uint1", "", 1},
+    {"uint2", "", 1},
+    {"uint3", "", 1},
+    {"uint4", "", 1},
+    {"uint5", "", 1},
+    {"uint6", "", 1},
+    {"uint7", "", 1},
+    {"int1", "", 1},
+    {"int2", "", 1},
+    {"int3", "", 1},
+    {"int4", "", 1},
+    {"int5", "", 1},
+    {"int6", "", 1},
+    {"int7", "", 1},
 }};
 
 constexpr const Row& row(DType dtype) noexcept { return kRows[static_cast<std::size_t>(dtype)]; }
 static_assert(row(DType::complex128).name == "complex128");
 static_assert(row(DType::float16).name == "float16");
+static_assert(row(DType::int7).name == "int7");
 
 }  // namespace
 
 std::uint32_t element_size(DType dtype) noexcept { return row(dtype).size; }
 
 bool is_complex(DType dtype) noexcept {
-  return dtype == DType::complex32 || dtype == DType::complex64 || dtype == DType::complex128;
+  return dtype == DType::complex32 || dtype == DType::complex64 || dtype == DType::complex128 ||
+         dtype == DType::bcomplex32;
 }
 
 std::string_view name(DType dtype) noexcept { return row(dtype).name; }

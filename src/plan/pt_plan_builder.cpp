@@ -28,13 +28,15 @@ constexpr std::string_view kByteOrder = "little";
 /// Bytes in the pickle, with its key.
 constexpr std::size_t kTypicalTensor = 160;
 
-constexpr std::uint32_t bit(DType dtype) noexcept { return 1U << static_cast<unsigned>(dtype); }
-static_assert(kDTypeCount <= 32);
+constexpr std::uint64_t bit(DType dtype) noexcept {
+  return std::uint64_t{1} << static_cast<unsigned>(dtype);
+}
+static_assert(kDTypeCount <= 64);
 
 struct Storage {
   std::uint64_t bytes;
+  std::uint64_t dtypes = 0;  ///< a bit for each dtype that views it
   std::uint32_t location;    ///< index
-  std::uint32_t dtypes = 0;  ///< a bit for each dtype that views it
   std::uint32_t views = 0;
   Memo memo = 0;
 };
@@ -138,7 +140,7 @@ std::uint32_t PtPlanBuilder::add_storage(std::uint64_t bytes, std::string_view l
   if (state_->storages.size() >= std::numeric_limits<std::uint32_t>::max()) {
     throw Error(ErrorCode::unsupported_value, "plan the file", "", "more than 4 billion storages");
   }
-  state_->storages.push_back({bytes, index});
+  state_->storages.push_back({.bytes = bytes, .location = index});
   return static_cast<std::uint32_t>(state_->storages.size() - 1);
 }
 

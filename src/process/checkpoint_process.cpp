@@ -38,6 +38,20 @@ double back_off_secs(std::uint32_t restarts) {
   return kSteps[std::min<std::size_t>(restarts, kSteps.size() - 1)];
 }
 
+/// A shortage passes by itself; whatever else keeps a program from being started does not.
+bool may_pass(const Error& error) {
+  switch (error.errno_value()) {
+    case EAGAIN:  // too many processes
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ETXTBSY:  // it is being installed
+      return true;
+    default:
+      return false;
+  }
+}
+
 double look_secs(const CheckpointProcessConfig& config) {
   const double shortest = std::min({config.subprocess_init_timeout_secs, config.stall_timeout_secs,
                                     config.stopped_timeout_secs});
@@ -57,22 +71,29 @@ std::vector<std::string> environment_for(bool users_own) {
 }
 
 struct Pipe {
-  os::UniqueFd read_end;
-  os::UniqueFd write_end;
+  os::UninheritedFd read_end;
+  os::UninheritedFd write_end;
 };
 
 Pipe make_pipe() {
+  os::ForksHeld held;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  Pipe pipe{os::UniqueFd(ends[0]), os::UniqueFd(ends[1])};
-  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  return pipe;
+  os::UniqueFd read_end(ends[0]);
+  os::UniqueFd write_end(ends[1]);
+  if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+    throw Error::from_errno(errno, "make a pipe", "");
+  }
+  return {{held, std::move(read_end)}, {held, std::move(write_end)}};
+}
+
+os::UninheritedFd make_bell() {
+  return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
 }  // namespace
 
-BellSet::BellSet()
-    : data_(os::make_eventfd()), space_(os::make_eventfd()), result_(os::make_eventfd()) {}
+BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
 
 CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
                                      const ring::Segment& segment, const BellSet& bells,
@@ -84,9 +105,9 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Rank
       producer_(producer),
       on_outcome_(std::move(on_outcome)),
       log_{rank.global_rank},
-      trainer_pidfd_(os::open_pidfd(::getpid())),
-      wake_bell_(os::make_eventfd()),
-      given_up_bell_(os::make_eventfd()),
+      trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
+      wake_bell_(make_bell()),
+      given_up_bell_(make_bell()),
       last_look_ns_(os::monotonic_ns()),
       thread_([this] { watch(); }) {
   // A name for top and gdb; without it nothing is lost.
@@ -101,8 +122,14 @@ CheckpointProcess::~CheckpointProcess() {
     const std::scoped_lock lock(mutex_);
     detaching_ = true;
   }
+  changed_.notify_all();
   os::ring_bell(wake_bell_.get());
   thread_.join();
+  try {
+    leave_to_a_process();
+  } catch (const std::exception& error) {
+    log_.error("the checkpoint process is left, and perhaps with it saves: {}", error.what());
+  }
   if (!helper_runs()) return;
   // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
   try {
@@ -116,6 +143,26 @@ CheckpointProcess::~CheckpointProcess() {
   }
 }
 
+/// What is still expected needs a process: the one that runs, or the one that was about to be
+/// started in its place.
+void CheckpointProcess::leave_to_a_process() {
+  if (helper_runs()) {
+    // A kill of ours that is under way ends it soon.
+    const double patience_secs = killed_because_.empty() ? 0 : kKillSecs;
+    std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
+    if (os::wait_any(gone, os::Deadline::after(patience_secs))) on_death();
+  }
+  const auto needs_one = [this] {
+    const std::scoped_lock lock(mutex_);
+    return !helper_runs() && !given_up_ && !expected_.empty();
+  };
+  // The first one at once; each that cannot be started uses up the restarts.
+  while (needs_one()) {
+    start();
+    if (needs_one()) (void)os::wait_any({}, os::Deadline{restart_at_ns_});
+  }
+}
+
 void CheckpointProcess::expect(std::uint64_t save) {
   {
     const std::scoped_lock lock(mutex_);
@@ -124,17 +171,21 @@ void CheckpointProcess::expect(std::uint64_t save) {
   os::ring_bell(wake_bell_.get());
 }
 
-void CheckpointProcess::ready() {
+bool CheckpointProcess::ready() {
   std::unique_lock lock(mutex_);
-  // The watching thread ends this wait: by readiness, or by giving up after its own time-outs.
-  changed_.wait(lock, [this] { return was_ready_ || given_up_; });
+  // The watching thread ends this wait: by readiness, by the end that was asked for, or by giving
+  // up after its own time-outs.
+  changed_.wait(lock, [this] { return was_ready_ || ended_ || given_up_; });
   if (given_up_) std::rethrow_exception(given_up_);
+  return was_ready_;
 }
 
 bool CheckpointProcess::given_up() const {
   const std::scoped_lock lock(mutex_);
   return given_up_ != nullptr;
 }
+
+void CheckpointProcess::stop_staging() const noexcept { os::ring_bell(given_up_bell_.get()); }
 
 bool CheckpointProcess::shut_down(double timeout_secs) {
   // SHUTDOWN; seq_cst for DOORBELL.
@@ -153,61 +204,107 @@ std::uint64_t CheckpointProcess::last_activity_ns() const noexcept {
 }
 
 void CheckpointProcess::watch() {
-  start();
-  for (;;) {
-    {
-      const std::scoped_lock lock(mutex_);
-      if (detaching_) return;
-      if (helper_runs() && !was_ready_ && is_ready()) {
-        was_ready_ = true;
-        log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
-                   os::seconds_since(started_ns_) * 1e3);
-        changed_.notify_all();
-      }
-    }
-    collect_outcomes();
-    std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
-                                       os::Waitable{log_reader_ ? log_reader_->fd() : -1},
-                                       os::Waitable{wake_bell_.get()}};
+  for (bool started = false;;) {
     try {
-      (void)ring::sleep_until(
-          segment_.view().supervisor().result_sleeping, bells_.bells().result,
-          [this] { return has_news(); }, others, next_check());
-    } catch (const Error& error) {
-      give_up(ErrorCode::process_failed, error.what());
+      if (!std::exchange(started, true)) start();
+      while (look()) {
+      }
+      return;
+    } catch (const std::exception& error) {
+      unwatchable(error.what());
     }
-    if (others[2].ready) os::clear_bell(wake_bell_.get());
-    if (others[1].ready) log_reader_->pump();
-    if (others[0].ready) on_death();
-    check_timeouts();
+    // What failed may fail again at once.
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::duration<double>(kLookSecs),
+                      [this] { return detaching_; });
   }
+}
+
+/// Out of memory, as a rule. That must not end the trainer. A process that nobody can watch is
+/// killed, lest it commits what is said to have failed.
+void CheckpointProcess::unwatchable(const char* cause) noexcept {
+  try {
+    if (helper_runs()) (void)kill_and_wait("was killed because it could not be watched");
+    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
+  } catch (const std::exception& error) {
+    log_.error("the checkpoint process cannot be watched: {}", error.what());
+  }
+}
+
+/// Waits for the next thing that happens, and sees to it. @return false: nobody watches any more
+bool CheckpointProcess::look() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (detaching_) return false;
+    if (helper_runs() && !was_ready_ && is_ready()) {
+      was_ready_ = true;
+      starting_since_ns_ = 0;
+      log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
+                 os::seconds_since(started_ns_) * 1e3);
+      changed_.notify_all();
+    }
+  }
+  collect_outcomes();
+  std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
+                                     os::Waitable{log_reader_ ? log_reader_->fd() : -1},
+                                     os::Waitable{wake_bell_.get()}};
+  (void)ring::sleep_until(
+      segment_.view().supervisor().result_sleeping, bells_.bells().result,
+      [this] { return has_news(); }, others, next_check());
+  if (others[2].ready) os::clear_bell(wake_bell_.get());
+  if (others[1].ready) log_reader_->pump();
+  if (others[0].ready) on_death();
+  check_timeouts();
+  return true;
 }
 
 void CheckpointProcess::start() {
   restart_at_ns_ = 0;
   started_ns_ = os::monotonic_ns();
+  if (starting_since_ns_ == 0) starting_since_ns_ = started_ns_;
   ++incarnation_;
   try {
     os::SpawnRequest request;
-    request.executable = locate_drain(config_.executable);
+    const DrainProgram program = locate_drain(config_.executable);
+    request.executable = program.path;
     request.arguments = {request.executable,
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
-    request.environment = environment_for(!config_.executable.empty());
-    os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    request.environment = environment_for(program.named);
+    const auto null = os::UninheritedFd::made_by(
+        [] { return os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)); });
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();
     const ring::Bells bells = bells_.bells();
     request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
-    os::Spawned spawned = os::spawn(request);
-    pidfd_ = os::UninheritedFd(std::move(spawned.pidfd));
+    pid_t pid = 0;
+    bool closed_one_by_one = false;
+    pidfd_ = os::UninheritedFd::made_by([&] {
+      os::Spawned spawned = os::spawn(request);
+      pid = spawned.pid;
+      closed_one_by_one = spawned.closed_one_by_one;
+      return std::move(spawned.pidfd);
+    });
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, spawned.pid);
+    pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, pid);
+    if (closed_one_by_one) {
+      static std::once_flag once;
+      std::call_once(once, [&] {
+        log_.info(
+            "close_range is missing (Linux 5.9): the checkpoint process's descriptors are "
+            "closed one by one, and it starts more slowly");
+      });
+    }
   } catch (const Error& error) {
-    give_up(ErrorCode::process_failed, error.what());
+    if (may_pass(error)) {
+      start_again_after(std::string("the checkpoint process could not be started: ") + error.what(),
+                        "");
+    } else {
+      give_up(ErrorCode::process_failed, error.what());
+    }
   }
 }
 
@@ -285,24 +382,36 @@ void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) con
   }
 }
 
-std::string CheckpointProcess::with_last_words(const std::string& cause) const {
+std::string CheckpointProcess::last_words() const {
   const std::string words = log_reader_ ? log_reader_->last_words() : std::string{};
-  return words.empty() ? cause : cause + "; its last words: " + words;
+  return words.empty() ? words : "; its last words: " + words;
 }
 
 void CheckpointProcess::on_death() {
   log_reader_->pump();
   collect_outcomes();
+  if (is_ready()) starting_since_ns_ = 0;  // it was, unseen
   const os::ExitStatus status = os::reap(pidfd_.get());
   pidfd_.reset();
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
   const std::string how = std::exchange(killed_because_, {});
   const std::string death = "the checkpoint process " + (how.empty() ? status.in_words() : how);
-  last_death_ = with_last_words(death);
-  std::uint32_t restarts = 0;
   {
     const std::scoped_lock lock(mutex_);
     was_ready_ = false;
+  }
+  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
+    give_up(ErrorCode::process_failed, death + last_words());
+  }
+  start_again_after(death, last_words());
+}
+
+/// What a death and a start that failed have in common: the budget, and the pause.
+void CheckpointProcess::start_again_after(const std::string& death, const std::string& last_words) {
+  last_death_ = death + last_words;
+  std::uint32_t restarts = 0;
+  {
+    const std::scoped_lock lock(mutex_);
     // SHUTDOWN: written by this side.
     const bool asked = segment_.view().supervisor().shutdown.load(std::memory_order_relaxed) != 0;
     if (given_up_ || (asked && expected_.empty())) {
@@ -317,18 +426,13 @@ void CheckpointProcess::on_death() {
       restarts = expected_.begin()->second.restarts;
     }
   }
-  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
-    give_up(ErrorCode::process_failed, last_death_);
-    return;
-  }
   if (restarts > config_.max_restarts) {
-    give_up(
-        ErrorCode::process_failed,
-        with_last_words(death + " after " + std::to_string(config_.max_restarts) + " restarts"));
+    give_up(ErrorCode::process_failed,
+            death + " after " + std::to_string(config_.max_restarts) + " restarts" + last_words);
     return;
   }
   log_.warn("{}; starting it again", last_death_);
-  // One that got somewhere before it died is no reason to wait.
+  // A process that got somewhere before it died is no reason to wait.
   const std::uint64_t tail = segment_.view().consumer().tail.load(std::memory_order_relaxed);
   fruitless_deaths_ = tail == tail_at_death_ ? fruitless_deaths_ + 1 : 0;
   tail_at_death_ = tail;
@@ -339,6 +443,14 @@ void CheckpointProcess::kill_helper(std::string why) {
   killed_because_ = std::move(why);
   // Its death arrives through the pidfd; it may be gone already.
   (void)os::send_signal(pidfd_.get(), SIGKILL);
+}
+
+bool CheckpointProcess::kill_and_wait(std::string why) {
+  kill_helper(std::move(why));
+  std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
+  const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
+  collect_outcomes();
+  return died;
 }
 
 void CheckpointProcess::check_timeouts() {
@@ -354,11 +466,16 @@ void CheckpointProcess::check_timeouts() {
     if (busy) give_up(ErrorCode::process_failed, "");
     return;
   }
-  if (restart_at_ns_ != 0 && os::monotonic_ns() >= restart_at_ns_) start();
-  if (!helper_runs()) return;
   const std::uint64_t now = os::monotonic_ns();
   if (now - last_look_ns_ > os::to_ns(kFrozenSecs)) activity_floor_ns_ = now;
   last_look_ns_ = now;
+  if (starting_since_ns_ != 0 && now - std::max(starting_since_ns_, activity_floor_ns_) >
+                                     os::to_ns(config_.subprocess_init_timeout_secs)) {
+    never_ready();
+    return;
+  }
+  if (restart_at_ns_ != 0 && now >= restart_at_ns_) start();
+  if (!helper_runs()) return;
 
   const bool starting = !is_ready();
   const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
@@ -369,14 +486,7 @@ void CheckpointProcess::check_timeouts() {
     kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
     return;
   }
-  if (starting) {
-    if (now - std::max(started_ns_, activity_floor_ns_) >
-        os::to_ns(config_.subprocess_init_timeout_secs)) {
-      kill_helper(fmt::format("did not become ready within {:g} s and was killed",
-                              config_.subprocess_init_timeout_secs));
-    }
-    return;
-  }
+  if (starting) return;
   if (busy && age > os::to_ns(config_.stall_timeout_secs)) stalled();
 }
 
@@ -384,14 +494,24 @@ void CheckpointProcess::check_timeouts() {
 /// it is not restarted; one that is killed commits nothing any more, so the saves have failed.
 void CheckpointProcess::stalled() {
   const bool hung = os::process_state(process_id()) == 'D';
-  kill_helper("was killed because nothing reached the disk");
-  std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
-  const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
-  collect_outcomes();
+  const bool died = kill_and_wait("was killed because nothing reached the disk");
   give_up(ErrorCode::stalled,
           fmt::format("nothing reached the disk for {:g} s{}{}", config_.stall_timeout_secs,
                       hung ? "; the checkpoint process hung in the kernel" : "",
                       died ? "" : " and cannot be killed"));
+}
+
+/// One attempt or several: what did not start in all that time will not.
+void CheckpointProcess::never_ready() {
+  std::string cause = fmt::format("the checkpoint process did not become ready within {:g} s",
+                                  config_.subprocess_init_timeout_secs);
+  if (helper_runs()) {
+    cause += kill_and_wait("did not become ready and was killed") ? " and was killed"
+                                                                  : " and cannot be killed";
+    cause += last_words();
+  }
+  if (!last_death_.empty()) cause += "; before that, " + last_death_;
+  give_up(ErrorCode::process_failed, cause);
 }
 
 void CheckpointProcess::give_up(ErrorCode code, const std::string& cause) {

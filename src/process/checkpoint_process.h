@@ -59,8 +59,9 @@ class CheckpointProcess {
                     const ring::Segment& segment, const BellSet& bells,
                     const ring::Producer& producer, OnOutcome on_outcome);
 
-  /// Asks the helper to finish what is sealed and to end, and stops watching. Never waits for
-  /// the disk. Saves still expected are not answered any more.
+  /// Asks the helper to finish what is sealed and to end, and stops watching. Where none runs and
+  /// saves are expected, one is started for them. Never waits for the disk. Saves still expected
+  /// are not answered any more, unless no helper can be started for them.
   ~CheckpointProcess();
   CheckpointProcess(const CheckpointProcess&) = delete;
   CheckpointProcess& operator=(const CheckpointProcess&) = delete;
@@ -69,11 +70,14 @@ class CheckpointProcess {
   void expect(std::uint64_t save);
 
   /// Waits until the helper has started, at most subprocess_init_timeout_secs.
+  /// @return false: it has ended before, as it was asked to
   /// @throws Error process_failed
-  void ready();
+  bool ready();
 
-  /// Readable once the helper is given up: expected saves have failed, and the ring is spent.
+  /// Readable once nobody should wait for room in the ring any more: the helper is given up (then
+  /// expected saves have failed, and the ring is spent), or stop_staging was called.
   [[nodiscard]] int given_up_fd() const noexcept { return given_up_bell_.get(); }
+  void stop_staging() const noexcept;
   [[nodiscard]] bool given_up() const;
 
   /// Asks the helper to end once nothing is in flight, and waits for that.
@@ -93,11 +97,17 @@ class CheckpointProcess {
   };
 
   void watch();
+  bool look();
+  void unwatchable(const char* cause) noexcept;
   void start();
+  void leave_to_a_process();
   void collect_outcomes();
   void on_death();
+  void start_again_after(const std::string& death, const std::string& last_words);
   void check_timeouts();
   void kill_helper(std::string why);
+  bool kill_and_wait(std::string why);
+  void never_ready();
   void stalled();
   void give_up(ErrorCode code, const std::string& cause);
   void deliver(std::uint64_t save, SaveOutcome outcome);
@@ -107,7 +117,7 @@ class CheckpointProcess {
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
   void explain_with_last_death(std::exception_ptr& failure) const;
-  [[nodiscard]] std::string with_last_words(const std::string& cause) const;
+  [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;
   const RankInfo rank_;
@@ -134,6 +144,7 @@ class CheckpointProcess {
   std::optional<LogReader> log_reader_;
   std::uint32_t incarnation_ = 0;
   std::uint64_t started_ns_ = 0;
+  std::uint64_t starting_since_ns_ = 0;  ///< the first attempt since one was ready; 0: it is ready
   std::uint64_t restart_at_ns_ = 0;      ///< a restart is due then; 0: none is
   std::uint64_t activity_floor_ns_ = 0;  ///< time-outs count from here at the earliest
   std::uint64_t last_look_ns_ = 0;

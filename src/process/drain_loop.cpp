@@ -10,7 +10,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <exception>
+#include <utility>
 #include <vector>
 
 namespace ckptring::process {
@@ -19,6 +21,9 @@ namespace {
 /// How long a dead predecessor's writes may take to end before its save fails.
 constexpr double kLockTimeoutSecs = 60;
 constexpr double kLockRetrySecs = 0.001;
+/// Writes submitted together end together, so a queue that is refilled block by block runs dry
+/// while checksums are taken. Hence these are taken ahead, for so many blocks, while it is full.
+constexpr std::size_t kReadyBlocks = 8;
 
 CheckpointWriterConfig writer_config_of(const ring::Settings& settings) {
   CheckpointWriterConfig config;
@@ -51,6 +56,7 @@ DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_p
       files_(files),
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
+      final_name_(segment, files, [this] { return notice_trainers_end(); }),
       log_{segment.settings().global_rank} {}
 
 DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
@@ -87,6 +93,7 @@ store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
   target.missing_levels = description.missing_levels;
   target.total_bytes = description.total_bytes;
   target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
+  target.save = save;
   return target;
 }
 
@@ -102,24 +109,19 @@ void DrainLoop::drain_save(std::uint64_t save) {
     return;
   }
   const store::SaveTarget target = target_of(save);
-  if (found == ring::Progress::none) {
-    ring::Outcome& outcome = consumer_.outcome(save);
-    outcome = {};
-    outcome.drain_began_ns = os::monotonic_ns();
-    consumer_.set_progress(save, ring::Progress::open);
-  } else {
-    log_.info("going on with {}/{} from block {}", target.directory, target.final_name,
-              consumer_.tail() - consumer_.record(save).first_position);
-  }
-  std::unique_ptr<store::SaveSink> sink;
   try {
-    sink = make_sink(target);
+    Claimed claimed = std::exchange(claimed_, {});
+    if (claimed.save != save) claimed = first_look_at(save, target);
+    sink_ = std::move(claimed.sink);
+    ring::Outcome& outcome = consumer_.outcome(save);
+    if (outcome.drain_began_ns == 0) outcome.drain_began_ns = os::monotonic_ns();
     if (failure_noted(save)) {
-      // By a predecessor, which died before it had undone the save.
-      open_sink(*sink, store::Beginning::resuming);
+      // By a predecessor, which died before it had undone the save. As for a rename, nothing is
+      // made anew.
+      open_sink(save, *sink_, store::Beginning::renaming);
     } else {
-      const bool released = consumer_.tail() > consumer_.record(save).first_position;
-      write_and_commit(save, *sink, beginning_after(found, released));
+      write_and_commit(save, *sink_, claimed.beginning);
+      sink_.reset();
       return;
     }
   } catch (const Error& error) {
@@ -128,14 +130,50 @@ void DrainLoop::drain_save(std::uint64_t save) {
     note_failure(save, Error(ErrorCode::internal, "write",
                              target.directory + "/" + target.final_name, error.what()));
   }
-  if (sink) sink->abort();
+  claim_after(save);
+  if (sink_) sink_->abort();
+  sink_.reset();
   consumer_.set_progress(save, ring::Progress::failed);
   discard(save);
 }
 
+/// What is to be done about a save that is neither done nor claimed yet.
+DrainLoop::Claimed DrainLoop::first_look_at(std::uint64_t save, const store::SaveTarget& target) {
+  const ring::Progress found = consumer_.progress(save);
+  const std::uint64_t first = consumer_.record(save).first_position;
+  const bool released = consumer_.tail() > first;
+  if (found == ring::Progress::none) {
+    consumer_.outcome(save) = {};
+    consumer_.set_progress(save, ring::Progress::open);
+  } else {
+    log_.info("going on with {}/{} from block {}", target.directory, target.final_name,
+              released ? consumer_.tail() - first : 0);
+  }
+  return {save, beginning_after(found, released), make_sink(target)};
+}
+
+/// Before this save lets go of its name the next one takes its own: whoever looks meanwhile, the
+/// restarted trainer for one, finds that a save is under way as long as there is one.
+void DrainLoop::claim_after(std::uint64_t save) {
+  const std::uint64_t next = save + 1;
+  if (writer_.writer) return;  // is given one save after the other
+  const ring::Intent wanted = consumer_.intent(next).intent;
+  if (wanted != ring::Intent::sealed && wanted != ring::Intent::staging) return;
+  try {
+    store::SaveTarget target = target_of(next);
+    target.earlier_temporary = target_of(save).temporary_name;
+    if (claimed_.save != next) claimed_ = first_look_at(next, target);
+    if (notice_trainers_end()) claimed_.sink->give_way();
+    if (claimed_.sink->claim(claimed_.beginning)) final_name_.note_locked(next, target);
+  } catch (const std::exception& error) {
+    // The next save's, which meets it again in its turn if it lasts.
+    log_.debug("not claimed ahead: {}", error.what());
+  }
+}
+
 void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
                                  store::Beginning beginning) {
-  open_sink(sink, beginning);
+  open_sink(save, sink, beginning);
   consumer_.note_step();
   if (beginning != store::Beginning::renaming && drain_blocks(save, sink) == Drained::given_up) {
     undo(save, sink);
@@ -143,24 +181,24 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
   }
   ring::Outcome& outcome = consumer_.outcome(save);
   outcome.drained_seconds = os::seconds_since(outcome.drain_began_ns);
-  const store::CommitTimes times = sink.commit([&](store::CommitPhase phase) {
-    switch (phase) {
-      case store::CommitPhase::syncing:
-        consumer_.set_progress(save, ring::Progress::syncing);
-        break;
-      case store::CommitPhase::sync_failed: {
-        // Not left to the exception that follows: a system call may come before it arrives.
-        const int error = errno;
-        const store::SaveTarget target = target_of(save);
-        note_failure(save, Error::from_errno(error, "fsync",
-                                             target.directory + "/" + target.temporary_name));
-        break;
-      }
-      case store::CommitPhase::renaming:
-        consumer_.set_progress(save, ring::Progress::renaming);
-        break;
-    }
-  });
+  const store::SaveTarget target = target_of(save);
+  const store::CommitTimes times =
+      sink.commit([&](store::CommitPhase phase, const std::string& path) {
+        switch (phase) {
+          case store::CommitPhase::syncing:
+            consumer_.set_progress(save, ring::Progress::syncing);
+            break;
+          case store::CommitPhase::sync_failed:
+            // Not left to the exception that follows: a system call may come before it arrives.
+            note_failure(save, Error::from_errno(errno, "fsync", path));
+            break;
+          case store::CommitPhase::renaming:
+            claim_after(save);
+            if (!writer_.writer) final_name_.check(save, target);
+            consumer_.set_progress(save, ring::Progress::renaming);
+            break;
+        }
+      });
   outcome.fsync_seconds = times.fsync_seconds;
   outcome.commit_seconds = times.commit_seconds;
   for (const std::string& warning : times.warnings) {
@@ -174,11 +212,13 @@ void DrainLoop::write_and_commit(std::uint64_t save, store::SaveSink& sink,
 
 /// Until the lock is held, a predecessor's writes may still read the ring's blocks and write to
 /// the temporary.
-void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) const {
+void DrainLoop::open_sink(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning) {
   // Waiting for another checkpointer has a limit of its own, within begin.
   const double limit = kLockTimeoutSecs + writer_config_.busy_timeout_secs;
   const os::Deadline deadline = os::Deadline::after(limit);
-  while (!sink.begin(beginning)) {
+  for (;;) {
+    if (notice_trainers_end()) sink.give_way();
+    if (sink.begin(beginning)) break;
     if (deadline.passed()) {
       throw Error(ErrorCode::stalled, "lock the temporary file", "",
                   fmt::format("writes of the previous checkpoint process did not end within {:g} s",
@@ -186,6 +226,7 @@ void DrainLoop::open_sink(store::SaveSink& sink, store::Beginning beginning) con
     }
     (void)os::wait_any({}, os::Deadline::after(kLockRetrySecs));
   }
+  if (!writer_.writer) final_name_.note_locked(save, target_of(save));
 }
 
 DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& sink) {
@@ -203,25 +244,28 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     return !done.empty();
   };
 
+  std::deque<store::Extent> ready;  // final, in file order, not submitted yet
   for (;;) {
-    bool moved = false;
-    while (sink.room() > 0) {
-      const auto block = consumer_.try_take(save);
-      if (!block) break;
+    // Freed blocks may be what the producer sleeps for.
+    bool moved = reap();
+    for (; !ready.empty() && sink.room() > 0; ++in_flight) {
+      sink.submit(ready.front());
+      ready.pop_front();
       moved = true;
-      if (block->voided) {  // the save is being aborted
-        consumer_.complete(block->position);
+    }
+    if (ready.size() < kReadyBlocks) {
+      if (const auto block = consumer_.try_take(save)) {
+        if (block->voided) {  // the save is being aborted
+          consumer_.complete(block->position);
+        } else {
+          drain.finalize(block->file_offset,
+                         block->memory.first(static_cast<std::size_t>(block->size)));
+          ready.push_back({block->position, block->file_offset, block->memory.data(), block->size,
+                           base::align_up(block->size, ring::kBlockAlignment)});
+        }
         continue;
       }
-      drain.finalize(block->file_offset,
-                     block->memory.first(static_cast<std::size_t>(block->size)));
-      sink.submit({block->position, block->file_offset, block->memory.data(), block->size,
-                   base::align_up(block->size, ring::kBlockAlignment)});
-      ++in_flight;
-      // Freed blocks may be what the producer sleeps for.
-      reap();
     }
-    moved = reap() || moved;
 
     const ring::IntentView wanted = consumer_.intent(save);
     if (wanted.intent == ring::Intent::aborted) return Drained::given_up;
@@ -230,11 +274,13 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
     }
     if (trainer_gone_ && will_not_be_sealed(save)) return Drained::given_up;
     if (moved) continue;
+    if (ready.size() == kReadyBlocks) {
+      // Whatever the trainer does, it concerns nobody before a write has ended; it need not ring.
+      wait_for_write(sink.completion_fd());
+      continue;
+    }
     sleep(
-        [&] {
-          return (sink.room() > 0 && consumer_.can_take(save)) ||
-                 consumer_.intent(save).intent != wanted.intent;
-        },
+        [&] { return consumer_.can_take(save) || consumer_.intent(save).intent != wanted.intent; },
         in_flight > 0 ? sink.completion_fd() : -1);
   }
 }
@@ -245,6 +291,7 @@ bool DrainLoop::will_not_be_sealed(std::uint64_t save) {
 }
 
 void DrainLoop::undo(std::uint64_t save, store::SaveSink& sink) {
+  claim_after(save);
   sink.abort();
   const ring::IntentView wanted = consumer_.intent(save);
   if (wanted.intent == ring::Intent::aborted) consumer_.release_through(wanted.end_position);
@@ -296,19 +343,44 @@ os::Deadline DrainLoop::orphan_deadline() const {
   return {last + os::to_ns(segment_.settings().orphan_timeout_secs)};
 }
 
+/// Whether the trainer is gone, at this moment.
+bool DrainLoop::notice_trainers_end() {
+  if (!trainer_gone_ && os::is_ready(trainer_pidfd_)) note_trainer_gone();
+  return trainer_gone_;
+}
+
+void DrainLoop::note_trainer_gone() {
+  trainer_gone_ = true;
+  consumer_.note_step();  // the orphan's clock begins now
+  log_.info("the trainer is gone: finishing what was staged");
+}
+
 template <class Moved>
 void DrainLoop::sleep(Moved&& moved, int completion_fd) {
+  wait(completion_fd, [&](std::span<os::Waitable> others, os::Deadline deadline) {
+    return consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  });
+}
+
+void DrainLoop::wait_for_write(int completion_fd) {
+  wait(completion_fd, [](std::span<os::Waitable> others, os::Deadline deadline) {
+    return os::wait_any(others, deadline);
+  });
+}
+
+/// `until_moved` returns whether what it waited for has happened; or one of the others is ready, or
+/// the deadline has passed.
+template <class UntilMoved>
+void DrainLoop::wait(int completion_fd, UntilMoved&& until_moved) {
   std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
                                      os::Waitable{trainer_gone_ ? -1 : trainer_pidfd_}};
   const os::Deadline deadline = orphan_deadline();
-  const bool holds = consumer_.sleep(std::forward<Moved>(moved), others, deadline);
+  const bool moved = until_moved(others, deadline);
   if (others[1].ready && !trainer_gone_) {
-    trainer_gone_ = true;
-    consumer_.note_step();  // the orphan's clock begins now
-    log_.info("the trainer is gone: finishing what was staged");
+    note_trainer_gone();
     return;
   }
-  if (!holds && !others[0].ready && deadline.passed()) throw Orphaned{};
+  if (!moved && !others[0].ready && deadline.passed()) throw Orphaned{};
 }
 
 }  // namespace ckptring::process

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "os/clock.h"
+#include "process/final_name.h"
 #include "ring/consumer.h"
 #include "store/file_system.h"
 #include "store/save_sink.h"
@@ -30,7 +31,8 @@ class DrainLoop {
   DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
             store::FileSystem& files, WriterSetup& writer);
 
-  /// Reports as started under this incarnation, then works until one of the ends.
+  /// Reports as started under this incarnation, then works until one of the ends. Once orphaned,
+  /// the destructor may wait for ever.
   /// @throws Error for failures that belong to no save
   End run(std::uint32_t incarnation);
 
@@ -38,10 +40,19 @@ class DrainLoop {
   enum class Drained { sealed, given_up };
   struct Orphaned {};
 
+  /// A save whose name is taken, or is yet to be, while the one before it is still written.
+  struct Claimed {
+    std::uint64_t save = 0;
+    store::Beginning beginning = store::Beginning::fresh;
+    std::unique_ptr<store::SaveSink> sink;
+  };
+
   void drain_save(std::uint64_t save);
   void write_and_commit(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning);
+  void claim_after(std::uint64_t save);
+  [[nodiscard]] Claimed first_look_at(std::uint64_t save, const store::SaveTarget& target);
   Drained drain_blocks(std::uint64_t save, store::SaveSink& sink);
-  void open_sink(store::SaveSink& sink, store::Beginning beginning) const;
+  void open_sink(std::uint64_t save, store::SaveSink& sink, store::Beginning beginning);
   void undo(std::uint64_t save, store::SaveSink& sink);
   void note_failure(std::uint64_t save, const Error& error);
   [[nodiscard]] bool failure_noted(std::uint64_t save);
@@ -51,6 +62,11 @@ class DrainLoop {
 
   template <class Moved>
   void sleep(Moved&& moved, int completion_fd);
+  void wait_for_write(int completion_fd);
+  template <class UntilMoved>
+  void wait(int completion_fd, UntilMoved&& until_moved);
+  bool notice_trainers_end();
+  void note_trainer_gone();
   [[nodiscard]] os::Deadline orphan_deadline() const;
   [[nodiscard]] bool will_not_be_sealed(std::uint64_t save);
 
@@ -61,6 +77,11 @@ class DrainLoop {
   store::FileSystem& files_;
   WriterSetup& writer_;
   CheckpointWriterConfig writer_config_;
+  FinalName final_name_;
+  Claimed claimed_;
+  /// Of the save that is being written. Outlives Orphaned: its destructor waits for writes, and
+  /// those of a disk that hangs never end.
+  std::unique_ptr<store::SaveSink> sink_;
   base::LogContext log_;
 };
 

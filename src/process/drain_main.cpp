@@ -84,15 +84,18 @@ int run(int argc, char** argv, const WriterFactory& make_writer) {
     return kUsage;
   }
   log_to_pipe(kLogPipe);
+  // The ring, which tells the rank, may not be readable here: what is said plainly gets the rank
+  // from the trainer.
   if (*protocol != ring::kProtocolVersion) {
-    base::LogContext{}.error("{} speaks version {} of the ring's protocol, the trainer version {}",
-                             argv[0], ring::kProtocolVersion, *protocol);
+    (void)std::fprintf(stderr,
+                       "%s speaks version %u of the ring's protocol, the trainer version %u\n",
+                       argv[0], ring::kProtocolVersion, *protocol);
     return kWrongVersion;
   }
   try {
     return drain(*incarnation, make_writer);
   } catch (const std::exception& error) {
-    base::LogContext{}.error("checkpoint process: {}", error.what());
+    (void)std::fprintf(stderr, "%s\n", error.what());
     return kBroken;
   }
 }

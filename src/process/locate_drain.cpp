@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kOperation = "find the checkpoint process's program";
 
-std::string usable(const std::string& path, const char* named_by) {
+DrainProgram usable(const std::string& path, const char* named_by) {
   if (path.empty() || path[0] != '/') {
     throw Error(ErrorCode::invalid_argument, kOperation, path,
                 std::string(named_by) + " must name it by an absolute path");
@@ -25,7 +25,7 @@ std::string usable(const std::string& path, const char* named_by) {
     throw Error(ErrorCode::process_failed, kOperation, path,
                 std::string(std::strerror(why)) + " (named by " + named_by + ")", why);
   }
-  return path;
+  return {path, true};
 }
 
 /// The folder of the object file that this function was loaded from.
@@ -43,7 +43,7 @@ std::string own_folder() {
 
 }  // namespace
 
-std::string locate_drain(const std::string& configured) {
+DrainProgram locate_drain(const std::string& configured) {
   if (!configured.empty()) return usable(configured, "CheckpointProcessConfig::executable");
   const char* const named = std::getenv("CKPTRING_DRAIN");
   if (named != nullptr && *named != '\0') return usable(named, "CKPTRING_DRAIN");
@@ -51,7 +51,7 @@ std::string locate_drain(const std::string& configured) {
   const std::string beside = folder + "/ckptring-drain";
   const std::string installed = folder + "/../libexec/ckptring/ckptring-drain";
   for (const std::string& path : {beside, installed}) {
-    if (::access(path.c_str(), X_OK) == 0) return path;
+    if (::access(path.c_str(), X_OK) == 0) return {path, false};
   }
   throw Error(ErrorCode::process_failed, kOperation, "",
               "looked for " + beside + " and " + installed +

@@ -19,7 +19,7 @@ void log_to_pipe(int fd);
 /// In the trainer: takes lines apart, hands them to the log, remembers the last ones.
 class LogReader {
  public:
-  LogReader(os::UniqueFd pipe, int rank) : pipe_(std::move(pipe)), rank_(rank) {}
+  LogReader(os::UninheritedFd pipe, int rank) : pipe_(std::move(pipe)), rank_(rank) {}
 
   /// Reads what is there; never blocks.
   void pump();

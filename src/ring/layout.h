@@ -28,7 +28,8 @@
 //   INTENT    Record::producer_word, store by the producer, load by the consumer: the record's
 //             description and tables may be read; what the trainer wants.
 //   OUTCOME   Record::consumer_word, store by the consumer, load by the trainer: the outcome's
-//             fields may be read; what became of the save.
+//             fields may be read; what became of the save. (Outcome::replaced and Outcome::file are
+//             for consumers alone: no edge, but the death of the one before the other's start.)
 //   FINISH    ConsumerLine::finished_saves, store by the consumer, load by the producer: the
 //             records, tables and blocks of these saves will never be looked at again.
 //   SHUTDOWN  SupervisorLine::shutdown: end once nothing is in flight.
@@ -38,6 +39,8 @@
 //             are sequentially consistent, so one of the two sees the other.
 #pragma once
 
+#include "os/file_identity.h"
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +49,7 @@
 namespace ckptring::ring {
 
 inline constexpr std::uint64_t kMagic = 0x676e697274706b63;  // "ckptring"
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 inline constexpr std::uint64_t kBlockAlignment = 4096;
 inline constexpr std::uint64_t kHugePageBytes = 2ull << 20;
 inline constexpr std::size_t kCacheLine = 64;
@@ -157,6 +160,7 @@ struct Description {
   std::uint64_t payload_count;
   std::uint64_t fixup_count;
   std::uint64_t ledger_count;
+  os::FileIdentity replaced;  ///< what had the final name when the save was announced
   std::uint32_t missing_levels;
   char directory[kDirectoryChars];
   char final_name[kNameChars];
@@ -174,6 +178,10 @@ struct Outcome {
   double drained_seconds;
   double fsync_seconds;
   double commit_seconds;
+  /// Read by successors only, like the ledger: the file under the final name when the lock was
+  /// taken while the trainer lived, and the file that was about to get that name.
+  os::FileIdentity replaced;
+  os::FileIdentity file;
   std::uint32_t warning_count;
   char warnings[kWarnings][kTextChars];
 };

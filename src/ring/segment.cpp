@@ -45,7 +45,7 @@ void SegmentView::format(std::byte* memory, const Geometry& geometry,
   new (memory) Header{kMagic, kProtocolVersion, 0, geometry, settings};
 }
 
-Segment::Segment(os::UniqueFd fd, SharedMapping mapping, const Geometry& geometry)
+Segment::Segment(os::UninheritedFd fd, SharedMapping mapping, const Geometry& geometry)
     : fd_(std::move(fd)), mapping_(std::move(mapping)), view_(mapping_.data(), geometry) {}
 
 Segment Segment::create(const Geometry& geometry, const Settings& settings) {
@@ -53,13 +53,14 @@ Segment Segment::create(const Geometry& geometry, const Settings& settings) {
     throw Error(ErrorCode::invalid_argument, "make the ring", "", complaint);
   }
   const std::uint64_t bytes = geometry.total_bytes();
-  os::UniqueFd fd = os::make_memfd("ckptring", bytes);
+  auto fd = os::UninheritedFd::made_by([&] { return os::make_memfd("ckptring", bytes); });
   SharedMapping mapping(fd.get(), bytes);
   SegmentView::format(mapping.data(), geometry, settings);
   return {std::move(fd), std::move(mapping), geometry};
 }
 
-Segment Segment::attach(os::UniqueFd fd) {
+Segment Segment::attach(os::UniqueFd ring) {
+  auto fd = os::UninheritedFd::made_by([&] { return std::move(ring); });
   const auto refuse = [](const std::string& why) {
     return Error(ErrorCode::process_failed, "attach to the ring", "", why);
   };

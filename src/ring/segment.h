@@ -73,7 +73,7 @@ class Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:
-  Segment(os::UniqueFd fd, SharedMapping mapping, const Geometry& geometry);
+  Segment(os::UninheritedFd fd, SharedMapping mapping, const Geometry& geometry);
   os::UninheritedFd fd_;
   SharedMapping mapping_;
   SegmentView view_;

@@ -1,6 +1,7 @@
 #include "ring/shared_mapping.h"
 
 #include "base/align.h"
+#include "os/uninherited_fd.h"
 #include "ring/layout.h"
 
 #include <ckptring/error.h>
@@ -64,6 +65,8 @@ struct SharedMapping::Region {
 
 SharedMapping::SharedMapping(int fd, std::uint64_t bytes) : region_(std::make_unique<Region>()) {
   Reservation reservation(bytes);
+  // Forked children (data loaders) must not keep the ring alive or touch it.
+  const os::ForksHeld held;
   try {
     region_->mapped = bip::mapped_region(MappableFd{fd}, bip::read_write, 0, bytes,
                                          reservation.aligned(), MAP_FIXED);
@@ -72,7 +75,6 @@ SharedMapping::SharedMapping(int fd, std::uint64_t bytes) : region_(std::make_un
                 failure.get_native_error());
   }
   reservation.taken(bytes);
-  // Forked children (data loaders) must not keep the ring alive or touch it.
   if (::madvise(region_->mapped.get_address(), bytes, MADV_DONTFORK) != 0) {
     throw Error::from_errno(errno, "keep shared memory from forked children", "");
   }

@@ -1,6 +1,7 @@
 #include "ring/warm.h"
 
 #include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 namespace ckptring::ring {
 namespace {
@@ -40,6 +42,23 @@ std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
   return whole;
 }
 
+/// Advice of no bytes only asks whether it is known.
+void log_missing_advice(const base::LogContext& log) {
+  static std::once_flag once;
+  std::call_once(once, [&] {
+    if (::madvise(nullptr, 0, MADV_POPULATE_WRITE) != 0) {
+      log.info(
+          "MADV_POPULATE_WRITE is missing (Linux 5.14): the ring's pages are allocated ahead "
+          "and mapped when they are first used");
+    }
+    if (::madvise(nullptr, 0, MADV_COLLAPSE) != 0) {
+      log.info(
+          "MADV_COLLAPSE is missing (Linux 6.1): the ring has pages of 2 MiB only where "
+          "shmem_enabled allows them");
+    }
+  });
+}
+
 }  // namespace
 
 Warmer::Warmer(const Segment& segment, int rank)
@@ -51,12 +70,13 @@ Warmer::~Warmer() {
 }
 
 void Warmer::run(int fd, SegmentView segment, int rank) {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-warm");
+  os::become_background_thread("ckptring-warm");
   const base::LogContext log{rank};
   const std::uint64_t began = os::monotonic_ns();
   const std::span<std::byte> blocks = segment.blocks();
   const std::uint64_t blocks_offset = segment.geometry().blocks_offset();
   Result result;
+  log_missing_advice(log);
   // Where the system leaves it to advice, the first touch of a huge page brings all of it;
   // elsewhere collapsing does. Refusal of either only costs speed.
   (void)::madvise(blocks.data(), blocks.size(), MADV_HUGEPAGE);

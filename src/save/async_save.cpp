@@ -1,6 +1,7 @@
 #include "save/async_save.h"
 
 #include "base/log.h"
+#include "os/background_thread.h"
 #include "os/clock.h"
 #include "os/memory_left.h"
 #include "process/checkpoint_process.h"
@@ -10,6 +11,7 @@
 #include "ring/warm.h"
 #include "save/ring_size.h"
 #include "stage/default_stager.h"
+#include "store/file_at.h"
 #include "store/file_sink.h"
 
 #include <ckptring/error.h>
@@ -31,6 +33,10 @@ namespace {
 
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
+/// How often close() looks for progress.
+constexpr std::chrono::milliseconds kProgressLook{200};
+
+os::MemoryLeft ask_memory_left() { return os::memory_left(); }
 
 ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
   ring::Settings settings{};
@@ -56,8 +62,9 @@ struct Generation {
   ring::Segment segment;
   process::BellSet bells;
   ring::Producer producer;
-  std::unique_ptr<ring::Warmer> warmer;
+  std::unique_ptr<ring::Warmer> warmer;  ///< guarded by the mutex; set once
   process::CheckpointProcess process;
+  bool announced = false;  ///< logged, and populated in the background; the staging thread's
 };
 
 /// What is known of a save between `submit` and its outcome.
@@ -69,7 +76,12 @@ struct Pending {
   Future<SaveReport> written_future;
   SaveReport report;
   std::uint64_t submitted_ns = 0;
+  std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
+  bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
+  bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
+  bool ended = false;    ///< `written` is about to be ready
+  std::exception_ptr failure;  ///< then why it failed
 };
 
 }  // namespace
@@ -86,23 +98,32 @@ struct AsyncSave::Parts {
   void run_tasks();
   void stage(const std::shared_ptr<Pending>& save);
   void stage_into(Generation& ring, Pending& save);
+  void tell_stopped(Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void announce(Generation& ring, const std::string& why);
   void drop_generation();
 
   // --- any thread -------------------------------------------------------------------------
   void on_outcome(std::uint64_t number, process::SaveOutcome outcome);
   void finish(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   void enqueue(std::function<void()> task);
-  void wait_for_tasks(std::unique_lock<std::mutex>& lock);
+  void wait_for_room(std::unique_lock<std::mutex>& lock);
+  double secs_without_progress(std::uint64_t since_ns) const;
+  bool wait_for_tasks(std::uint64_t since_ns, double patience_secs);
+  void give_up_tasks();
+  void check_not_given_up(const std::string& path) const;
+  std::exception_ptr closed_too_early(const Pending& save) const;
   std::exception_ptr take_previous_failure();
-  void log_unfetched_failures();
   void check_process() const;
+  void require_open(const char* operation) const;  ///< with the mutex held
   std::shared_ptr<Generation> current() const {
     const std::scoped_lock lock(mutex);
     return generation;
   }
+  std::shared_ptr<Generation> await_generation(const char* operation);
 
   const CheckpointerConfig config;
   const RankInfo rank;
@@ -113,21 +134,24 @@ struct AsyncSave::Parts {
   std::mutex saving;  ///< serialises save calls
   mutable std::mutex mutex;
   std::condition_variable changed;
-  std::shared_ptr<Generation> generation;
+  std::shared_ptr<Generation> generation;  ///< none while it is remade, or after that failed
+  std::exception_ptr remake_failure;
   std::deque<std::function<void()>> tasks;
   bool task_runs = false;
   bool stop = false;
   bool closed = false;
+  bool given_up = false;  ///< close() has lost its patience: nothing more is staged
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
+  std::vector<std::shared_ptr<Pending>> untold;                 ///< failed since wait_written
   std::thread thread;
 };
 
 // ------------------------------------------------------------------------------ staging thread
 
 void AsyncSave::Parts::run_tasks() {
-  (void)::pthread_setname_np(::pthread_self(), "ckptring-stage");
+  os::become_background_thread("ckptring-stage");
   std::unique_lock lock(mutex);
   for (;;) {
     changed.wait(lock, [this] { return stop || !tasks.empty(); });
@@ -146,6 +170,7 @@ void AsyncSave::Parts::run_tasks() {
 void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
   try {
     const std::shared_ptr<Generation> ring = generation_for(save->job->plan, save.get());
+    check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
     description.total_bytes = save->job->plan.total_bytes();
@@ -156,14 +181,19 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
                     save->target.temporary_name);
     if (!ring->producer.wait_for_record(description.plan_bytes, ring->process.given_up_fd(),
                                         os::Deadline::never())) {
-      ring->process.ready();  // throws why it was given up
+      check_not_given_up(save->report.path);
+      (void)ring->process.ready();  // throws why it was given up
     }
+    // Not earlier: saves that are still in flight may put their files there.
+    description.replaced = store::file_at(store::system_files(),
+                                          save->target.directory + "/" + save->target.final_name);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
     });
     {
       const std::scoped_lock lock(mutex);
       by_number.emplace(number, save);
+      save->number = number;
     }
     ring->process.expect(number);
     stage_into(*ring, *save);
@@ -195,15 +225,34 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   }
   if (complete && !error) {
     ring.producer.seal();
+    {
+      const std::scoped_lock lock(mutex);
+      save.sealed = true;
+    }
     save_log.debug("staged {} bytes in {:.3f} s", save.report.bytes, save.report.staged_seconds);
   } else {
     ring.producer.abort();
   }
   if (error) {
     save.staged.set_error(error);
-  } else {
+  } else if (complete) {
     save.staged.set_value();
+  } else {
+    tell_stopped(save);
   }
+}
+
+/// The checkpoint process has failed, or close() has no patience left: `staged` says what `written`
+/// says, as soon as that is known.
+void AsyncSave::Parts::tell_stopped(Pending& save) {
+  std::exception_ptr failure;
+  {
+    const std::scoped_lock lock(mutex);
+    save.stopped = true;
+    if (!save.ended) return;  // `finish` will tell
+    failure = save.failure;
+  }
+  save.staged.set_error(failure);
 }
 
 void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
@@ -235,44 +284,72 @@ std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePla
     const std::uint64_t block = config.process_config.block_bytes;
     if (plan.total_bytes() > slots * block) {
       // What this ring holds already counts as left for its successor.
-      os::MemoryLeft left = os::memory_left();
-      left.bytes += slots * block;
-      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, left);
+      const RingSize better = choose_ring(config, plan.total_bytes(), description.plan_bytes, [&] {
+        os::MemoryLeft left = os::memory_left();
+        left.bytes += slots * block;
+        return left;
+      });
       usable = better.geometry.slot_count <= slots;
     }
   }
-  if (usable) return now;
+  if (usable) {
+    if (!now->announced) {
+      announce(
+          *now,
+          choose_ring(config, plan.total_bytes(), description.plan_bytes, ask_memory_left).why);
+    }
+    return now;
+  }
   {
     // Nobody may be draining the old ring.
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] {
-      return std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
-        return save.get() != self && save->submitted_ns != 0 &&
-               (self == nullptr || save->submitted_ns < self->submitted_ns);
-      });
+      return given_up || std::none_of(in_flight.begin(), in_flight.end(), [&](const auto& save) {
+               return save->submitted_ns < self->submitted_ns;
+             });
     });
   }
+  check_not_given_up(self->report.path);
   remake(plan.total_bytes(), description.plan_bytes);
   return current();
 }
 
 void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   drop_generation();
-  const RingSize size = choose_ring(config, file_bytes, tables_bytes, os::memory_left());
+  try {
+    make(file_bytes, tables_bytes);
+  } catch (...) {
+    {
+      const std::scoped_lock lock(mutex);
+      remake_failure = std::current_exception();
+    }
+    changed.notify_all();
+    throw;
+  }
+  changed.notify_all();
+}
+
+void AsyncSave::Parts::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
+  const RingSize size = choose_ring(config, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<Generation>(
       config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
         on_outcome(number, std::move(outcome));
       });
+  // The smallest ring, until a file is known: it may do for that.
   const bool placeholder = file_bytes == 0 && config.process_config.ring_bytes == 0;
-  if (!placeholder) {
-    log.info("ring of {} blocks of {} KiB: {}", size.geometry.slot_count,
-             size.geometry.block_bytes >> 10, size.why);
-    if (config.process_config.prefault) {
-      made->warmer = std::make_unique<ring::Warmer>(made->segment, rank.global_rank);
-    }
-  }
+  if (!placeholder) announce(*made, size.why);
   const std::scoped_lock lock(mutex);
   generation = std::move(made);
+}
+
+void AsyncSave::Parts::announce(Generation& ring, const std::string& why) {
+  ring.announced = true;
+  const ring::Geometry& geometry = ring.segment.view().geometry();
+  log.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10, why);
+  if (!config.process_config.prefault) return;
+  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank.global_rank);
+  const std::scoped_lock lock(mutex);
+  ring.warmer = std::move(warmer);
 }
 
 void AsyncSave::Parts::drop_generation() {
@@ -281,6 +358,7 @@ void AsyncSave::Parts::drop_generation() {
     const std::scoped_lock lock(mutex);
     old = std::move(generation);
     generation = nullptr;
+    remake_failure = nullptr;
     by_number.clear();
   }
   if (old != nullptr && !old->process.given_up()) old->process.shut_down(kIdleShutdownSecs);
@@ -308,13 +386,30 @@ void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome out
   finish(save, outcome.error);
 }
 
+/// The ring there is, or the one that is being made.
+std::shared_ptr<Generation> AsyncSave::Parts::await_generation(const char* operation) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [this] { return closed || generation || remake_failure; });
+  require_open(operation);
+  if (!generation) std::rethrow_exception(remake_failure);
+  return generation;
+}
+
 void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::exception_ptr error) {
+  bool stopped = false;
   {
     const std::scoped_lock lock(mutex);
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight, save);
-    if (error) failed.push_back(save);
+    if (error) {
+      failed.push_back(save);
+      untold.push_back(save);
+    }
+    save->ended = true;
+    save->failure = error;
+    stopped = save->stopped;
   }
+  if (stopped) save->staged.set_error(error);
   if (error) {
     save->written.set_error(error);
   } else {
@@ -331,9 +426,65 @@ void AsyncSave::Parts::enqueue(std::function<void()> task) {
   changed.notify_all();
 }
 
-void AsyncSave::Parts::wait_for_tasks(std::unique_lock<std::mutex>& lock) {
-  // Staging ends: by the copies, or because the checkpoint process is given up.
+/// For one more save in flight, or for the end of this checkpointer.
+void AsyncSave::Parts::wait_for_room(std::unique_lock<std::mutex>& lock) {
+  // Each save in flight ends: committed, failed, or timed out.
+  changed.wait(lock, [this] { return closed || in_flight.size() < config.max_saves_in_flight; });
+}
+
+/// Since the last sign of life of either side, or since `since_ns` if there was none later.
+double AsyncSave::Parts::secs_without_progress(std::uint64_t since_ns) const {
+  const std::shared_ptr<Generation> ring = current();
+  return os::seconds_since(
+      std::max(since_ns, ring ? ring->process.last_activity_ns() : std::uint64_t{0}));
+}
+
+/// @return whether everything begun is staged; false: it waits for room in the ring, and there was
+///         no progress for so long
+bool AsyncSave::Parts::wait_for_tasks(std::uint64_t since_ns, double patience_secs) {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex);
+      if (changed.wait_for(lock, kProgressLook, [this] { return tasks.empty() && !task_runs; })) {
+        return true;
+      }
+    }
+    if (secs_without_progress(since_ns) > patience_secs) return false;
+  }
+}
+
+/// Ends the staging of all that is not staged yet.
+void AsyncSave::Parts::give_up_tasks() {
+  std::shared_ptr<Generation> ring;
+  {
+    const std::scoped_lock lock(mutex);
+    given_up = true;
+    ring = generation;
+  }
+  changed.notify_all();
+  if (ring) ring->process.stop_staging();
+  std::unique_lock lock(mutex);
   changed.wait(lock, [this] { return tasks.empty() && !task_runs; });
+}
+
+void AsyncSave::Parts::check_not_given_up(const std::string& path) const {
+  const std::scoped_lock lock(mutex);
+  if (!given_up) return;
+  throw Error(ErrorCode::aborted, "stage", path,
+              "the checkpointer was closed, and the ring had no room for it within "
+              "subprocess_shutdown_timeout_secs");
+}
+
+/// Of a save that close() waits for no longer.
+std::exception_ptr AsyncSave::Parts::closed_too_early(const Pending& save) const {
+  constexpr const char* kNoProgress =
+      "no block reached the disk within subprocess_shutdown_timeout_secs; ";
+  return std::make_exception_ptr(
+      save.sealed ? Error(ErrorCode::outcome_unknown, "close", save.report.path,
+                          std::string(kNoProgress) + "the checkpoint process was left to finish it")
+                  : Error(ErrorCode::aborted, "close", save.report.path,
+                          std::string(kNoProgress) +
+                              "it was not wholly staged, and nothing of it becomes visible"));
 }
 
 /// The newest failure that nobody fetched; older ones are logged. Each is handed over once.
@@ -350,7 +501,8 @@ std::exception_ptr AsyncSave::Parts::take_previous_failure() {
     try {
       std::rethrow_exception(newest);
     } catch (const std::exception& error) {
-      log.error("an earlier save failed, and nobody asked for its result: {}", error.what());
+      base::LogContext{rank.global_rank, save->number}.error(
+          "an earlier save failed, and nobody asked for its result: {}", error.what());
     }
   }
   return newest;
@@ -364,8 +516,12 @@ void AsyncSave::Parts::check_process() const {
   }
 }
 
+void AsyncSave::Parts::require_open(const char* operation) const {
+  if (closed) throw Error(ErrorCode::closed, operation, "", "the checkpointer was closed");
+}
+
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
-  check_ring_config(config, os::memory_left());
+  check_ring_config(config, ask_memory_left);
   parts_ = std::make_unique<Parts>(config, rank);
   parts_->remake(0, 0);
   parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
@@ -402,15 +558,13 @@ AsyncSave::~AsyncSave() {
 void AsyncSave::check_usable() {
   parts_->check_process();
   const std::scoped_lock saving(parts_->saving);
+  const bool throws = parts_->config.throw_previous_failure;
   {
     std::unique_lock lock(parts_->mutex);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed");
-    }
-    if (!parts_->config.throw_previous_failure) return;
-    parts_->changed.wait(
-        lock, [this] { return parts_->in_flight.size() < parts_->config.max_saves_in_flight; });
+    if (throws) parts_->wait_for_room(lock);
+    parts_->require_open("save");
   }
+  if (!throws) return;
   if (const std::exception_ptr failure = parts_->take_previous_failure()) {
     std::rethrow_exception(failure);
   }
@@ -418,11 +572,19 @@ void AsyncSave::check_usable() {
 
 SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
-  const std::scoped_lock saving(parts_->saving);
+  std::unique_lock saving(parts_->saving);
   const auto save = std::make_shared<Pending>();
-  save->target =
-      store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
-  save->report.path = save->target.directory + "/" + save->target.final_name;
+  std::exception_ptr unreachable;
+  try {
+    save->target =
+        store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
+    save->report.path = save->target.directory + "/" + save->target.final_name;
+  } catch (const Error& error) {
+    // What could never work is the caller's to know at once; what the disk says is the future's.
+    if (error.code() == ErrorCode::invalid_argument) throw;
+    unreachable = std::current_exception();
+    save->report.path = job.path;
+  }
   save->report.bytes = job.plan.total_bytes();
   save->report.planned_seconds = job.planned_seconds;
   save->job = std::move(job);
@@ -432,18 +594,18 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   handle.written = save->written_future;
   {
     std::unique_lock lock(parts_->mutex);
-    // Each save in flight ends: committed, failed, or timed out.
-    parts_->changed.wait(lock, [this] {
-      return parts_->closed || parts_->in_flight.size() < parts_->config.max_saves_in_flight;
-    });
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "save", save->report.path, "the checkpointer was closed");
-    }
+    parts_->wait_for_room(lock);
+    parts_->require_open("save");
     save->submitted_ns = os::monotonic_ns();
     parts_->in_flight.push_back(save);
   }
   handle.previous_failure = parts_->take_previous_failure();
+  if (unreachable) {
+    parts_->fail_unannounced(save, unreachable);
+    return handle;
+  }
   parts_->enqueue([parts = parts_.get(), save] { parts->stage(save); });
+  saving.unlock();  // close() waits for save calls, and staging may take long
   if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
   return handle;
 }
@@ -452,35 +614,43 @@ void AsyncSave::prepare(const plan::FilePlan& plan) {
   parts_->check_process();
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
+  Pending turn;  // no save, but in line with them: it waits for those before it only
   {
-    const std::scoped_lock lock(parts_->mutex);
-    if (parts_->closed) {
-      throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed");
+    const std::scoped_lock saving(parts_->saving);
+    {
+      const std::scoped_lock lock(parts_->mutex);
+      parts_->require_open("prepare");
     }
+    turn.submitted_ns = os::monotonic_ns();
+    // `plan` and `turn` outlive the task: this call waits for it.
+    parts_->enqueue([parts = parts_.get(), done, &plan, &turn] {
+      try {
+        (void)parts->generation_for(plan, &turn);
+        done->set_value();
+      } catch (...) {
+        done->set_error(std::current_exception());
+      }
+    });
   }
-  // `plan` outlives the task: this call waits for it.
-  parts_->enqueue([parts = parts_.get(), done, &plan] {
-    try {
-      (void)parts->generation_for(plan, nullptr);
-      done->set_value();
-    } catch (...) {
-      done->set_error(std::current_exception());
-    }
-  });
   prepared.get();
 }
 
 void AsyncSave::ready() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (!ring) throw Error(ErrorCode::closed, "wait for the checkpoint process", "", "it was closed");
-  ring->process.ready();
+  // One that is replaced ends; then its successor is what is asked for.
+  while (!parts_->await_generation("wait for the checkpoint process")->process.ready()) {
+  }
 }
 
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
-  const std::shared_ptr<Generation> ring = parts_->current();
-  if (ring && ring->warmer) ring->warmer->wait();
+  const std::shared_ptr<Generation> ring = parts_->await_generation("wait for the ring");
+  ring::Warmer* warmer = nullptr;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    warmer = ring->warmer.get();
+  }
+  if (warmer != nullptr) warmer->wait();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
@@ -488,19 +658,24 @@ std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::ti
   std::vector<std::shared_ptr<Pending>> begun;
   {
     const std::scoped_lock lock(parts_->mutex);
-    begun = parts_->failed;
-    begun.insert(begun.end(), parts_->in_flight.begin(), parts_->in_flight.end());
+    parts_->require_open("wait for saves");
+    begun = parts_->in_flight;
+  }
+  for (const auto& save : begun) (void)save->written_future.wait_until(deadline);
+  std::vector<std::shared_ptr<Pending>> failed;
+  {
+    const std::scoped_lock lock(parts_->mutex);
+    failed = std::exchange(parts_->untold, {});
+    std::erase_if(begun, [&](const auto& save) {
+      return std::find(parts_->in_flight.begin(), parts_->in_flight.end(), save) ==
+             parts_->in_flight.end();
+    });
   }
   std::vector<UnwrittenSave> unwritten;
-  for (const auto& save : begun) {
-    if (save->written_future.fetched()) continue;
-    if (!save->written_future.wait_until(deadline)) {
-      unwritten.push_back({save->report.path, nullptr});
-    } else {
-      std::exception_ptr error = save->written_future.error();
-      if (error) unwritten.push_back({save->report.path, std::move(error)});
-    }
+  for (const auto& save : failed) {
+    unwritten.push_back({save->report.path, save->written_future.error()});
   }
+  for (const auto& save : begun) unwritten.push_back({save->report.path, nullptr});
   return unwritten;
 }
 
@@ -512,52 +687,40 @@ void AsyncSave::close() {
     parts_->closed = true;
   }
   parts_->changed.notify_all();
-  const std::scoped_lock saving(parts_->saving);  // a save under way ends first
+  // A save call under way ends first: what it has begun is waited for.
+  { const std::scoped_lock saving(parts_->saving); }
   const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
   const std::uint64_t began = os::monotonic_ns();
-  {
-    std::unique_lock lock(parts_->mutex);
-    parts_->wait_for_tasks(lock);
-  }
-  for (;;) {
+  bool patient = parts_->wait_for_tasks(began, limit);
+  if (!patient) parts_->give_up_tasks();
+  while (patient) {
     std::shared_ptr<Pending> oldest;
     {
       const std::scoped_lock lock(parts_->mutex);
       if (parts_->in_flight.empty()) break;
       oldest = parts_->in_flight.front();
     }
-    const std::shared_ptr<Generation> ring = parts_->current();
-    const std::uint64_t active =
-        std::max(began, ring ? ring->process.last_activity_ns() : std::uint64_t{0});
-    if (os::seconds_since(active) > limit) break;
-    (void)oldest->written_future.wait_for(std::chrono::milliseconds(200));
+    (void)oldest->written_future.wait_for(kProgressLook);
+    patient = parts_->secs_without_progress(began) <= limit;
   }
   std::vector<std::shared_ptr<Pending>> left;
   {
     const std::scoped_lock lock(parts_->mutex);
     left = parts_->in_flight;
   }
-  for (const auto& save : left) {
-    parts_->finish(save, std::make_exception_ptr(Error(
-                             ErrorCode::outcome_unknown, "close", save->report.path,
-                             "no block reached the disk within subprocess_shutdown_timeout_secs; "
-                             "the checkpoint process was left to finish it")));
-  }
-  if (left.empty()) {
-    parts_->drop_generation();
-  } else {
-    std::shared_ptr<Generation> last;
-    const std::scoped_lock lock(parts_->mutex);
-    last = std::move(parts_->generation);
-    // Destroyed outside of the lock, below; it leaves the helper to its work.
-    parts_->tasks.emplace_back([last] {});
-  }
+  for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
+  if (left.empty()) parts_->drop_generation();
+  std::shared_ptr<Generation> last;
   {
     const std::scoped_lock lock(parts_->mutex);
     parts_->stop = true;
+    last = std::move(parts_->generation);
   }
   parts_->changed.notify_all();
   if (parts_->thread.joinable()) parts_->thread.join();
+  // Leaves the helper to its work. Not under the mutex: its watching thread, which is joined, may
+  // be delivering an outcome.
+  last.reset();
   (void)parts_->take_previous_failure();
 }
 

@@ -1,14 +1,12 @@
 #include "save/ring_size.h"
 
 #include "base/align.h"
+#include "base/environment.h"
 
 #include <ckptring/error.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
 
 namespace ckptring::save {
 namespace {
@@ -20,6 +18,8 @@ constexpr std::uint64_t kShareOfMemory = 4;
 /// Untouched parts of the plan area cost nothing, so there is room for a million tensors.
 constexpr std::uint64_t kDefaultPlanBytes = 64ull << 20;
 constexpr unsigned kMostSavesInFlight = 8;
+/// Of an automatic ring.
+constexpr std::uint64_t kFewestBlocks = 2;
 
 Error invalid(const std::string& what) {
   return {ErrorCode::invalid_argument, kOperation, "", what};
@@ -44,19 +44,14 @@ int ranks_on_node(const CheckpointProcessConfig& config) {
         fmt::format("ranks_on_node must not be negative, and is {}", config.ranks_on_node));
   }
   if (config.ranks_on_node > 0) return config.ranks_on_node;
-  const char* const text = std::getenv("LOCAL_WORLD_SIZE");
-  if (text == nullptr || *text == '\0') return 1;
-  int value = 0;
-  const char* const end = text + std::strlen(text);
-  const auto [stop, error] = std::from_chars(text, end, value);
-  if (error != std::errc{} || stop != end || value < 1) {
-    throw invalid(
-        fmt::format("LOCAL_WORLD_SIZE of the environment is '{}', no positive number", text));
+  const int ranks = base::number_from_environment("LOCAL_WORLD_SIZE").value_or(1);
+  if (ranks < 1) {
+    throw invalid(fmt::format("LOCAL_WORLD_SIZE of the environment is {}, not positive", ranks));
   }
-  return value;
+  return ranks;
 }
 
-void check_ring_config(const CheckpointerConfig& config, const os::MemoryLeft& left) {
+void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& left) {
   const CheckpointProcessConfig& process = config.process_config;
   if (config.max_saves_in_flight < 1 || config.max_saves_in_flight > kMostSavesInFlight) {
     throw invalid(fmt::format("max_saves_in_flight must be 1 to {}, and is {}", kMostSavesInFlight,
@@ -83,15 +78,15 @@ void check_ring_config(const CheckpointerConfig& config, const os::MemoryLeft& l
   if (const std::string complaint = geometry.complaint(); !complaint.empty()) {
     throw invalid(complaint);
   }
-  if (process.ring_bytes > left.bytes) {
+  if (const os::MemoryLeft now = left(); process.ring_bytes > now.bytes) {
     throw Error(ErrorCode::out_of_memory, kOperation, "",
                 fmt::format("ring_bytes asks for {}, and {} leaves {}", mib(process.ring_bytes),
-                            left.limited_by, mib(left.bytes)));
+                            now.limited_by, mib(now.bytes)));
   }
 }
 
 RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
-                     std::uint64_t tables_bytes, const os::MemoryLeft& left) {
+                     std::uint64_t tables_bytes, const AskMemoryLeft& left) {
   const CheckpointProcessConfig& process = config.process_config;
   const std::uint64_t block = process.block_bytes;
   RingSize size;
@@ -109,17 +104,23 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
     size.why = "as configured";
     return size;
   }
+  const std::uint64_t wanted = base::ceil_div(file_bytes, block);
+  size.geometry.slot_count = std::max(wanted, kFewestBlocks);
+  size.why = fmt::format("as large as the file of {}", mib(file_bytes));
+  if (wanted < kFewestBlocks) {
+    size.why = fmt::format("the fewest there are; the file has {}", mib(file_bytes));
+  }
+  if (wanted <= kFewestBlocks) return size;
   const int sharers = ranks_on_node(process);
-  const std::uint64_t most =
-      left.bytes / kShareOfMemory / static_cast<std::uint64_t>(sharers) / block;
-  const std::uint64_t wanted = std::max<std::uint64_t>(base::ceil_div(file_bytes, block), 2);
-  size.geometry.slot_count = std::max<std::uint64_t>(std::min(wanted, most), 2);
-  size.why = wanted <= size.geometry.slot_count
-                 ? fmt::format("as large as the file of {}", mib(file_bytes))
-                 : fmt::format(
-                       "a quarter of the {} that {} leaves, shared by {} rank(s); the "
-                       "file of {} streams through",
-                       mib(left.bytes), left.limited_by, sharers, mib(file_bytes));
+  const os::MemoryLeft now = left();
+  const std::uint64_t most = std::max(
+      now.bytes / kShareOfMemory / static_cast<std::uint64_t>(sharers) / block, kFewestBlocks);
+  if (wanted > most) {
+    size.geometry.slot_count = most;
+    size.why = fmt::format(
+        "a quarter of the {} that {} leaves, shared by {} rank(s); the file of {} streams through",
+        mib(now.bytes), now.limited_by, sharers, mib(file_bytes));
+  }
   return size;
 }
 

@@ -7,6 +7,7 @@
 #include <ckptring/config.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace ckptring::save {
@@ -16,17 +17,20 @@ struct RingSize {
   std::string why;  ///< in words, for the log
 };
 
+/// Asked only where the answer matters: the kernel takes longer to give it than to make the ring.
+using AskMemoryLeft = std::function<os::MemoryLeft()>;
+
 /// Sharers of this machine's memory: the configured number, else LOCAL_WORLD_SIZE, else 1.
 /// @throws Error invalid_argument
 int ranks_on_node(const CheckpointProcessConfig& config);
 
 /// Checks every number of the configuration that concerns the ring.
 /// @throws Error invalid_argument; out_of_memory if a given ring does not fit into what is left
-void check_ring_config(const CheckpointerConfig& config, const os::MemoryLeft& left);
+void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& left);
 
 /// The ring for files of up to `file_bytes` whose tables take `tables_bytes`. With a given size
 /// both count only for the plan area. `file_bytes` 0: not known yet, as small as possible.
 RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
-                     std::uint64_t tables_bytes, const os::MemoryLeft& left);
+                     std::uint64_t tables_bytes, const AskMemoryLeft& left);
 
 }  // namespace ckptring::save

@@ -150,12 +150,13 @@ SyncSave::SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSe
     : config_(config), rank_(rank), writer_(std::move(writer)) {}
 
 SaveReport SyncSave::run(SaveJob job) {
+  ++number_;
   SaveReport report;
   report.planned_seconds = job.planned_seconds;
   report.bytes = job.plan.total_bytes();
   store::FileSystem& files = store::system_files();
-  const store::SaveTarget target =
-      store::make_target(files, job.path, rank_, job.plan.total_bytes());
+  store::SaveTarget target = store::make_target(files, job.path, rank_, job.plan.total_bytes());
+  target.save = number_;
   report.path = target.directory + "/" + target.final_name;
   const std::unique_ptr<store::SaveSink> sink =
       writer_.writer ? store::make_stream_sink(*writer_.writer, target, writer_.hook.get())
@@ -172,7 +173,7 @@ SaveReport SyncSave::run(SaveJob job) {
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);
     report.staged_seconds = report.drained_seconds;
-    store::CommitTimes times = sink->commit([](store::CommitPhase) {});
+    store::CommitTimes times = sink->commit([](store::CommitPhase, const std::string&) {});
     report.fsync_seconds = times.fsync_seconds;
     report.commit_seconds = times.commit_seconds;
     report.warnings = std::move(times.warnings);

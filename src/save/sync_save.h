@@ -8,6 +8,8 @@
 #include <ckptring/save_report.h>
 #include <ckptring/writer.h>
 
+#include <cstdint>
+
 namespace ckptring::save {
 
 class SyncSave {
@@ -19,9 +21,13 @@ class SyncSave {
   /// @throws Error
   SaveReport run(SaveJob job);
 
+  /// Which save the last one was, counted from 1. For the log.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+
  private:
   CheckpointWriterConfig config_;
   RankInfo rank_;
+  std::uint64_t number_ = 0;  ///< of the last save
   WriterSetup writer_;
 };
 

@@ -1,15 +1,16 @@
 #include "stage/copy_threads.h"
 
-#include <pthread.h>
+#include "os/background_thread.h"
 
 namespace ckptring::stage {
 
 CopyThreads::CopyThreads(unsigned count) {
   try {
     for (unsigned i = 1; i < count; ++i) {
-      threads_.emplace_back([this] { serve(); });
-      // A name for top and gdb; without it nothing is lost.
-      (void)::pthread_setname_np(threads_.back().native_handle(), "ckptring-copy");
+      threads_.emplace_back([this] {
+        os::become_background_thread("ckptring-copy");
+        serve();
+      });
     }
   } catch (...) {  // no more threads allowed; those that run must not be left behind
     end();

@@ -63,7 +63,7 @@ Commit::Commit(FileSystem& files, const SaveTarget& target, const SaveDirectorie
 
 CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
   CommitTimes times;
-  record(CommitPhase::syncing);
+  record(CommitPhase::syncing, temporary_path_);
   const auto sync_begin = steady_clock::now();
   struct ::stat status {};
   if (files_.fstat(fd, status) != 0) throw Error::from_errno(errno, "look at", temporary_path_);
@@ -79,7 +79,7 @@ CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
   // Once only: a second fsync after a failed one reports success over lost bytes.
   if (files_.fsync(fd) != 0) {
     const int error = errno;
-    record(CommitPhase::sync_failed);
+    record(CommitPhase::sync_failed, temporary_path_);
     throw Error::from_errno(error, "fsync", temporary_path_);
   }
   times.fsync_seconds = seconds_since(sync_begin);
@@ -87,7 +87,7 @@ CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
   const auto commit_begin = steady_clock::now();
   const CheckpointDescription checkpoint = describe(target_);
   run_pre_commit(hook_, checkpoint);
-  record(CommitPhase::renaming);
+  record(CommitPhase::renaming, final_path_);
   rename_and_sync(record);
   run_post_commit(hook_, checkpoint, times);
   times.commit_seconds = seconds_since(commit_begin);
@@ -97,7 +97,7 @@ CommitTimes Commit::run(int fd, const PhaseRecorder& record) const {
 CommitTimes Commit::finish(const PhaseRecorder& record) const {
   CommitTimes times;
   const auto commit_begin = steady_clock::now();
-  record(CommitPhase::renaming);
+  record(CommitPhase::renaming, final_path_);
   struct ::stat status {};
   if (files_.stat(temporary_path_, status, /*follow=*/false) == 0) {
     rename_and_sync(record);
@@ -108,7 +108,7 @@ CommitTimes Commit::finish(const PhaseRecorder& record) const {
     if (files_.stat(final_path_, status, /*follow=*/false) != 0) {
       throw Error::from_errno(errno, "finish the rename to", final_path_);
     }
-    directories_.sync();
+    directories_.sync(record);
   }
   run_post_commit(hook_, describe(target_), times);
   times.commit_seconds = seconds_since(commit_begin);
@@ -120,10 +120,10 @@ void Commit::rename_and_sync(const PhaseRecorder& record) const {
     const int error = errno;
     // The temporary is removed now. A successor that found *renaming* would take its absence, and
     // an older file under the final name, for a rename that was done.
-    record(CommitPhase::syncing);
+    record(CommitPhase::syncing, temporary_path_);
     throw Error::from_errno(error, "rename to", final_path_);
   }
-  directories_.sync();
+  directories_.sync(record);
 }
 
 }  // namespace ckptring::store

@@ -45,14 +45,16 @@ void SaveDirectories::claim_missing() {
   }
 }
 
-void SaveDirectories::sync() const {
+void SaveDirectories::sync(const PhaseRecorder& record) const {
   for (std::uint32_t level = 0; level <= sync_levels_; ++level) {
     const std::string path = ancestor(level);
     const os::UninheritedFd fd = open_file(files_, path, O_RDONLY | O_DIRECTORY);
     if (!fd) throw Error::from_errno(errno, "open directory", path);
     // Some file systems have nothing to sync in a directory and say so by EINVAL.
     if (files_.fsync(fd.get()) != 0 && errno != EINVAL) {
-      throw Error::from_errno(errno, "fsync directory", path);
+      const int error = errno;
+      record(CommitPhase::sync_failed, path);
+      throw Error::from_errno(error, "fsync", path);
     }
   }
 }

@@ -29,9 +29,9 @@ class SaveDirectories {
   void claim_missing();
 
   /// Makes their names durable: fsync of `directory` and of each ancestor down to the deepest one
-  /// that existed before the save.
+  /// that existed before the save. A failed one is recorded before anything else is done.
   /// @throws Error
-  void sync() const;
+  void sync(const PhaseRecorder& record) const;
 
   /// Removes the directories that this save made, the innermost first, up to the first that is
   /// not empty.

@@ -3,7 +3,6 @@
 #include "base/align.h"
 #include "base/log.h"
 #include "store/commit.h"
-#include "store/deadline.h"
 #include "store/directories.h"
 #include "store/leftovers.h"
 #include "store/temporary_file.h"
@@ -13,6 +12,7 @@
 
 #include <sys/resource.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <mutex>
@@ -24,6 +24,8 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr unsigned kMaxQueueDepth = 64;
 constexpr unsigned kMaxThreads = 64;
+/// Whoever only looks at a temporary holds its lock for some microseconds; this long, a save does.
+constexpr double kLookSecs = 0.1;
 
 class FileSink final : public SaveSink {
  public:
@@ -33,28 +35,40 @@ class FileSink final : public SaveSink {
         config_(config),
         target_(std::move(target)),
         hook_(hook),
-        log_{target_.rank.global_rank, 0},
+        log_{log_of(target_)},
         directories_(files, target_),
         temporary_(files, target_, directories_) {}
 
-  bool begin(Beginning beginning) override {
-    if (state_ != State::made && state_ != State::beginning) misused("begun twice");
-    state_ = State::beginning;
+  bool claim(Beginning beginning) override {
+    if (state_ == State::claimed) return true;
+    if (state_ != State::made && state_ != State::claiming) misused("begun twice");
+    state_ = State::claiming;
     beginning_ = beginning;
     if (beginning != Beginning::renaming) check_file_size_limit();
-    if (beginning != Beginning::fresh) directories_.claim_missing();
+    // Beside another save of this process, whoever comes last removes what both have made use of.
+    if (beginning != Beginning::fresh || !target_.earlier_temporary.empty()) {
+      directories_.claim_missing();
+    }
     switch (temporary_.acquire(beginning)) {
       case TemporaryFile::Acquired::predecessor_writing:
         return false;
       case TemporaryFile::Acquired::name_in_use:
-        if (!busy_deadline_) busy_deadline_ = deadline_after(config_.busy_timeout_secs);
-        if (std::chrono::steady_clock::now() >= *busy_deadline_) {
-          report_busy(target_, config_.busy_timeout_secs);
-        }
+        check_patience(gives_way_ ? kLookSecs : config_.busy_timeout_secs);
+        return false;
+      case TemporaryFile::Acquired::directory_in_use:
+        check_patience(config_.busy_timeout_secs);
         return false;
       case TemporaryFile::Acquired::yes:
         break;
     }
+    state_ = State::claimed;
+    return true;
+  }
+
+  void give_way() noexcept override { gives_way_ = true; }
+
+  bool begin(Beginning beginning) override {
+    if (!claim(beginning)) return false;
     if (beginning != Beginning::renaming) open_queue();
     state_ = State::writing;
     return true;
@@ -133,7 +147,7 @@ class FileSink final : public SaveSink {
   }
 
  private:
-  enum class State { made, beginning, writing, failed, ended };
+  enum class State { made, claiming, claimed, writing, failed, ended };
 
   [[noreturn]] void misused(const char* how) const {
     throw Error(ErrorCode::internal, "write", temporary_.path(),
@@ -143,6 +157,15 @@ class FileSink final : public SaveSink {
   [[noreturn]] void report_lost() {
     state_ = State::failed;
     temporary_.report_lost();
+  }
+
+  /// Counted from the first time that this save found others in its way.
+  void check_patience(double secs) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!busy_since_) busy_since_ = now;
+    if (std::chrono::duration<double>(now - *busy_since_).count() >= secs) {
+      report_busy(target_, secs);
+    }
   }
 
   void check_file_size_limit() const {
@@ -193,7 +216,8 @@ class FileSink final : public SaveSink {
   TemporaryFile temporary_;
   std::unique_ptr<WriteQueue> queue_;  // after the file that it writes to
   std::vector<WriteQueue::Done> ended_;
-  std::optional<std::chrono::steady_clock::time_point> busy_deadline_;
+  std::optional<std::chrono::steady_clock::time_point> busy_since_;
+  bool gives_way_ = false;
   State state_ = State::made;
   Beginning beginning_ = Beginning::fresh;
   std::size_t in_flight_ = 0;

@@ -58,10 +58,19 @@ class SystemFiles final : public FileSystem {
   int rmdir(const std::string& path) override { return ::rmdir(path.c_str()); }
   int list(const std::string& path, std::vector<std::string>& names) override {
     struct Close {
-      void operator()(DIR* stream) const noexcept { (void)::closedir(stream); }
+      void operator()(DIR* stream) const {
+        os::ForksHeld held;
+        held.forget(::dirfd(stream));
+        (void)::closedir(stream);
+      }
     };
-    const std::unique_ptr<DIR, Close> stream(::opendir(path.c_str()));
-    if (!stream) return -1;
+    std::unique_ptr<DIR, Close> stream;
+    {
+      os::ForksHeld held;
+      stream.reset(::opendir(path.c_str()));
+      if (!stream) return -1;
+      held.hide(::dirfd(stream.get()));
+    }
     names.clear();
     for (;;) {
       errno = 0;

@@ -59,11 +59,12 @@ auto uninterrupted(Call&& call) {
 }
 
 /// Opens with O_CLOEXEC; an empty descriptor with errno set on failure. A forked child does not
-/// keep it: locks belong to open files, so a data loader would hold on to them.
+/// get it: locks belong to open files, so a data loader would hold on to them.
 [[nodiscard]] inline os::UninheritedFd open_file(FileSystem& files, const std::string& path,
                                                  int flags, mode_t mode = 0) {
-  return os::UninheritedFd(
-      os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); })));
+  return os::UninheritedFd::made_by([&] {
+    return os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }));
+  });
 }
 
 }  // namespace ckptring::store

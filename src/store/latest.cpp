@@ -1,34 +1,51 @@
+#include "store/latest.h"
+
+#include "base/environment.h"
 #include "base/log.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
 #include "store/directories.h"
+#include "store/file_at.h"
 #include "store/file_lock.h"
 #include "store/file_source.h"
 #include "store/temporary_name.h"
 
-#include <ckptring/checkpoints.h>
 #include <ckptring/error.h>
 
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
+#include <optional>
 #include <thread>
 #include <tuple>
 #include <utility>
+#include <variant>
 
 namespace ckptring {
+namespace store {
 namespace {
 
-using store::FileSystem;
-
 constexpr std::chrono::milliseconds kLockPause{20};
+
+/// Nobody tells this code its rank, unless the launcher did.
+base::LogContext launched_log() {
+  try {
+    return {base::number_from_environment("RANK").value_or(0)};
+  } catch (const Error&) {
+    return {};  // who needs the rank to save or load will complain
+  }
+}
 
 /// A subdirectory with files that may be a checkpoint's.
 struct Candidate {
   std::string path;
   std::string name;
   std::vector<int> ranks;                ///< whose files are there, rising
+  std::vector<os::FileIdentity> files;   ///< theirs
   std::vector<std::string> temporaries;  ///< paths
+
+  friend bool operator==(const Candidate&, const Candidate&) = default;
 };
 
 std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
@@ -40,27 +57,31 @@ std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
     }
     throw Error::from_errno(errno, "find checkpoints in", directory);
   }
+  std::sort(names.begin(), names.end());
   std::vector<Candidate> candidates;
   for (std::string& name : names) {
     Candidate candidate;
-    candidate.path = store::path_in(directory, name);
+    candidate.path = path_in(directory, name);
     std::vector<std::string> entries;
     if (files.list(candidate.path, entries) != 0) {
       // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
       if (errno == ENOTDIR || errno == ENOENT) continue;
-      base::LogContext{}.warn("cannot look into {} for checkpoints: errno {}", candidate.path,
-                              errno);
+      launched_log().warn("cannot look into {} for checkpoints: errno {}", candidate.path, errno);
       continue;
     }
     for (const std::string& entry : entries) {
-      if (const auto rank = store::rank_of_final_name(entry)) {
+      if (const auto rank = rank_of_final_name(entry)) {
         candidate.ranks.push_back(*rank);
-      } else if (store::final_name_of_temporary(entry)) {
-        candidate.temporaries.push_back(store::path_in(candidate.path, entry));
+      } else if (final_name_of_temporary(entry)) {
+        candidate.temporaries.push_back(path_in(candidate.path, entry));
       }
     }
     if (candidate.ranks.empty() && candidate.temporaries.empty()) continue;
     std::sort(candidate.ranks.begin(), candidate.ranks.end());
+    std::sort(candidate.temporaries.begin(), candidate.temporaries.end());
+    for (const int rank : candidate.ranks) {
+      candidate.files.push_back(file_at(files, path_in(candidate.path, final_name(rank))));
+    }
     candidate.name = std::move(name);
     candidates.push_back(std::move(candidate));
   }
@@ -68,15 +89,12 @@ std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
 }
 
 bool is_locked(FileSystem& files, const std::string& path) {
-  const os::UninheritedFd fd = store::open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const os::UninheritedFd fd = open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!fd) return false;  // committed or removed since it was listed, or not ours to judge
   // Shared, and for a moment only: whoever wants it exclusively asks again.
-  if (store::try_lock(files, fd.get(), path, /*shared=*/true) !=
-      store::LockOutcome::held_elsewhere) {
-    return false;
-  }
+  if (try_lock(files, fd.get(), path, /*shared=*/true) != LockOutcome::held_elsewhere) return false;
   // Renamed since: then it is a finished file, whose lock is about to go.
-  return store::still_named(files, fd.get(), path);
+  return still_named(files, fd.get(), path);
 }
 
 /// The path of a temporary whose save is under way; empty if there is none.
@@ -89,24 +107,34 @@ std::string find_locked(FileSystem& files, const std::vector<Candidate>& candida
   return {};
 }
 
+/// Waits until nobody is saving. A listing is no snapshot: a save may be committed where nobody has
+/// looked yet, after the next one has begun where nobody looks again. While saves follow one
+/// another there is always one under way, so two listings that show none and are the same show all
+/// that there is.
 std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& directory,
                                        double wait_secs) {
-  const auto deadline = store::deadline_after(wait_secs);
+  const auto deadline = deadline_after(wait_secs);
+  std::optional<std::vector<Candidate>> before;  // a listing that showed none
   for (;;) {
     std::vector<Candidate> candidates = scan(files, directory);
     const std::string locked = find_locked(files, candidates);
-    if (locked.empty()) {
-      // What was locked in the listing may have been committed right after it.
-      std::vector<Candidate> again = scan(files, directory);
-      if (find_locked(files, again).empty()) return again;
-    } else if (std::chrono::steady_clock::now() >= deadline) {
-      base::LogContext{}.warn(
-          "{} is still being written after {:g} seconds: the newest complete checkpoint is used "
-          "instead",
-          locked, wait_secs);
+    if (locked.empty() && before == candidates) return candidates;
+    const bool first_quiet_one = locked.empty() && !before;
+    if (std::chrono::steady_clock::now() >= deadline && !first_quiet_one) {
+      if (!locked.empty()) {
+        launched_log().warn(
+            "{} is still being written after {:g} seconds: the newest complete checkpoint is used "
+            "instead",
+            locked, wait_secs);
+      }
       return candidates;
     }
-    std::this_thread::sleep_for(kLockPause);
+    if (locked.empty()) {
+      before = std::move(candidates);
+    } else {
+      before.reset();
+      std::this_thread::sleep_for(kLockPause);
+    }
   }
 }
 
@@ -125,20 +153,30 @@ std::optional<std::int64_t> last_number(std::string_view name) {
 /// What one file says of itself; nothing, with a line in the log, if it is not whole.
 std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
   try {
-    const auto source =
-        store::open_file_source(store::path_in(candidate.path, store::final_name(rank)));
+    const auto source = open_file_source(path_in(candidate.path, final_name(rank)));
     return plan::PtArchive::open(*source).info();
   } catch (const Error& error) {
-    base::LogContext{}.warn("not counted as a checkpoint: {}", error.what());
+    launched_log().warn("not counted as a checkpoint: {}", error.what());
     return std::nullopt;
   }
+}
+
+/// Whether two files say the same. Not a number is the same as itself here.
+bool same_facts(const Metadata& a, const Metadata& b) {
+  return std::ranges::equal(a, b, [](const auto& left, const auto& right) {
+    const auto* const real = std::get_if<double>(&left.second);
+    const auto* const other = std::get_if<double>(&right.second);
+    const bool both_nan =
+        real != nullptr && other != nullptr && std::isnan(*real) && std::isnan(*other);
+    return left.first == right.first && (both_nan || left.second == right.second);
+  });
 }
 
 /// Whether the files of all the ranks that `first` (the lowest rank's info) speaks of are there,
 /// whole, and say the same.
 bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
   const auto incomplete = [&](const std::string& why) {
-    base::LogContext{}.info("{} is not complete: {}", candidate.path, why);
+    launched_log().info("{} is not complete: {}", candidate.path, why);
     return false;
   };
   // Files of others do not say how many belong together: then it is all that are there.
@@ -155,7 +193,7 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
     if (!info) return false;
     if (ours != (info->format_version != 0) ||
         (ours && (info->rank != rank || info->world_size != world_size)) ||
-        info->step != first.step || info->metadata != first.metadata) {
+        info->step != first.step || !same_facts(info->metadata, first.metadata)) {
       return incomplete("the file of rank " + std::to_string(rank) + " belongs to another save");
     }
   }
@@ -164,14 +202,15 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
 
 }  // namespace
 
-std::optional<CheckpointInfo> latest(const std::string& directory, const LatestOptions& options) {
+std::optional<CheckpointInfo> latest_in(FileSystem& files, const std::string& directory,
+                                        const LatestOptions& options) {
   if (!(options.wait_secs >= 0)) {
     throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
                 "wait_secs is negative");
   }
   std::vector<Candidate> candidates;
   try {
-    candidates = scan_when_quiet(store::system_files(), directory, options.wait_secs);
+    candidates = scan_when_quiet(files, directory, options.wait_secs);
   } catch (const Error& error) {
     // Before the first save nobody has made the directory.
     if (error.code() == ErrorCode::not_found) return std::nullopt;
@@ -200,6 +239,12 @@ std::optional<CheckpointInfo> latest(const std::string& directory, const LatestO
     return std::move(entry.info);
   }
   return std::nullopt;
+}
+
+}  // namespace store
+
+std::optional<CheckpointInfo> latest(const std::string& directory, const LatestOptions& options) {
+  return store::latest_in(store::system_files(), directory, options);
 }
 
 }  // namespace ckptring

@@ -79,7 +79,8 @@ LeftoverScan remove_dead_leftovers(FileSystem& files, const SaveTarget& target) 
     throw Error::from_errno(errno, "list directory", target.directory);
   }
   for (const std::string& name : names) {
-    if (name == target.temporary_name || final_name_of_temporary(name) != target.final_name) {
+    if (name == target.temporary_name || name == target.earlier_temporary ||
+        final_name_of_temporary(name) != target.final_name) {
       continue;
     }
     std::string path = path_in(target.directory, name);
@@ -91,8 +92,7 @@ LeftoverScan remove_dead_leftovers(FileSystem& files, const SaveTarget& target) 
         scan.refused.push_back(std::move(path));
         break;
       case Removal::removed:
-        base::LogContext{target.rank.global_rank, 0}.info("removed {}, left by a dead process",
-                                                          path);
+        log_of(target).info("removed {}, left by a dead process", path);
         break;
       case Removal::gone:
         break;
@@ -110,7 +110,7 @@ void report_busy(const SaveTarget& target, double waited_secs) {
 
 void warn_of_refused(const SaveTarget& target, const LeftoverScan& scan) {
   for (const std::string& path : scan.refused) {
-    base::LogContext{target.rank.global_rank, 0}.warn(
+    log_of(target).warn(
         "{} looks like the leftover of a dead process but cannot be judged or removed", path);
   }
 }

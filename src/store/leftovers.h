@@ -2,7 +2,7 @@
 //
 // Whoever creates a temporary, and whoever removes dead ones, holds the directory's lock for that
 // moment. So nobody ever sees a living save's temporary in the moment between its creation and
-// its lock, and there is at most one locked temporary for each final name.
+// its lock, and the locked temporaries for one final name belong to one checkpointer.
 #pragma once
 
 #include "store/file_system.h"

@@ -6,6 +6,8 @@
 // After a crash a new process makes a new sink for the same SaveTarget and begins it as resuming.
 #pragma once
 
+#include "base/log.h"
+
 #include <ckptring/rank_info.h>
 #include <ckptring/save_report.h>
 
@@ -26,7 +28,16 @@ struct SaveTarget {
   std::uint32_t missing_levels;  ///< trailing components of `directory` that did not exist then
   std::uint64_t total_bytes;     ///< exact size of the finished file
   RankInfo rank;
+  std::uint64_t save = 0;  ///< its number, for the log; 0: none
+  /// Of the save before this one, which the same process may still be writing: no other
+  /// checkpointer.
+  std::string earlier_temporary = {};
 };
+
+/// For lines about that save.
+inline base::LogContext log_of(const SaveTarget& target) {
+  return {target.rank.global_rank, target.save};
+}
 
 /// A span of final bytes (checksums patched) and its place in the file.
 struct Extent {
@@ -47,10 +58,12 @@ enum class Beginning {
 /// Points of a commit that must be recorded before they are passed.
 enum class CommitPhase {
   syncing,      ///< also after a rename that failed: the temporary is not renamed
-  sync_failed,  ///< errno says why. A second fsync would report success over lost bytes
+  sync_failed,  ///< errno says why. A second fsync would report success over what was lost
   renaming,
 };
-using PhaseRecorder = std::function<void(CommitPhase)>;
+/// @param path the file or directory that is synced, or whose sync failed; the name that the file
+///             is about to get
+using PhaseRecorder = std::function<void(CommitPhase, const std::string& path)>;
 
 /// Seconds and warnings, for the SaveReport.
 struct CommitTimes {
@@ -62,6 +75,16 @@ struct CommitTimes {
 class SaveSink {
  public:
   virtual ~SaveSink() = default;
+
+  /// Ahead of begin, while the save before this one is still being written: makes the directories
+  /// and the temporary and takes its lock, so that there is no moment in which others see neither
+  /// save under way. Reserves nothing. Answers and throws as begin does, never waits, and may be
+  /// called again; then begin, with the same `beginning`. Does nothing where there is no name to
+  /// take.
+  virtual bool claim(Beginning) { return false; }
+
+  /// From now on another save to the same final name is not waited for: it is a newer one.
+  virtual void give_way() noexcept {}
 
   /// Makes the directories and the temporary, or opens it again, and takes its lock.
   /// @return false while another process holds the lock (a predecessor's writes still in

@@ -19,6 +19,11 @@ class StreamSink final : public SaveSink {
 
   bool begin(Beginning beginning) override {
     if (state_ != State::made) misused("begun twice");
+    if (beginning == Beginning::renaming) {
+      throw Error(ErrorCode::outcome_unknown, "resume", checkpoint_.final_path,
+                  "the custom writer's process died while it committed: the checkpoint may be "
+                  "visible or not");
+    }
     if (beginning != Beginning::fresh) {
       throw Error(ErrorCode::process_failed, "resume", checkpoint_.final_path,
                   "a custom writer cannot resume after its process died");
@@ -56,11 +61,11 @@ class StreamSink final : public SaveSink {
     if (written_ != checkpoint_.total_bytes) misused("committed before the last byte");
     state_ = State::failed;
     CommitTimes times;
-    record(CommitPhase::syncing);
+    record(CommitPhase::syncing, checkpoint_.final_path);
     const auto begin = std::chrono::steady_clock::now();
     run_pre_commit(hook_, checkpoint_);
     // From here on only the writer knows whether the checkpoint is visible.
-    record(CommitPhase::renaming);
+    record(CommitPhase::renaming, checkpoint_.final_path);
     call("commit", [&] { writer_.commit(); });
     state_ = State::ended;
     run_post_commit(hook_, checkpoint_, times);

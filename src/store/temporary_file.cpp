@@ -32,11 +32,8 @@ TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
         if (beginning == Beginning::renaming) return Acquired::yes;
         // Never made anew: a further successor would take it for the one that was lost.
         if (beginning == Beginning::completing) report_lost();
-        bool name_in_use = false;
-        if (!create(name_in_use)) {
-          if (name_in_use) return Acquired::name_in_use;
-          continue;
-        }
+        if (const std::optional<Acquired> refused = create()) return *refused;
+        if (!fd_) continue;
       }
     }
     const LockOutcome outcome = try_lock(files_, fd_.get(), path_);
@@ -73,34 +70,31 @@ bool TemporaryFile::open_existing() {
   return true;
 }
 
-bool TemporaryFile::create(bool& name_in_use) {
+/// Why it may not be made now. Without a reason and without a file: the directory is gone.
+std::optional<TemporaryFile::Acquired> TemporaryFile::create() {
   directories_.make();
   DirectoryGuard guard;
   switch (guard.take(files_, target_.directory)) {
     case DirectoryGuard::Outcome::gone:
-      return false;
+      return std::nullopt;
     case DirectoryGuard::Outcome::held_elsewhere:
-      name_in_use = true;
-      return false;
+      return Acquired::directory_in_use;
     case DirectoryGuard::Outcome::taken:
       break;
   }
   const LeftoverScan scan = remove_dead_leftovers(files_, target_);
-  if (scan.in_use) {
-    name_in_use = true;
-    return false;
-  }
+  if (scan.in_use) return Acquired::name_in_use;
   warn_of_refused(target_, scan);
   fd_ = open_file(files_, path_, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, kFileMode);
   if (!fd_) {
-    if (errno == ENOENT) return false;
+    if (errno == ENOENT) return std::nullopt;
     throw Error::from_errno(errno, "create", path_);
   }
   created_ = true;
   may_exist_ = true;
   // Under the guard nobody else tries to lock it for longer than a look; `acquire` tries again.
   locked_ = try_lock(files_, fd_.get(), path_) == LockOutcome::taken;
-  return true;
+  return std::nullopt;
 }
 
 void TemporaryFile::reserve(std::uint64_t bytes) {
@@ -119,7 +113,7 @@ void TemporaryFile::reserve(std::uint64_t bytes) {
 
 void TemporaryFile::remove() noexcept {
   if (may_exist_ && files_.unlink(path_) != 0 && errno != ENOENT && errno != ENOTDIR) {
-    base::LogContext{target_.rank.global_rank, 0}.warn("cannot remove {}: errno {}", path_, errno);
+    log_of(target_).warn("cannot remove {}: errno {}", path_, errno);
   }
   close();
 }

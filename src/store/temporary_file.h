@@ -9,6 +9,7 @@
 #include "store/file_system.h"
 #include "store/save_sink.h"
 
+#include <optional>
 #include <string>
 
 namespace ckptring::store {
@@ -19,6 +20,7 @@ class TemporaryFile {
     yes,
     predecessor_writing,  ///< somebody still holds this file's lock
     name_in_use,          ///< another save to the same final name is under way
+    directory_in_use,     ///< others begin to save there at this moment
   };
 
   /// Refers to all arguments as long as it lives.
@@ -51,7 +53,7 @@ class TemporaryFile {
 
  private:
   [[nodiscard]] bool open_existing();
-  [[nodiscard]] bool create(bool& name_in_use);
+  [[nodiscard]] std::optional<Acquired> create();
 
   FileSystem& files_;
   const SaveTarget& target_;

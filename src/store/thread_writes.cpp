@@ -40,7 +40,8 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, u
       path_(path),
       unit_(unit),
       rwf_flags_(dsync ? RWF_DSYNC : 0),
-      done_event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      done_event_(os::UninheritedFd::made_by(
+          [] { return os::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); })) {
   if (!done_event_) throw Error::from_errno(errno, "make an eventfd for writing", path_);
   const SignalsBlocked blocked;
   threads_.reserve(threads);

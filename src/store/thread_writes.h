@@ -41,7 +41,7 @@ class ThreadWrites final : public WriteQueue {
   std::string path_;
   std::uint64_t unit_;
   int rwf_flags_;
-  os::UniqueFd done_event_;
+  os::UninheritedFd done_event_;
   std::size_t capacity_ = 0;
   std::size_t unreaped_ = 0;  // of the driving thread only
 

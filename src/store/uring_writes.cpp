@@ -1,5 +1,7 @@
 #include "store/uring_writes.h"
 
+#include "os/uninherited_fd.h"
+
 #include <ckptring/error.h>
 
 #include <cerrno>
@@ -19,13 +21,19 @@ constexpr std::chrono::milliseconds kFlushPause{1};
 UringWrites::Opened UringWrites::open(int fd, const std::string& path, unsigned depth,
                                       std::uint64_t unit) {
   ::io_uring ring{};
-  if (const int result = ::io_uring_queue_init(depth, &ring, 0); result < 0) {
-    return {nullptr, -result};
+  {
+    os::ForksHeld held;
+    if (const int result = ::io_uring_queue_init(depth, &ring, 0); result < 0) {
+      return {nullptr, -result};
+    }
+    held.hide(ring.ring_fd);
+    // Refused: a forked child keeps some pages that nobody uses any more.
+    (void)::io_uring_ring_dontfork(&ring);
   }
   try {
     return {std::unique_ptr<WriteQueue>(new UringWrites(ring, fd, path, depth, unit)), 0};
   } catch (...) {
-    ::io_uring_queue_exit(&ring);
+    end(ring);
     throw;
   }
 }
@@ -50,7 +58,13 @@ UringWrites::~UringWrites() {
     free_slots_.push_back(static_cast<std::size_t>(::io_uring_cqe_get_data64(completion)));
     ::io_uring_cqe_seen(&ring_, completion);
   }
-  ::io_uring_queue_exit(&ring_);
+  end(ring_);
+}
+
+void UringWrites::end(::io_uring& ring) {
+  os::ForksHeld held;
+  held.forget(ring.ring_fd);
+  ::io_uring_queue_exit(&ring);
 }
 
 void UringWrites::submit(std::uint64_t token, std::uint64_t offset, const std::byte* data,

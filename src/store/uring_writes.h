@@ -42,6 +42,7 @@ class UringWrites final : public WriteQueue {
 
   UringWrites(const ::io_uring& ring, int fd, const std::string& path, unsigned depth,
               std::uint64_t unit);
+  static void end(::io_uring& ring);
   void queue(std::size_t slot);
   void flush();
 

@@ -36,13 +36,15 @@ bool waits_for_direct_writes(const struct ::statfs& status) {
 }
 
 /// Switches O_DIRECT on. Returns why it did not; empty: it is on.
-std::string enable_direct(FileSystem& files, int fd, const std::string& path) {
+std::string enable_direct(FileSystem& files, int fd, const std::string& path,
+                          const base::LogContext& log) {
   struct ::statfs status {};
   if (files.statfs(fd, status) != 0) return "statfs: " + words(errno);
   if (!waits_for_direct_writes(status)) {
     return fmt::format("file system type {:#x} is not known to wait for direct writes",
                        static_cast<unsigned long>(status.f_type));
   }
+  bool told = false;
 #ifdef STATX_DIOALIGN
   struct ::statx alignment {};
   if (files.statx(fd, STATX_DIOALIGN, alignment) == 0 &&
@@ -56,8 +58,18 @@ std::string enable_direct(FileSystem& files, int fd, const std::string& path) {
                          static_cast<unsigned>(alignment.stx_dio_offset_align),
                          static_cast<unsigned>(alignment.stx_dio_mem_align));
     }
+    told = true;
   }
 #endif
+  if (!told) {
+    static std::once_flag once;
+    std::call_once(once, [&] {
+      log.info(
+          "the system does not tell what alignment direct writes need (statx, Linux 6.1): "
+          "{} bytes are taken",
+          kDirectUnit);
+    });
+  }
   if (files.set_flags(fd, O_DIRECT) != 0) return "O_DIRECT: " + words(errno);
   // Some file systems take the flag and refuse the first transfer. Reading asks the same question
   // as writing and damages nothing.
@@ -91,7 +103,7 @@ std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueue
   const bool uring_forced = config.mode == WriteMode::direct_io_uring;
   const bool threads_forced = config.mode == WriteMode::direct_threads;
   const std::string no_direct = request.direct_refusal.empty()
-                                    ? enable_direct(files, request.fd, request.path)
+                                    ? enable_direct(files, request.fd, request.path, request.log)
                                     : request.direct_refusal;
   if (!no_direct.empty()) {
     if (uring_forced) refuse(request, "direct_io_uring", no_direct);

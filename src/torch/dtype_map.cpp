@@ -10,7 +10,7 @@ namespace {
 using c10::ScalarType;
 using plan::DType;
 
-constexpr std::array<std::pair<DType, ScalarType>, 21> kPairs{{
+constexpr std::array<std::pair<DType, ScalarType>, plan::kDTypeCount> kPairs{{
     {DType::uint8, ScalarType::Byte},
     {DType::int8, ScalarType::Char},
     {DType::int16, ScalarType::Short},
@@ -32,6 +32,27 @@ constexpr std::array<std::pair<DType, ScalarType>, 21> kPairs{{
     {DType::complex32, ScalarType::ComplexHalf},
     {DType::complex64, ScalarType::ComplexFloat},
     {DType::complex128, ScalarType::ComplexDouble},
+    {DType::bcomplex32, ScalarType::BComplex32},
+    {DType::float4_e2m1fn_x2, ScalarType::Float4_e2m1fn_x2},
+    {DType::bits1x8, ScalarType::Bits1x8},
+    {DType::bits2x4, ScalarType::Bits2x4},
+    {DType::bits4x2, ScalarType::Bits4x2},
+    {DType::bits8, ScalarType::Bits8},
+    {DType::bits16, ScalarType::Bits16},
+    {DType::uint1, ScalarType::UInt1},
+    {DType::uint2, ScalarType::UInt2},
+    {DType::uint3, ScalarType::UInt3},
+    {DType::uint4, ScalarType::UInt4},
+    {DType::uint5, ScalarType::UInt5},
+    {DType::uint6, ScalarType::UInt6},
+    {DType::uint7, ScalarType::UInt7},
+    {DType::int1, ScalarType::Int1},
+    {DType::int2, ScalarType::Int2},
+    {DType::int3, ScalarType::Int3},
+    {DType::int4, ScalarType::Int4},
+    {DType::int5, ScalarType::Int5},
+    {DType::int6, ScalarType::Int6},
+    {DType::int7, ScalarType::Int7},
 }};
 
 // Both directions are looked up for every tensor, so they are tables indexed by the enumerators.

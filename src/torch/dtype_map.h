@@ -9,7 +9,7 @@
 
 namespace ckptring::torch_state {
 
-/// Nothing for types that a checkpoint cannot hold (quantized, bit and sub-byte types).
+/// Nothing for types that a checkpoint cannot hold: the quantized ones.
 std::optional<plan::DType> to_dtype(c10::ScalarType type) noexcept;
 c10::ScalarType to_scalar_type(plan::DType dtype) noexcept;
 

@@ -7,7 +7,9 @@
 #include <ckptring/error.h>
 
 #include <ATen/core/List.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/core/jit_type.h>
+#include <ATen/ops/zeros.h>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -92,6 +94,20 @@ class DictIndex {
   std::unordered_map<std::string_view, const plan::Value*> by_text_;
   std::unordered_map<std::int64_t, const plan::Value*> by_number_;
 };
+
+/// Throws what torch throws where it can set a lazy bit of this dtype and not resolve it.
+void try_resolving(const at::Tensor& mine, const plan::Tensor& file) {
+  const at::NoGradGuard no_grad;
+  const auto one = [](const at::TensorOptions& options, bool conj, bool neg) {
+    at::Tensor made = at::zeros({1}, options);
+    made.unsafeGetTensorImpl()->_set_conj(conj);
+    made.unsafeGetTensorImpl()->_set_neg(neg);
+    return made;
+  };
+  const auto options = at::TensorOptions().dtype(mine.scalar_type());
+  one(options.device(mine.device()), mine.is_conj(), mine.is_neg())
+      .copy_(one(options, file.conj, file.neg));
+}
 
 class Matcher {
  public:
@@ -242,6 +258,16 @@ class Matcher {
       if (file.sizes[d] > 1 && stride == 0 && file.strides[d] != 0) {
         refuse(
             fmt::format("the state's tensor is expanded along dimension {}, the file's is not", d));
+      }
+    }
+    if (mine.is_conj() != file.conj || mine.is_neg() != file.neg) {
+      try {
+        try_resolving(mine, file);
+      } catch (const c10::Error& failure) {
+        refuse(
+            fmt::format("its conjugation or negation in the file differs from the state's, and "
+                        "torch cannot compute it: {}",
+                        failure.what_without_backtrace()));
       }
     }
     plan_.fill_in_place(mine, file, plan_.keys.add(parent, step));

@@ -12,9 +12,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -335,7 +333,7 @@ class Survey {
   std::vector<stage::Source> sources_;
 };
 
-/// Metadata becomes JSON, which has neither invalid UTF-8 nor infinities.
+/// Metadata becomes JSON, which has no invalid UTF-8.
 void check_metadata(const std::string& path, const Metadata& metadata) {
   const auto refuse = [&](const std::string& cause) {
     throw Error(ErrorCode::invalid_argument, "save metadata to", path, cause);
@@ -344,9 +342,6 @@ void check_metadata(const std::string& path, const Metadata& metadata) {
     if (!plan::is_utf8(key)) refuse("a key is not valid UTF-8");
     if (const auto* text = std::get_if<std::string>(&value); text && !plan::is_utf8(*text)) {
       refuse(fmt::format("the value of {} is not valid UTF-8", key));
-    }
-    if (const auto* real = std::get_if<double>(&value); real && !std::isfinite(*real)) {
-      refuse(fmt::format("the value of {} is not a finite number", key));
     }
   }
 }

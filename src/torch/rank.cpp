@@ -1,31 +1,16 @@
 #include "torch/rank.h"
 
+#include "base/environment.h"
+
 #include <ckptring/checkpointer.h>
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <cstdlib>
-#include <string_view>
+#include <string>
+#include <utility>
 
 namespace ckptring {
 namespace torch_state {
-namespace {
-
-int number_from_environment(const char* name, int otherwise) {
-  const char* text = std::getenv(name);
-  if (text == nullptr || *text == '\0') return otherwise;
-  const std::string_view digits(text);
-  int number = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  if (error != std::errc{} || end != digits.data() + digits.size()) {
-    throw Error(ErrorCode::invalid_argument, "read the environment's", name,
-                fmt::format("\"{}\" is not a whole number", digits));
-  }
-  return number;
-}
-
-}  // namespace
 
 void check_rank(const RankInfo& rank) {
   const auto refuse = [](std::string cause) {
@@ -44,8 +29,8 @@ void check_rank(const RankInfo& rank) {
 }  // namespace torch_state
 
 RankInfo default_rank_info() {
-  const RankInfo rank{torch_state::number_from_environment("RANK", 0),
-                      torch_state::number_from_environment("WORLD_SIZE", 1)};
+  const RankInfo rank{base::number_from_environment("RANK").value_or(0),
+                      base::number_from_environment("WORLD_SIZE").value_or(1)};
   torch_state::check_rank(rank);
   return rank;
 }

@@ -8,6 +8,7 @@
 #include <ckptring/checkpointer.h>
 
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <utility>
@@ -21,11 +22,22 @@ const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& conf
   return rank;
 }
 
+/// What could never work is the caller's to know at once; what the disk says is the future's.
+void check_target(const std::string& path, const RankInfo& rank, std::uint64_t total_bytes) {
+  try {
+    (void)store::make_target(store::system_files(), path, rank, total_bytes);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid_argument) throw;
+  }
+}
+
 }  // namespace
 
 struct SyncCheckpointer::Parts {
-  Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer)
-      : rank(checked(rank_info, config)),
+  Parts(const CheckpointWriterConfig& config, const RankInfo& rank_info, WriterSetup writer,
+        bool throw_previous)
+      : throw_previous_failure(throw_previous),
+        rank(checked(rank_info, config)),
         save(config, rank_info, std::move(writer)),
         reader(rank_info) {}
 
@@ -43,12 +55,13 @@ struct SyncCheckpointer::Parts {
     try {
       std::rethrow_exception(error);
     } catch (const std::exception& failure) {
-      base::LogContext{rank.global_rank}.error(
+      base::LogContext{rank.global_rank, save.number()}.error(
           "an earlier save failed, and nobody asked for its result: {}", failure.what());
     }
     return error;
   }
 
+  const bool throw_previous_failure;
   torch_state::OwnerProcess owner;
   RankInfo rank;
   std::mutex saving;  ///< held during a save; guards all below
@@ -60,8 +73,9 @@ struct SyncCheckpointer::Parts {
 };
 
 SyncCheckpointer::SyncCheckpointer(const CheckpointWriterConfig& config, RankInfo rank_info,
-                                   WriterSetup writer)
-    : parts_(std::make_unique<Parts>(config, rank_info, std::move(writer))) {}
+                                   WriterSetup writer, bool throw_previous_failure)
+    : parts_(
+          std::make_unique<Parts>(config, rank_info, std::move(writer), throw_previous_failure)) {}
 
 SyncCheckpointer::~SyncCheckpointer() {
   if (parts_->owner.here()) {
@@ -78,8 +92,14 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   parts.owner.require("save");
   const std::scoped_lock lock(parts.saving);
   parts.check_usable("save");
+  if (parts.throw_previous_failure) {
+    if (const std::exception_ptr failure = parts.take_previous_failure()) {
+      std::rethrow_exception(failure);
+    }
+  }
   torch_state::check_save_path(path);
   save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
+  check_target(path, parts.rank, job.plan.total_bytes());
 
   SaveHandle handle;
   handle.previous_failure = parts.take_previous_failure();
@@ -90,18 +110,10 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
   try {
     written.set_value(parts.save.run(std::move(job)));
     staged.set_value();
-  } catch (const std::exception& error) {
-    const auto* known = dynamic_cast<const Error*>(&error);
-    // What could never work is the caller's to know at once, as on the other path.
-    if (known != nullptr && known->code() == ErrorCode::invalid_argument) throw;
+  } catch (const std::exception&) {
     parts.last_error = std::current_exception();
     written.set_error(parts.last_error);
-    // Where only the disk failed, the state was copied and may change: staging did not fail.
-    if (known != nullptr && known->code() == ErrorCode::changed_while_staging) {
-      staged.set_error(parts.last_error);
-    } else {
-      staged.set_value();
-    }
+    staged.set_error(parts.last_error);  // copying and writing end together here
   }
   parts.last_written = handle.written;
   return handle;
@@ -123,8 +135,9 @@ void SyncCheckpointer::close() {
 std::unique_ptr<SyncCheckpointer> make_sync_checkpointer(const CheckpointerConfig& config,
                                                          std::optional<RankInfo> rank_info,
                                                          WriterSetup writer) {
-  return std::make_unique<SyncCheckpointer>(
-      config.writer_config, rank_info ? *rank_info : default_rank_info(), std::move(writer));
+  return std::make_unique<SyncCheckpointer>(config.writer_config,
+                                            rank_info ? *rank_info : default_rank_info(),
+                                            std::move(writer), config.throw_previous_failure);
 }
 
 }  // namespace ckptring

@@ -37,6 +37,11 @@ case $target in
     cat "$work/said"
     ((status == 64)) || fail "by hand the helper should exit with 64, not $status"
     [[ -s $work/said ]] || fail "by hand the helper should explain itself"
+    # Debian has no static ISA-L, and what is linked statically need not be found at the start.
+    needed=$(readelf --dynamic --wide "$work/moved here/libexec/ckptring/ckptring-drain" |
+      sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
+    [[ $needed == "ld-linux-x86-64.so.2 libc.so.6 libisal.so.2 " ]] ||
+      fail "the helper should need ISA-L and the C library only, not $needed"
     if ldd "$work/build/store_drain" | grep -E 'libtorch|libc10|libcu'; then
       fail "a drain-only executable must not need these"
     fi

@@ -3,7 +3,10 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "contract/contract.h"
 #include "contract/states.h"
@@ -180,17 +183,6 @@ TEST_F(Async, AFailureIsCarriedByItsFutureOnly) {
   expect_equal(sample_state(3), load("after"), "state");
 }
 
-TEST_F(Async, APreviousFailureCanBeThrown) {
-  CheckpointerConfig config = with_ring(4);
-  config.throw_previous_failure = true;
-  const auto checkpointer = make(config);
-  (void)checkpointer->save(kUnwritable, sample_state());
-  EXPECT_THAT(error_of([&] { (void)checkpointer->save(directory / "a", sample_state()); }).what(),
-              HasSubstr(kUnwritable));
-  EXPECT_FALSE(std::filesystem::exists(directory / "a"));
-  checkpointer->save(directory / "b", sample_state()).written.get();
-}
-
 TEST_F(Async, WaitWrittenTellsWhatIsNotDurable) {
   const auto checkpointer = make(with_ring(64));
   const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(50); };
@@ -223,6 +215,14 @@ TEST_F(Async, CloseFinishesWhatWasBegun) {
   expect_equal(sample_state(), load("it"), "state");
 }
 
+TEST_F(Async, ARingThatDoesNotFitIsRefusedAtOnce) {
+  CheckpointerConfig config = small_ring();
+  config.process_config.ring_bytes = 1ull << 45;  // more than any machine has
+  const Error error = error_of([&] { (void)make_async_checkpointer(config); });
+  EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
+  EXPECT_THAT(error.what(), HasSubstr("ring_bytes asks for 33554432.0 MiB"));
+}
+
 TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
   CheckpointerConfig config = with_ring(2);
   config.process_config.executable = directory / "no-such-helper";
@@ -231,6 +231,17 @@ TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
   EXPECT_EQ(error.code(), ErrorCode::process_failed);
   EXPECT_THAT(error.what(), HasSubstr("no-such-helper"));
   EXPECT_NE(checkpointer->save(directory / "it", sample_state()).written.error(), nullptr);
+}
+
+TEST_F(Async, TheHelperThatTheLibraryFindsItselfGetsNoCredentials) {
+  ASSERT_EQ(::setenv("CKPTRING_TEST_SECRET", "token", 1), 0);
+  CheckpointerConfig config = with_ring(2);
+  config.process_config.executable.clear();
+  const auto checkpointer = make(config);
+  std::ifstream in("/proc/" + std::to_string(checkpointer->process_id()) + "/environ");
+  const std::string environment{std::istreambuf_iterator<char>(in), {}};
+  ASSERT_TRUE(in);
+  EXPECT_THAT(environment, testing::Not(HasSubstr("SECRET")));
 }
 
 TEST_F(Async, AKilledHelperIsReplacedAndTheFileIsWhole) {

@@ -167,6 +167,22 @@ TEST_P(InPlace, LazyBitsOfTheTargetStay) {
   EXPECT_TRUE(negative.equal(reals.neg()));
 }
 
+TEST_P(InPlace, LazyBitsThatTorchCannotResolveAreAMismatch) {
+  const at::Tensor values = noise({4}, c10::ScalarType::BComplex32);
+  const at::Tensor first = at::zeros({2});
+  save("it", dict({{"first", at::ones({2})}, {"a", dict({{"b", at::_conj(values)}})}}));
+  const at::Tensor conj = at::_conj(noise({4}, c10::ScalarType::BComplex32, 2));
+  load(dict({{"a", dict({{"b", conj}})}}));
+  EXPECT_EQ(std::memcmp(conj.const_data_ptr(), values.const_data_ptr(), values.nbytes()), 0);
+  const at::Tensor plain = at::empty({4}, c10::ScalarType::BComplex32);
+  const Error error = error_of([&] {
+    load(dict({{"first", first}, {"a", dict({{"b", plain}})}}));
+  });
+  EXPECT_EQ(error.code(), ErrorCode::mismatch);
+  EXPECT_THAT(error.what(), testing::HasSubstr("a.b"));
+  EXPECT_TRUE(first.equal(at::zeros({2})));
+}
+
 TEST_P(InPlace, TiedTargetsAreFilledOnceAndStayTied) {
   const at::Tensor saved = noise({100, 7}, c10::kFloat);
   save("it", dict({{"in", saved}, {"out", saved}}));

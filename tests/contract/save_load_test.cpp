@@ -4,6 +4,9 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "contract/contract.h"
 #include "contract/states.h"
@@ -29,17 +32,10 @@ TEST_P(SaveLoad, AnEmptyStateIsACheckpoint) { EXPECT_TRUE(round_trip(make_state_
 
 TEST_P(SaveLoad, EveryDtypeComesBackBitForBit) {
   StateDict state = make_state_dict();
-  for (const auto type : {c10::kByte,          c10::kChar,
-                          c10::kShort,         c10::kInt,
-                          c10::kLong,          c10::kUInt16,
-                          c10::kUInt32,        c10::kUInt64,
-                          c10::kHalf,          c10::kBFloat16,
-                          c10::kFloat,         c10::kDouble,
-                          c10::kBool,          c10::kComplexHalf,
-                          c10::kComplexFloat,  c10::kComplexDouble,
-                          c10::kFloat8_e4m3fn, c10::kFloat8_e4m3fnuz,
-                          c10::kFloat8_e5m2,   c10::kFloat8_e5m2fnuz,
-                          c10::kFloat8_e8m0fnu}) {
+  // All that this libtorch has, but for the quantized ones.
+  for (int i = 0; i < static_cast<int>(c10::ScalarType::Undefined); ++i) {
+    const auto type = static_cast<c10::ScalarType>(i);
+    if (c10::isQIntType(type)) continue;
     state.insert_or_assign(c10::toString(type), noise({3, 5}, type));
   }
   expect_equal(state, round_trip(state), "state");
@@ -165,6 +161,26 @@ TEST_P(SaveLoad, ManySavesInARowAllComeBack) {
   }
 }
 
+TEST_P(SaveLoad, SavesFromTwoThreadsAreMadeOneAfterTheOther) {
+  const auto name_of = [](std::uint64_t thread, std::uint64_t i) {
+    return std::to_string(thread) + "_" + std::to_string(i);
+  };
+  std::vector<std::jthread> threads;
+  for (std::uint64_t thread = 0; thread < 2; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::uint64_t i = 0; i < 10; ++i)
+        save(name_of(thread, i), sample_state(10 * thread + i));
+    });
+  }
+  threads.clear();
+  for (std::uint64_t thread = 0; thread < 2; ++thread) {
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      expect_equal(sample_state(10 * thread + i),
+                   checkpointer->load(directory / name_of(thread, i)).state, "state");
+    }
+  }
+}
+
 TEST_P(SaveLoad, TheFileItselfCanBeNamed) {
   const StateDict state = sample_state();
   const SaveReport report = save("it", state);
@@ -188,6 +204,19 @@ TEST_P(SaveLoad, MetadataAndStepAreFoundAgain) {
   ASSERT_TRUE(newest.has_value());
   EXPECT_EQ(newest->path, directory / "late");
   EXPECT_EQ(newest->metadata, metadata);
+}
+
+TEST_P(SaveLoad, ALossThatIsNoNumberCostsNobodyACheckpoint) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Metadata metadata{{"best", -infinity}, {"loss", std::nan("")}, {"worst", infinity}};
+  save("it", sample_state(), {.step = 1, .metadata = metadata});
+  const auto newest = latest(directory.path());
+  ASSERT_TRUE(newest.has_value());
+  for (const CheckpointInfo& info : {checkpointer->load(directory / "it").info, *newest}) {
+    EXPECT_EQ(std::get<double>(info.metadata.at("best")), -infinity);
+    EXPECT_TRUE(std::isnan(std::get<double>(info.metadata.at("loss"))));
+    EXPECT_EQ(std::get<double>(info.metadata.at("worst")), infinity);
+  }
 }
 
 TEST_P(SaveLoad, EachRankWritesAFileOfItsOwn) {

@@ -16,6 +16,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace ckptring::test {
@@ -115,6 +116,67 @@ TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
         ASSERT_NO_THROW(next.written.get());
         expect_file_of(path_, expected_earlier_);
       });
+}
+
+TEST_F(BadHelper, ThatHangsDoesNotHoldUpCloseWhileStagingWaitsForRoom) {
+  for (const bool in_background : {true, false}) {
+    SCOPED_TRACE(in_background);
+    CheckpointerConfig impatient = config();  // of nine blocks the ring holds four
+    impatient.process_config.subprocess_shutdown_timeout_secs = 0.5;
+    impatient.process_config.stall_timeout_secs = 30;
+    impatient.staging_config.use_async_staging = in_background;
+    impatient.max_saves_in_flight = 2;
+    std::atomic<bool> hangs{false};
+    TracedTrainer trainer(impatient);
+    trainer.meet_new_helper();
+    trainer.tracer().release({[&](const TracedCall& call) {
+      if (!call.entering || call.number != SYS_io_uring_enter) return Verdict::go_on();
+      hangs = true;
+      return Verdict::hold();
+    }});
+    std::vector<SaveHandle> saves(2);
+    std::thread saver([&] {
+      // In the foreground the first one keeps the second from being begun.
+      saves[0] = trainer.async().submit(job_for(path_, storages_));
+      if (in_background) saves[1] = trainer.async().submit(job_for(path_, storages_));
+    });
+    if (in_background) saver.join();
+    while (!hangs) std::this_thread::yield();
+    trainer.async().close();
+    if (!in_background) saver.join();
+    for (const SaveHandle& save : saves) {
+      if (&save != saves.data() && !in_background) break;
+      try {
+        (void)save.written.get();
+        ADD_FAILURE() << "written by nobody";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::aborted) << error.what();
+        EXPECT_NE(error.cause().find("subprocess_shutdown_timeout_secs"), std::string::npos)
+            << error.what();
+      }
+      EXPECT_TRUE(save.staged.ready());
+    }
+    EXPECT_EQ(contents_of(path_ + "/checkpoint_0.pt"), expected_earlier_);
+  }
+}
+
+TEST_F(BadHelper, ThatHangsWithAllInTheRingIsLeftByCloseToFinishIt) {
+  CheckpointerConfig impatient = config();
+  impatient.process_config.ring_bytes = 16 * kSmallBlock;
+  impatient.process_config.subprocess_shutdown_timeout_secs = 0.5;
+  impatient.process_config.stall_timeout_secs = 30;
+  TracedTrainer trainer(impatient);
+  trainer.meet_new_helper();
+  trainer.tracer().release({at(SYS_fsync, 0, true, Verdict::hold())});
+  const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+  trainer.async().close();
+  EXPECT_NO_THROW(save.staged.get());
+  try {
+    (void)save.written.get();
+    ADD_FAILURE() << "written by nobody";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::outcome_unknown) << error.what();
+  }
 }
 
 TEST_F(BadHelper, ThatDiesWhileStartingMoreOftenThanTheBudgetFailsWithTheCauseAndTheNextSaveWorks) {

@@ -1,5 +1,7 @@
-// A checkpoint process that pauses before each commit until the file that GATE of the environment
-// names is there; it tells by GATE.reached that it has come so far.
+// A checkpoint process that pauses before its Nth commit (N from 1) until the file GATE.before.N is
+// there, and after it until GATE.after.N is; GATE.open lets it pass everywhere. GATE is what the
+// environment calls so. It tells by GATE.before.N.reached, GATE.after.N.reached that it has come so
+// far.
 #include <ckptring/drain.h>
 #include <unistd.h>
 
@@ -13,11 +15,22 @@ namespace {
 class Gate : public ckptring::WriterHook {
  public:
   void pre_commit(const ckptring::CheckpointDescription&) override {
+    ++commits_;
+    pause("before");
+  }
+  void post_commit(const ckptring::CheckpointDescription&) override { pause("after"); }
+
+ private:
+  void pause(const std::string& when) const {
     const char* const gate = std::getenv("GATE");
     if (gate == nullptr) throw std::runtime_error("GATE is not set");
-    std::ofstream(std::string(gate) + ".reached") << ::getpid();
-    while (::access(gate, F_OK) != 0) ::usleep(1000);
+    const std::string here = std::string(gate) + "." + when + "." + std::to_string(commits_);
+    const std::string open = std::string(gate) + ".open";
+    std::ofstream(here + ".reached") << ::getpid();
+    while (::access(here.c_str(), F_OK) != 0 && ::access(open.c_str(), F_OK) != 0) ::usleep(1000);
   }
+
+  int commits_ = 0;
 };
 
 ckptring::WriterSetup make_writer(const ckptring::RankInfo&) {

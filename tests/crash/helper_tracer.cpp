@@ -71,10 +71,11 @@ HelperTracer::~HelperTracer() {
   thread_.join();
 }
 
-void HelperTracer::close_gate() {
+pid_t HelperTracer::close_gate() {
   const std::scoped_lock lock(mutex_);
   gate_open_ = false;
   scripts_.clear();
+  return passed_;
 }
 
 void HelperTracer::wait_for_helper() {
@@ -172,6 +173,7 @@ void HelperTracer::on_plain_stop(pid_t process) {
     changed_.notify_all();
     changed_.wait(lock, [this] { return gate_open_ || stopping_; });
     at_gate_ = false;
+    passed_ = process;
     if (!scripts_.empty()) {
       script = std::move(scripts_.front());
       scripts_.pop_front();

@@ -69,7 +69,8 @@ class HelperTracer {
   HelperTracer& operator=(const HelperTracer&) = delete;
 
   /// New helpers stay at the gate until `release`. So they do from the beginning.
-  void close_gate();
+  /// @return the helper that passed it last; 0 if none has
+  pid_t close_gate();
   /// Waits until a helper stands at the closed gate.
   /// @throws std::runtime_error if none comes within 30 s, or if this system refuses ptrace
   void wait_for_helper();
@@ -107,6 +108,7 @@ class HelperTracer {
   std::condition_variable changed_;
   bool gate_open_ = false;
   bool at_gate_ = false;
+  pid_t passed_ = 0;
   bool stopping_ = false;
   std::deque<Script> scripts_;
   std::string problem_;

@@ -183,7 +183,7 @@ TEST_P(KillAtCalls, AFailureIsNotForgottenWhereverItsProcessDies) {
   FaultRow row{"killed after a failed call, " + name_of(GetParam())};
   TracedTrainer trainer(small_config(GetParam(), 8));
   for (const Failure& failure :
-       {Failure{SYS_fsync, 0, EIO, true}, Failure{SYS_fsync, 1, EIO, false},
+       {Failure{SYS_fsync, 0, EIO, true}, Failure{SYS_fsync, 1, EIO, true},
         Failure{SYS_fallocate, 0, ENOSPC, false}, Failure{SYS_rename, 0, EIO, false}}) {
     bool undisturbed = false;
     for (int calls = 1; !undisturbed; ++calls) {

@@ -41,10 +41,9 @@ class TracedTrainer {
 
   /// Replaces the idle helper, if there is one, by a new one that waits at the gate.
   void meet_new_helper() {
-    tracer_.close_gate();
-    const int idle = async_->process_id();
-    if (met_ && idle > 0) (void)::kill(idle, SIGKILL);
-    met_ = true;
+    // Not process_id(): that may still be a dead one's, while its successor passes the gate.
+    const pid_t idle = tracer_.close_gate();
+    if (idle > 0) (void)::kill(idle, SIGKILL);
     tracer_.wait_for_helper();
   }
 
@@ -58,7 +57,6 @@ class TracedTrainer {
  private:
   HelperTracer tracer_;  // outlives the checkpointer
   std::unique_ptr<save::AsyncSave> async_;
-  bool met_ = false;
 };
 
 }  // namespace ckptring::test

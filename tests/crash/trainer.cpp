@@ -3,7 +3,8 @@
 //   crash_trainer HELPER DIRECTORY STATE_BYTES MODE
 //
 // It tells on stdout what it has been told: "helper PID", "staging N", "staged N", "written N",
-// "failed N: WHY". Save N goes to DIRECTORY/step_N and is filled from seed N.
+// "failed N: WHY". Save N goes to DIRECTORY/step_N, or to step_1 where all have one name, and is
+// filled from seed N.
 #include "save/async_save.h"
 #include "support/sample_save.h"
 
@@ -50,7 +51,7 @@ struct Arguments {
 
 CheckpointerConfig config_for(const Arguments& arguments) {
   CheckpointerConfig config;
-  config.max_saves_in_flight = arguments.mode == "two-in-flight" ? 2 : 1;
+  config.max_saves_in_flight = arguments.mode.starts_with("two") ? 2 : 1;
   config.process_config.executable = arguments.helper;
   config.process_config.block_bytes = 64 << 10;
   config.process_config.ring_bytes = 4 * arguments.state_bytes + (1 << 20);
@@ -68,7 +69,8 @@ class Trainer {
 
   SaveJob job(int step) const {
     return ckptring::test::job_for(
-        arguments_.directory + "/step_" + std::to_string(step),
+        arguments_.directory + "/step_" +
+            (arguments_.mode == "two-sealed-one-name" ? "1" : std::to_string(step)),
         ckptring::test::noise({arguments_.state_bytes}, static_cast<std::uint64_t>(step)), {},
         step);
   }
@@ -160,6 +162,13 @@ void end_by_exit_with_a_static_trainer(const Arguments& arguments) {
   std::exit(0);
 }
 
+void pause_with_two_sealed(const Arguments& arguments) {
+  Trainer trainer(arguments);
+  (void)trainer.stage(1);
+  (void)trainer.stage(2);
+  wait_for_the_end();
+}
+
 const std::map<std::string_view, std::function<void(const Arguments&)>> kModes = {
     {"loop", [](const Arguments& arguments) { Trainer(arguments).train(); }},
     {"two-in-flight", [](const Arguments& arguments) { Trainer(arguments).train_ahead(); }},
@@ -170,6 +179,8 @@ const std::map<std::string_view, std::function<void(const Arguments&)>> kModes =
        (void)trainer.stage(1);
        wait_for_the_end();
      }},
+    {"two-sealed", pause_with_two_sealed},
+    {"two-sealed-one-name", pause_with_two_sealed},
     {"pause-between",
      [](const Arguments& arguments) {
        Trainer trainer(arguments);

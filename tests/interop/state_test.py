@@ -27,7 +27,7 @@ def ways_to_load(file):
 
 
 def copied(peer, folder, state, path="sync"):
-    torch.save(state, folder / "stock.pt")
+    states.save(state, folder / "stock.pt")
     peer.ask("copy", **{"from": folder / "stock.pt"}, to=folder / "ours", path=path)
     return folder / "ours" / "checkpoint_0.pt"
 
@@ -52,8 +52,8 @@ def test_every_structure_goes_both_ways_and_keeps_its_sharing(peer, folder, seed
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_structure_fills_one_that_is_there(peer, folder, seed):
     state = states.generated(seed)
-    torch.save(state, folder / "from.pt")
-    torch.save(states.zeroed(state), folder / "into.pt")
+    states.save(state, folder / "from.pt")
+    states.save(states.zeroed(state), folder / "into.pt")
     answer = peer.ask(
         "fill", **{"from": folder / "from.pt"}, into=folder / "into.pt", to=folder / "ours"
     )

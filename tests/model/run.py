@@ -67,6 +67,7 @@ def cases() -> dict[str, Case]:
     mutant("saves", "RENAMING_IS_DONE_AGAIN", small, ASSERTION)
     mutant("saves", "FAILED_RENAME_NOT_STORED", two_deaths, ASSERTION)
     mutant("saves", "LOST_FILE_MADE_AGAIN", two_deaths, ASSERTION)
+    mutant("saves", "CLAIM_NOT_STORED", small, ASSERTION)
     mutant("saves", "INTENT_BEFORE_BLOCK", several, ASSERTION, STUCK)
     mutant("saves", "LAST_WORD_NOT_LOADED", trainer_dies, ASSERTION)
     mutant("saves", "SHUTDOWN_LOOKED_AT_LAST", small, ASSERTION)

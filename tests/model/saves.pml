@@ -6,12 +6,13 @@
  * blocks that are published in any order, or void; writes that end in any order; I/O errors (of a
  * write, an fsync, the rename, the sync of the directory); DEATHS deaths of the checkpoint process
  * at any step, with writes in flight that end later; the trainer's death at any step; the ledger;
- * the request to shut down while saves are still in flight.
+ * the name that a save claims before the one before it lets go of its own; the request to shut down
+ * while saves are still in flight.
  *
  * Not covered here: memory is sequentially consistent, and a sleeper wakes as soon as what it waits
  * for is true. That this is so is what doorbell.pml shows. Release and acquire are the thread
- * sanitizer's part (tests/ring/weak_orders_test.cpp). No time-outs, no second checkpointer, no loss
- * of power, no path without locks.
+ * sanitizer's part (tests/ring/weak_orders_test.cpp). No time-outs, no second checkpointer (so nothing
+ * of what an orphan may rename over), no loss of power, no path without locks.
  *
  * One step reads or writes at most one word that the other side writes; what lies between two such
  * accesses is private to one process and is put into the same step. A process that is killed stops
@@ -252,6 +253,24 @@ active proctype Supervisor() {
 
 #define CAN_FAIL (faults < FAULTS)
 
+/* Before a save lets go of its name, the next one takes its own. */
+#ifdef MUTANT_CLAIM_NOT_STORED
+#define STORE_CLAIM skip
+#else
+#define STORE_CLAIM STORE_PROGRESS(save + 1, open)
+#endif
+#define CLAIM_NEXT                                                                   \
+  if                                                                                 \
+  :: save < SAVES && INTENT_OF(save + 1) != none && PROGRESS_OF(save + 1) == none -> \
+    STORE_CLAIM;                                                                     \
+    d_step { MAKE_TEMPORARY(save + 1) }                                              \
+  :: else                                                                            \
+  fi
+/* Exclusively: nobody may have made it before. */
+#define MAKE_TEMPORARY(save)                                                         \
+  assert(!temporary[save]);                                                          \
+  temporary[save] = true; on_disk[save] = 0; synced[save] = false
+
 active proctype Consumer() {
   byte save, take, slot, block, upto;
   mtype found = none, wanted = none;
@@ -329,7 +348,7 @@ next_save:
 #else
     :: (found == none || !temporary[save]) && found != renaming ->
 #endif
-      d_step { temporary[save] = true; on_disk[save] = 0; synced[save] = false; created = true }
+      d_step { MAKE_TEMPORARY(save); created = true }
     :: found == renaming && !temporary[save]
     fi;
     d_step { written_save = save; written_first = first_position[RECORD(save)] };
@@ -459,6 +478,7 @@ sync_late:
 #ifdef MUTANT_COMMITTED_BEFORE_RENAME
     STORE_PROGRESS(save, committed);
 #endif
+    CLAIM_NEXT;
 #ifndef MUTANT_RENAMING_NOT_STORED
     STORE_PROGRESS(save, renaming);
 #endif
@@ -492,12 +512,15 @@ sync_directory:
 
 finish_rename:
     if
-    :: temporary[save] -> goto rename
+    :: temporary[save] ->
+      CLAIM_NEXT;
+      goto rename
     :: !temporary[save] && final_name != 0 -> goto sync_directory
     :: !temporary[save] && final_name == 0 -> goto error
     fi;
 
 undo:
+    CLAIM_NEXT;
     !IN_FLIGHT;
     d_step { written[0] = none; written[1] = none; temporary[save] = false };
     wanted = INTENT_OF(save);
@@ -515,6 +538,7 @@ error:
     /* Nothing fails by itself; but where a process was killed while it undid a save that was given
      * up, the next one may find the file gone and call that a failure. */
     assert(faults > 0 || has_void[save] || INTENT_OF(save) == aborted);
+    CLAIM_NEXT;
     !IN_FLIGHT; /* until then a write may still read its block */
     d_step { written[0] = none; written[1] = none };
     temporary[save] = false;

@@ -23,6 +23,10 @@ namespace {
 
 bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
+UninheritedFd hidden_eventfd() {
+  return UninheritedFd::made_by([] { return make_eventfd(); });
+}
+
 /// The exit status of a forked child that runs `body`.
 template <class Body>
 int in_forked_child(Body&& body) {
@@ -112,7 +116,7 @@ TEST(UniqueFdTest, ClosesOnceAndOnlyWhatItOwns) {
 }
 
 TEST(UninheritedFdTest, IsClosedInAForkedChildAndStaysInTheParent) {
-  const UninheritedFd hidden(make_eventfd());
+  const UninheritedFd hidden = hidden_eventfd();
   const UniqueFd plain = make_eventfd();
   EXPECT_EQ(in_forked_child(
                 [&] { return (is_open(hidden.get()) ? 1 : 0) + (is_open(plain.get()) ? 0 : 2); }),
@@ -121,14 +125,14 @@ TEST(UninheritedFdTest, IsClosedInAForkedChildAndStaysInTheParent) {
 }
 
 TEST(UninheritedFdTest, IsHiddenFromAGrandchildToo) {
-  const UninheritedFd hidden(make_eventfd());
+  const UninheritedFd hidden = hidden_eventfd();
   EXPECT_EQ(in_forked_child(
                 [&] { return in_forked_child([&] { return is_open(hidden.get()) ? 1 : 0; }); }),
             0);
 }
 
 TEST(UninheritedFdTest, MovesAlong) {
-  UninheritedFd first(make_eventfd());
+  UninheritedFd first = hidden_eventfd();
   const int fd = first.get();
   UninheritedFd second(std::move(first));
   UninheritedFd third;
@@ -141,7 +145,7 @@ TEST(UninheritedFdTest, MovesAlong) {
 }
 
 TEST(UninheritedFdTest, ANumberThatWasClosedBelongsToSomebodyElse) {
-  UninheritedFd hidden(make_eventfd());
+  UninheritedFd hidden = hidden_eventfd();
   const int fd = hidden.get();
   hidden.reset();
   const UniqueFd reused(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, fd));
@@ -154,12 +158,12 @@ TEST(UninheritedFdTest, ForksWhileOthersOpenAndCloseLeakNothing) {
   std::atomic<bool> stop{false};
   std::thread opener([&] {
     while (!stop) {
-      UninheritedFd one(make_eventfd());
-      UninheritedFd two(make_eventfd());
+      UninheritedFd one = hidden_eventfd();
+      UninheritedFd two = hidden_eventfd();
       one = std::move(two);
     }
   });
-  const UninheritedFd hidden(make_eventfd());
+  const UninheritedFd hidden = hidden_eventfd();
   int failures = 0;
   for (int i = 0; i < 100; ++i) {
     failures += in_forked_child([&] { return is_open(hidden.get()) ? 1 : 0; }) == 0 ? 0 : 1;

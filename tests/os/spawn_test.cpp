@@ -3,6 +3,8 @@
 #include "os/pidfd.h"
 #include "os/poll.h"
 
+#include "support/forbid_calls.h"
+
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -99,6 +101,22 @@ TEST_F(SpawnTest, TheProgramHasExactlyTheDescriptorsThatWereGiven) {
   ASSERT_GE(far_away.get(), 700);
   request_.descriptors = {null_.get(), null_.get()};
   EXPECT_THAT(found("descriptor"), ElementsAre("0", "1", "2", "3", "4"));
+}
+
+TEST_F(SpawnTest, SoItIsWithoutCloseRange) {
+  const UniqueFd inheritable(::open("/dev/null", O_RDONLY));
+  request_.descriptors = {null_.get(), null_.get()};
+  std::thread older([this] {
+    ASSERT_TRUE(test::forbid_call(__NR_close_range, ENOSYS));
+    EXPECT_THAT(found("descriptor"), ElementsAre("0", "1", "2", "3", "4"));
+    const Spawned child = spawn({.executable = "/bin/true",
+                                 .arguments = {"true"},
+                                 .environment = {},
+                                 .descriptors = {null_.get()}});
+    EXPECT_TRUE(child.closed_one_by_one);
+    EXPECT_EQ(wait_for(child).value, 0);
+  });
+  older.join();
 }
 
 TEST_F(SpawnTest, DescriptorsMayBeGivenInAnyOrderAndTwice) {

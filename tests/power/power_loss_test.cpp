@@ -167,7 +167,7 @@ class PowerLoss : public ::testing::TestWithParam<std::tuple<WriteMode, Before>>
     const SaveTarget where = make_target(files, disk_ / kStep, {0, 1}, bytes.size());
     const std::size_t blocks = block_count(bytes.size(), kBlock);
     Beginning beginning = Beginning::resuming;
-    const PhaseRecorder record = [&](CommitPhase phase) {
+    const PhaseRecorder record = [&](CommitPhase phase, const std::string&) {
       if (phase == CommitPhase::renaming) beginning = Beginning::renaming;
     };
     std::size_t drained = 0;

@@ -1,6 +1,6 @@
 // A helper program with a writer and a hook of its own. CUSTOM_DRAIN of the environment says how
-// it behaves: "write" (to FINAL.custom), "slow", "hang", "die", "throw", "hook-notes",
-// "hook-refuses".
+// it behaves: "write" (to FINAL.custom), "slow", "hang", "die", "die-committed",
+// "throw", "hook-notes", "hook-refuses".
 #include <ckptring/drain.h>
 #include <unistd.h>
 
@@ -45,6 +45,7 @@ class Writer : public ckptring::CheckpointWriter {
     if (std::rename(partial_.c_str(), final_path_.c_str()) != 0) {
       throw std::runtime_error("cannot rename");
     }
+    if (behaviour() == "die-committed") (void)::raise(SIGKILL);
   }
   void abort() noexcept override {
     out_.close();

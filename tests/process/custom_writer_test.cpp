@@ -20,7 +20,10 @@ using test::noise;
 
 class CustomWriter : public ::testing::Test {
  public:
-  ~CustomWriter() override { ::unsetenv("CUSTOM_DRAIN"); }
+  ~CustomWriter() override {
+    ::unsetenv("CUSTOM_DRAIN");
+    ::unsetenv("CKPTRING_DRAIN");
+  }
 
  protected:
   CheckpointerConfig config(const char* behaviour) {
@@ -64,6 +67,14 @@ TEST_F(CustomWriter, ThatThrowsFailsItsSaveWithItsOwnWords) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/.partial"));
 }
 
+TEST_F(CustomWriter, NamedByTheEnvironmentHasThatEnvironmentToo) {
+  CheckpointerConfig named = config("throw");  // which a variable tells it
+  ::setenv("CKPTRING_DRAIN", named.process_config.executable.c_str(), 1);
+  named.process_config.executable.clear();
+  AsyncSave async(named, {});
+  EXPECT_EQ(error_of(save(async)).code(), ErrorCode::hook_failed);
+}
+
 TEST_F(CustomWriter, WhoseProcessDiesFailsItsSave) {
   AsyncSave async(config("die"), {});
   const Error error = error_of(save(async));
@@ -74,12 +85,24 @@ TEST_F(CustomWriter, WhoseProcessDiesFailsItsSave) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint_0.pt.custom"));
 }
 
+TEST_F(CustomWriter, WhoseProcessDiesWhileItCommitsLeavesTheOutcomeUnknown) {
+  AsyncSave async(config("die-committed"), {});
+  const Error error = error_of(save(async));
+  EXPECT_EQ(error.code(), ErrorCode::outcome_unknown) << error.what();
+  EXPECT_NE(error.cause().find("terminated by signal 9 (Killed)"), std::string::npos)
+      << error.what();
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt.custom") == expected());
+}
+
 TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
   CheckpointerConfig hanging = config("hang");
   hanging.process_config.stall_timeout_secs = 0.3;
   AsyncSave async(hanging, {});
-  const Error error = error_of(save(async));
+  const SaveHandle handle = save(async);  // the ring holds a quarter of it
+  const Error error = error_of(handle);
   EXPECT_EQ(error.code(), ErrorCode::stalled) << error.what();
+  ASSERT_NE(handle.staged.error(), nullptr) << "not all of it was staged";
+  EXPECT_THROW(handle.staged.get(), Error);
 }
 
 TEST_F(CustomWriter, ThatIsSlowHoldsStagingUpAndIsReportedAndIsNoStall) {

@@ -21,12 +21,12 @@ class LocateDrain : public ::testing::Test {
 
 TEST_F(LocateDrain, TakesTheConfiguredProgramFirst) {
   ::setenv("CKPTRING_DRAIN", "/bin/false", 1);
-  EXPECT_EQ(locate_drain("/bin/true"), "/bin/true");
+  EXPECT_EQ(locate_drain("/bin/true").path, "/bin/true");
 }
 
 TEST_F(LocateDrain, TakesTheEnvironmentsProgramNext) {
   ::setenv("CKPTRING_DRAIN", "/bin/false", 1);
-  EXPECT_EQ(locate_drain(""), "/bin/false");
+  EXPECT_EQ(locate_drain("").path, "/bin/false");
 }
 
 TEST_F(LocateDrain, NeverLooksIntoPathOrTheCurrentFolder) {

@@ -44,6 +44,10 @@ class LogPipe : public ::testing::Test {
     return lines;
   }
 
+  LogReader reader_of_rank(int rank) {
+    return {os::UninheritedFd::made_by([this] { return std::move(read_end_); }), rank};
+  }
+
   os::UniqueFd read_end_;
   os::UniqueFd write_end_;
 };
@@ -53,7 +57,7 @@ TEST_F(LogPipe, CarriesLinesWithTheirLevels) {
   base::LogContext{3, 7}.info("drained {} blocks", 5);
   base::LogContext{3}.error("the disk is gone");
   set_log_handler({});
-  LogReader reader(std::move(read_end_), 3);
+  LogReader reader = reader_of_rank(3);
   const auto lines = pumped(reader);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0], std::pair(LogLevel::info, std::string("[rank 3] [save 7] drained 5 blocks")));
@@ -64,7 +68,7 @@ TEST_F(LogPipe, CarriesLinesWithTheirLevels) {
 TEST_F(LogPipe, TakesForeignOutputAsWarnings) {
   write("terminate called\nwithout a newline");
   write_end_.reset();
-  LogReader reader(std::move(read_end_), 1);
+  LogReader reader = reader_of_rank(1);
   const auto lines = pumped(reader);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].first, LogLevel::warn);
@@ -77,7 +81,7 @@ TEST_F(LogPipe, NeverMakesTheHelperWaitForAFullPipe) {
   log_to_pipe(write_end_.get());
   for (int i = 0; i < 100'000; ++i) base::LogContext{}.info("line {}", i);
   set_log_handler({});
-  LogReader reader(std::move(read_end_), 0);
+  LogReader reader = reader_of_rank(0);
   const auto lines = pumped(reader);
   EXPECT_GT(lines.size(), 100u);
   EXPECT_LT(lines.size(), 100'000u);

@@ -1,20 +1,31 @@
 // The trainer watches its checkpoint process.
 #include "os/pidfd.h"
+#include "process/checkpoint_process.h"
+#include "ring/producer.h"
+#include "ring/segment.h"
 #include "save/async_save.h"
+#include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
 #include <ckptring/error.h>
 #include <ckptring/log.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <new>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 namespace ckptring::save {
 namespace {
@@ -83,6 +94,109 @@ TEST(Watch, PassesTheLastWordsOfAProgramThatCannotRunOn) {
   EXPECT_NE(failure.find("after 1 restarts"), std::string::npos) << failure;
 }
 
+/// Counts the warnings that the helper could not be started.
+class FailedStarts {
+ public:
+  FailedStarts() {
+    set_log_handler([this](LogLevel, std::string_view line) {
+      if (line.find("could not be started") != std::string_view::npos) ++count_;
+    });
+  }
+  ~FailedStarts() { set_log_handler({}); }
+  FailedStarts(const FailedStarts&) = delete;
+  FailedStarts& operator=(const FailedStarts&) = delete;
+
+  /// @return whether there were so many before patience ended
+  [[nodiscard]] bool wait_for(int count) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (count_ < count && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    return count_ >= count;
+  }
+
+ private:
+  std::atomic<int> count_{0};
+};
+
+/// Nothing more can be opened while it exists.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    if (::getrlimit(RLIMIT_NOFILE, &before_) != 0) throw std::runtime_error("getrlimit");
+    const int lowest = ::dup(STDERR_FILENO);
+    ::close(lowest);
+    const ::rlimit none{static_cast<::rlim_t>(lowest), before_.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &none) != 0) throw std::runtime_error("setrlimit");
+  }
+  ~NoDescriptors() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  ::rlimit before_{};
+};
+
+TEST(Watch, StartsItOnceAShortageOfDescriptorsHasPassedAndTheSaveCompletes) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig patient = config();
+  patient.process_config.max_restarts = 1000;
+  AsyncSave async(patient, {});
+  async.ready();
+  const FailedStarts failed;
+  const int first = async.process_id();
+  ASSERT_EQ(::kill(first, SIGSTOP), 0);
+  const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+  {
+    const NoDescriptors shortage;
+    ASSERT_EQ(::kill(first, SIGKILL), 0);
+    EXPECT_TRUE(failed.wait_for(2));
+  }
+  EXPECT_NO_THROW(save.written.get());
+}
+
+TEST(Watch, StartsAProgramOnceItIsNoLongerWrittenTo) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig patient = config();
+  patient.process_config.executable =
+      program(directory, std::string("exec '") + CKPTRING_DRAIN_PATH + "' \"$@\"");
+  patient.process_config.max_restarts = 1000;
+  const FailedStarts failed;
+  std::ofstream installer(patient.process_config.executable, std::ios::app);
+  AsyncSave async(patient, {});
+  EXPECT_TRUE(failed.wait_for(2));
+  installer.close();
+  EXPECT_NO_THROW(async.ready());
+}
+
+TEST(Watch, GivesUpWithTheCauseOnAShortageThatDoesNotPass) {
+  CheckpointerConfig limited = config();
+  limited.process_config.max_restarts = 2;
+  const test::TemporaryDirectory directory;
+  limited.process_config.executable = program(directory, "exit 1");
+  const std::ofstream installer(limited.process_config.executable, std::ios::app);
+  AsyncSave async(limited, {});
+  const std::string failure = failure_of(async);
+  EXPECT_NE(failure.find("could not be started"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("Text file busy"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("after 2 restarts"), std::string::npos) << failure;
+}
+
+TEST(Watch, PausesLongerEachTimeAProcessDiesInVain) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "read uptime idle < /proc/uptime; echo $uptime >> '" +
+                             directory / "starts" + "'; exit 1");
+  AsyncSave async(failing, {});
+  EXPECT_NE(failure_of(async).find("after 5 restarts"), std::string::npos);
+  std::vector<double> starts;
+  std::ifstream in(directory / "starts");
+  for (double uptime = 0; in >> uptime;) starts.push_back(uptime);
+  ASSERT_EQ(starts.size(), 6u);
+  // 0, 0.01, 0.05, 0.25 and 1 s, told in hundredths.
+  EXPECT_GE(starts[4] - starts[3], 0.24);
+  EXPECT_GE(starts[5] - starts[4], 0.99);
+}
+
 TEST(Watch, GivesUpAtOnceOnAProgramOfAnotherVersion) {
   const test::TemporaryDirectory directory;
   CheckpointerConfig other = config();
@@ -124,17 +238,77 @@ TEST(Watch, GivesTheProcessOnlyTheDescriptorsThatItNeeds) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 8);
 }
 
-TEST(Watch, GivesTheProcessNeitherTheTrainersEnvironmentNorAWayToMoreRights) {
-  ASSERT_EQ(::setenv("CKPTRING_TEST_SECRET", "token", 1), 0);
-  CheckpointerConfig built_in = config();
-  built_in.process_config.executable.clear();  // the program that is found without being named
-  ASSERT_EQ(::setenv("CKPTRING_DRAIN", CKPTRING_DRAIN_PATH, 1), 0);
-  AsyncSave async(built_in, {});
+TEST(Watch, GivesTheProcessNoWayToMoreRights) {
+  AsyncSave async(config(), {});
   async.ready();
   const std::string folder = "/proc/" + std::to_string(async.process_id());
-  EXPECT_EQ(test::contents_of(folder + "/environ").find("SECRET"), std::string::npos);
   async.submit(job_for(test::TemporaryDirectory() / "run", noise({1000}, 1))).written.wait();
   EXPECT_NE(test::contents_of(folder + "/status").find("NoNewPrivs:\t1"), std::string::npos);
+}
+
+TEST(Watch, MayGiveTheProcessUpWhileCloseDoesSo) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines quiet;
+  CheckpointerConfig impatient = config();
+  impatient.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  impatient.process_config.subprocess_shutdown_timeout_secs = 0.1;
+  for (int i = 0; i < 25; ++i) {
+    impatient.process_config.stall_timeout_secs = 0.15 + 0.005 * i;  // close() looks after 0.2
+    AsyncSave async(impatient, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    const SaveHandle save = async.submit(job_for(directory / "run", noise({2'000'000}, 1)));
+    save.staged.get();
+    async.close();
+    try {
+      save.written.get();
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::stalled || error.code() == ErrorCode::outcome_unknown)
+          << error.what();
+    }
+  }
+}
+
+TEST(Watch, LeavesWhatIsStagedToAProcessAlsoIfNoneRunsJustThen) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines log;
+  const std::string broken = directory / "broken";
+  CheckpointerConfig failing = config();
+  failing.process_config.executable =
+      program(directory, "test -e " + broken + " && exit 1; exec " CKPTRING_DRAIN_PATH " \"$@\"");
+  failing.process_config.ring_bytes = 4 << 20;  // all of the save fits
+  failing.process_config.max_restarts = 1000;
+  {
+    AsyncSave async(failing, {});
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+    async.submit(job_for(directory / "run", noise({2'000'000}, 1))).staged.get();
+    std::ofstream(broken).close();
+    ASSERT_EQ(::kill(async.process_id(), SIGKILL), 0);
+    // By then it is started again only after a pause of one second.
+    while (log.with("starting it again").size() < 6) std::this_thread::yield();
+    std::filesystem::remove(broken);
+  }
+  for (int i = 0; i < 3000 && !std::filesystem::exists(directory / "run/checkpoint_0.pt"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
+}
+
+TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
+  const test::LogLines log;
+  const ring::Segment segment = ring::Segment::create({64 << 10, 4, 2, 1 << 20}, {});
+  const process::BellSet bells;
+  const ring::Producer producer(segment.view(), bells.bells());
+  CheckpointerConfig missing = config();
+  missing.process_config.executable = "/nowhere";
+  process::CheckpointProcess process(
+      missing.process_config, {}, segment, bells, producer,
+      [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
+  process.expect(1);
+  process.expect(2);
+  EXPECT_THROW(process.ready(), Error);
+  while (log.with("cannot be watched").empty()) std::this_thread::yield();
 }
 
 TEST(Watch, EndsTheProcessWithTheCheckpointer) {

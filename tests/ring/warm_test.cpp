@@ -1,13 +1,22 @@
 #include "ring/warm.h"
 
 #include "ring/ring_memory.h"
+#include "support/forbid_calls.h"
+#include "support/log_lines.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <span>
+#include <string>
 
 namespace ckptring::ring::test {
 namespace {
@@ -51,6 +60,72 @@ TEST(Warmer, EndsEarlyWithItsOwner) {
   const Segment segment = Segment::create(kWarmed, {});
   { const Warmer warmer(segment, 0); }
   EXPECT_LE(allocated_bytes(segment.fd()), kWarmed.total_bytes());
+}
+
+/// Bytes of this memory that are mapped by pages of 2 MiB, as the kernel counts them.
+std::uint64_t mapped_huge_bytes(std::span<const std::byte> memory) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
+  std::ifstream maps("/proc/self/smaps");
+  std::uint64_t kib = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
+      inside = from < begin + memory.size() && to > begin;
+    }
+    if (inside && line.starts_with("ShmemPmdMapped:")) kib += std::stoull(line.substr(15));
+  }
+  return kib * 1024;
+}
+
+/// Whether this system makes huge pages of shared memory for whoever asks.
+bool collapse_works() {
+  const Segment segment = Segment::create(kWarmed, {});
+  const auto page = segment.view().blocks().first(kHugePageBytes);
+  page[0] = std::byte{1};
+  return ::madvise(page.data(), page.size(), 25 /* MADV_COLLAPSE */) == 0;
+}
+
+TEST(Warmer, ReportsThePagesThatItGot) {
+  const ckptring::test::LogLines log;
+  const Segment segment = Segment::create(kWarmed, {});
+  Warmer warmer(segment, 3);
+  warmer.wait();
+  const auto lines = log.with("ring populated: ");
+  ASSERT_EQ(lines.size(), 1u);
+  const std::uint64_t huge = mapped_huge_bytes(segment.view().blocks()) >> 20;
+  EXPECT_TRUE(huge == 70 || !collapse_works()) << huge;
+  EXPECT_TRUE(lines[0].text.starts_with(
+      fmt::format("[rank 3] ring populated: 70 MiB, {} MiB of it in 2 MiB pages", huge)))
+      << lines[0].text << ", and the kernel says " << huge;
+}
+
+/// What an older kernel lacks is said once in a process: each of these runs in one of its own.
+void warm_without(unsigned advice, const char* said) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto run = [&] {
+    if (!ckptring::test::forbid_call(__NR_madvise, EINVAL, advice)) std::_Exit(2);
+    const ckptring::test::LogLines log;
+    for (int i = 0; i < 3; ++i) {
+      const Segment segment = Segment::create(kWarmed, {});
+      Warmer warmer(segment, 3);
+      warmer.wait();
+      const bool all = allocated_bytes(segment.fd()) >= kWarmed.slot_count * kWarmed.block_bytes;
+      if (!all) std::_Exit(3);
+    }
+    const auto lines = log.with(said);
+    std::_Exit(lines.size() == 1 && lines[0].text.starts_with("[rank 3] ") ? 0 : 1);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+TEST(WarmerDeathTest, SaysOnceThatItCannotPopulateAndAllocates) {
+  warm_without(23, "MADV_POPULATE_WRITE is missing");
+}
+
+TEST(WarmerDeathTest, SaysOnceThatItCannotAskForHugePages) {
+  warm_without(25, "MADV_COLLAPSE is missing");
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace ckptring::save {
 namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
-const os::MemoryLeft kLeft{1000 * kMiB, "MemAvailable"};
+const AskMemoryLeft kLeft = [] { return os::MemoryLeft{1000 * kMiB, "MemAvailable"}; };
 
 CheckpointerConfig config_with(std::uint64_t ring_bytes) {
   CheckpointerConfig config;
@@ -45,14 +45,31 @@ TEST(RingSize, TakesTheNumberOfRanksFromTheLauncher) {
   config.process_config.ranks_on_node = 0;
   ::setenv("LOCAL_WORLD_SIZE", "8", 1);
   EXPECT_EQ(ranks_on_node(config.process_config), 8);
-  ::setenv("LOCAL_WORLD_SIZE", "many", 1);
-  EXPECT_THROW(ranks_on_node(config.process_config), Error);
+  for (const char* nonsense : {"many", "0", "-1", "8 "}) {
+    ::setenv("LOCAL_WORLD_SIZE", nonsense, 1);
+    EXPECT_THROW(ranks_on_node(config.process_config), Error) << nonsense;
+  }
   ::unsetenv("LOCAL_WORLD_SIZE");
   EXPECT_EQ(ranks_on_node(config.process_config), 1);
 }
 
 TEST(RingSize, IsAsConfiguredIfConfigured) {
   EXPECT_EQ(choose_ring(config_with(40 * kMiB), 900 * kMiB, 1000, kLeft).geometry.slot_count, 10u);
+}
+
+TEST(RingSize, AsksForTheMemoryThatIsLeftOnlyWhereItMatters) {
+  int asked = 0;
+  const AskMemoryLeft left = [&] {
+    ++asked;
+    return kLeft();
+  };
+  check_ring_config(config_with(0), left);
+  (void)choose_ring(config_with(0), 0, 0, left);
+  (void)choose_ring(config_with(40 * kMiB), 900 * kMiB, 1000, left);
+  EXPECT_EQ(asked, 0);
+  check_ring_config(config_with(40 * kMiB), left);
+  (void)choose_ring(config_with(0), 900 * kMiB, 1000, left);
+  EXPECT_EQ(asked, 2);
 }
 
 TEST(RingConfig, RefusesNonsenseAtOnce) {

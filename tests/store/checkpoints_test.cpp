@@ -3,18 +3,23 @@
 #include "plan/pt_plan_builder.h"
 #include "store/block_drain.h"
 #include "store/drive.h"
+#include "store/forwarding_files.h"
+#include "store/latest.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/log_lines.h"
 
 #include <ckptring/checkpoints.h>
-#include <ckptring/log.h>
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <thread>
 
 namespace ckptring::store::test {
@@ -190,18 +195,78 @@ TEST_F(Checkpoints, LatestWaitsForTheLivingAndThenCountsTheirs) {
   other.join();
 }
 
+/// A save that has taken its name, as a checkpoint process does before it renames the one before.
+class ClaimedSave {
+ public:
+  ClaimedSave(const std::string& directory, int step)
+      : bytes_(checkpoint_bytes({0, 1}, step, {})),
+        sink_(make_file_sink(system_files(), {},
+                             make_target(system_files(), directory, {0, 1}, bytes_.size()),
+                             nullptr)) {
+    EXPECT_TRUE(sink_->claim(Beginning::fresh));
+  }
+  void commit() {
+    EXPECT_TRUE(sink_->begin(Beginning::fresh));
+    write_blocks(*sink_, bytes_, 65536, 0, 1);
+    sink_->commit(kIgnorePhases);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::unique_ptr<SaveSink> sink_;
+};
+
+// While directories are looked at one after the other, saves go on: the one under way is committed
+// where it was not looked at yet, and the next one is claimed where nobody looks again.
+TEST_F(Checkpoints, LatestIsNotDeceivedBySavesThatFollowOneAnother) {
+  class Meanwhile final : public ForwardingFiles {
+   public:
+    std::function<void(const std::string& directory)> listed;
+    int list(const std::string& path, std::vector<std::string>& names) override {
+      const int result = ForwardingFiles::list(path, names);
+      listed(std::filesystem::path(path).filename());
+      return result;
+    }
+  } files;
+  for (const bool overwrites : {false, true}) {
+    for (const char* name : {"a", "b", "c"}) {
+      std::filesystem::remove_all(scratch_ / name);
+      std::filesystem::create_directory(scratch_ / name);
+      if (overwrites) save(name, 0);
+    }
+    std::optional<ClaimedSave> in_c(std::in_place, scratch_ / "c", 1);
+    std::optional<ClaimedSave> in_b;
+    std::optional<ClaimedSave> in_a;
+    int looks_while_the_last_one_is_under_way = 0;
+    files.listed = [&](const std::string& directory) {
+      if (directory == "b" && !in_b) {
+        in_b.emplace(scratch_ / "b", 2);
+        in_c->commit();
+      } else if (directory == "a" && in_b && !in_a) {
+        in_a.emplace(scratch_ / "a", 3);
+        in_b->commit();
+      } else if (directory == "c" && in_a && ++looks_while_the_last_one_is_under_way == 3) {
+        in_a->commit();
+      }
+    };
+    const auto found = latest_in(files, scratch_.path(), {60});
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->step, 3);
+  }
+}
+
 TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning) {
   save("step_1", 1);
   const std::string alive = leave(scratch_ / "step_2", 0);
   const os::UniqueFd holder = lock(alive);
-  std::vector<std::string> lines;
-  set_log_handler([&](LogLevel level, std::string_view line) {
-    if (level == LogLevel::warn) lines.emplace_back(line);
-  });
+  const ckptring::test::LogLines log(LogLevel::warn);
+  ::setenv("RANK", "5", 1);  // as a launcher does
   EXPECT_EQ(newest(0.05), "step_1");
-  set_log_handler({});
+  ::unsetenv("RANK");
+  const auto lines = log.with(alive);
   ASSERT_EQ(lines.size(), 1U);
-  EXPECT_NE(lines[0].find(alive), std::string::npos) << lines[0];
+  EXPECT_EQ(lines[0].level, LogLevel::warn);
+  EXPECT_TRUE(lines[0].text.starts_with("[rank 5] ")) << lines[0].text;
 }
 
 TEST_F(Checkpoints, CleanRemovesOldTemporariesThatNobodyHolds) {

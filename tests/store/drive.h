@@ -99,7 +99,7 @@ inline std::size_t block_count(std::size_t bytes, std::size_t block_bytes) {
   return static_cast<std::size_t>(base::ceil_div(bytes, block_bytes));
 }
 
-inline const PhaseRecorder kIgnorePhases = [](CommitPhase) {};
+inline const PhaseRecorder kIgnorePhases = [](CommitPhase, const std::string&) {};
 
 /// A whole save of `bytes` from begin to commit.
 inline CommitTimes save_all(SaveSink& sink, std::span<const std::byte> bytes,

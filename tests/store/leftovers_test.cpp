@@ -5,6 +5,7 @@
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/log_lines.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -55,8 +56,14 @@ TEST_F(Leftovers, OfTheDeadAreRemovedForTheSameNameOnly) {
   const std::string dead = leave("checkpoint_0.pt");
   const std::string other_rank = leave("checkpoint_1.pt");
   write_text(scratch_ / ".hidden", "mine");
-  begin_and_abort(*sink(target()));
+  const ckptring::test::LogLines log;
+  SaveTarget ours = target();
+  ours.save = 9;
+  begin_and_abort(*sink(ours));
   EXPECT_FALSE(exists(dead));
+  const auto lines = log.with(dead);
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_TRUE(lines[0].text.starts_with("[rank 0] [save 9] removed ")) << lines[0].text;
   EXPECT_TRUE(exists(other_rank));
   EXPECT_TRUE(exists(scratch_ / ".hidden"));
 }
@@ -172,6 +179,64 @@ TEST_F(Leftovers, ASaverThatWaitsInVainIsToldSo) {
   EXPECT_EQ(error_of([&] { second->begin(Beginning::fresh); }).code(), ErrorCode::busy_elsewhere);
   second->abort();
   EXPECT_TRUE(exists(scratch_ / first_target.temporary_name));
+}
+
+TEST_F(Leftovers, ASaverThatGivesWayDoesNotWait) {
+  const SaveTarget first_target = target();
+  const auto first = sink(first_target);
+  ASSERT_TRUE(first->begin(Beginning::fresh));
+  const auto second = sink(target(), 3600);
+  second->give_way();
+  EXPECT_EQ(error_of([&] { begin_and_abort(*second); }).code(), ErrorCode::busy_elsewhere);
+}
+
+TEST_F(Leftovers, ASaverThatGivesWayIsNotHeldUpByWhoeverOnlyLooks) {
+  const std::string dead = leave("checkpoint_0.pt");
+  const auto one = sink(target());
+  one->give_way();
+  {
+    const os::UniqueFd looker = lock(dead);
+    EXPECT_FALSE(one->begin(Beginning::fresh));
+  }
+  EXPECT_TRUE(one->begin(Beginning::fresh));
+  EXPECT_FALSE(exists(dead));
+}
+
+TEST_F(Leftovers, ANameThatIsClaimedIsInUseAndTakesNoSpaceYet) {
+  const SaveTarget first_target = target();
+  const auto first = sink(first_target);
+  ASSERT_TRUE(first->claim(Beginning::fresh));
+  ASSERT_TRUE(first->claim(Beginning::fresh)) << "once more is no error";
+  EXPECT_EQ(std::filesystem::file_size(scratch_ / first_target.temporary_name), 0U);
+  EXPECT_EQ(first->room(), 0U);
+  const auto second = sink(target());
+  EXPECT_FALSE(second->begin(Beginning::fresh));
+  ASSERT_TRUE(first->begin(Beginning::fresh));
+  write_blocks(*first, bytes_, 4096, 0, 3);
+  first->commit(kIgnorePhases);
+  EXPECT_TRUE(second->begin(Beginning::fresh));
+  EXPECT_EQ(contents(scratch_ / "checkpoint_0.pt"), bytes_);
+}
+
+TEST_F(Leftovers, AClaimCanBeGivenUp) {
+  const SaveTarget where = make_target(system_files(), scratch_ / "a/b", {0, 1}, bytes_.size());
+  const auto one = sink(where);
+  ASSERT_TRUE(one->claim(Beginning::fresh));
+  one->abort();
+  EXPECT_EQ(tree(scratch_.path()), std::vector<std::string>{});
+}
+
+TEST_F(Leftovers, TheSaveBeforeOfTheSameProcessIsNotInTheWay) {
+  const SaveTarget first_target = target();
+  SaveTarget second_target = target();
+  second_target.earlier_temporary = first_target.temporary_name;
+  const auto first = sink(first_target);
+  const auto second = sink(second_target);
+  ASSERT_TRUE(first->begin(Beginning::fresh));
+  EXPECT_TRUE(second->claim(Beginning::fresh));
+  EXPECT_FALSE(sink(target())->begin(Beginning::fresh));
+  first->abort();
+  EXPECT_FALSE(sink(target())->begin(Beginning::fresh)) << "somebody still saves there";
 }
 
 TEST_F(Leftovers, SaversThatBeginAtTheSameMomentTakeTurns) {

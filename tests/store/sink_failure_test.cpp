@@ -241,9 +241,10 @@ TEST_F(SinkFailure, AFailedRenameIsRecordedBeforeTheTemporaryIsRemoved) {
   std::vector<CommitPhase> phases;
   ASSERT_TRUE(one->begin(Beginning::fresh));
   write_blocks(*one, bytes_, 16384, 0, block_count(bytes_.size(), 16384));
-  EXPECT_EQ(
-      error_of([&] { one->commit([&](CommitPhase phase) { phases.push_back(phase); }); }).code(),
-      ErrorCode::io);
+  EXPECT_EQ(error_of([&] {
+              one->commit([&](CommitPhase phase, const std::string&) { phases.push_back(phase); });
+            }).code(),
+            ErrorCode::io);
   EXPECT_EQ(phases,
             (std::vector{CommitPhase::syncing, CommitPhase::renaming, CommitPhase::syncing}));
   EXPECT_TRUE(exists(where.directory + "/" + where.temporary_name));

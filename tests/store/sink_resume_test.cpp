@@ -73,7 +73,7 @@ TEST_P(FileSinks, ResumeAfterDeathsInTheCommit) {
       const auto dead = sink();
       ASSERT_TRUE(dead->begin(Beginning::fresh));
       write_blocks(*dead, bytes_, kBlock, 0, blocks_);
-      EXPECT_THROW(dead->commit([&](CommitPhase phase) {
+      EXPECT_THROW(dead->commit([&](CommitPhase phase, const std::string&) {
         if (phase == last) throw Death{};
       }),
                    Death);

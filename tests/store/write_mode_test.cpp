@@ -4,11 +4,10 @@
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
 
-#include <linux/audit.h>
-#include <linux/filter.h>
+#include "support/forbid_calls.h"
+#include "support/log_lines.h"
+
 #include <linux/magic.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -19,6 +18,9 @@
 
 namespace ckptring::store::test {
 namespace {
+
+using ckptring::test::forbid_call;
+using ckptring::test::LogLines;
 
 /// Tells which way the writes went, and can close the direct ones.
 class Watching final : public ForwardingFiles {
@@ -54,6 +56,7 @@ class Watching final : public ForwardingFiles {
       return -1;
     }
     const int result = ForwardingFiles::statx(fd, mask, out);
+    if (untold) out.stx_mask &= ~static_cast<unsigned>(STATX_DIOALIGN);
     if (alignment) {
       out.stx_mask |= STATX_DIOALIGN;
       out.stx_dio_mem_align = *alignment;
@@ -72,6 +75,7 @@ class Watching final : public ForwardingFiles {
   bool refuse_flag = false;
   bool refuse_transfer = false;
   bool no_statx = false;
+  bool untold = false;
   long magic = 0;
   std::optional<std::uint32_t> alignment;
   int no_locks = 0;
@@ -179,28 +183,70 @@ TEST_F(WriteModes, ForcedBufferedWritesAreBuffered) {
   EXPECT_EQ(files.direct_writes, 0);
 }
 
-/// For the calling thread only, and for good.
-bool forbid_io_uring(int error) {
-  ::sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const ::sock_fprog filter{4, program};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
 TEST_F(WriteModes, ThreadsTakeOverWhereIoUringIsForbidden) {
   for (const int error : {EPERM, ENOSYS, ENOMEM}) {
     std::thread contained([&] {
-      ASSERT_TRUE(forbid_io_uring(error));
+      ASSERT_TRUE(forbid_call(__NR_io_uring_setup, error));
       save(system_files(), WriteMode::automatic);
       EXPECT_EQ(refused(system_files(), WriteMode::direct_io_uring), ErrorCode::invalid_argument);
     });
     contained.join();
   }
+}
+
+/// What this machine lacks is said once in a process: each of these runs in one of its own.
+class WriteModesDeathTest : public WriteModes {
+ protected:
+  WriteModesDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+
+  /// Saves three times and leaves: with 0 if the log had one line with `part`, about that save.
+  [[noreturn]] void save_and_leave(FileSystem& files, LogLevel level, const char* part) {
+    const LogLines log;
+    for (std::uint64_t number = 7; number < 10; ++number) {
+      SaveTarget where = make_target(files, scratch_.path(), {2, 4}, bytes_.size());
+      where.save = number;
+      save_all(*make_file_sink(files, {}, where, nullptr), bytes_, 16384);
+    }
+    const auto lines = log.with(part);
+    const bool right = lines.size() == 1 && lines[0].level == level &&
+                       lines[0].text.starts_with("[rank 2] [save 7] ");
+    std::_Exit(right ? 0 : 1);
+  }
+};
+
+TEST_F(WriteModesDeathTest, MissingLocksAreAWarningOnce) {
+  const auto run = [this] {
+    Watching files;
+    files.no_locks = ENOLCK;
+    save_and_leave(files, LogLevel::warn, "a quick restart after a crash is not guarded");
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+TEST_F(WriteModesDeathTest, BufferedWritesAreSaidOnceAndWhy) {
+  const auto run = [this] {
+    Watching files;
+    files.refuse_flag = true;
+    save_and_leave(files, LogLevel::info, "the page cache, not O_DIRECT: O_DIRECT: Invalid arg");
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+TEST_F(WriteModesDeathTest, AnUnknownAlignmentIsSaidOnce) {
+  const auto run = [this] {
+    Watching files;
+    files.untold = true;
+    save_and_leave(files, LogLevel::info, "alignment direct writes need (statx, Linux 6.1): 4096");
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+TEST_F(WriteModesDeathTest, AForbiddenIoUringIsSaidOnceAndWhy) {
+  const auto run = [this] {
+    if (!forbid_call(__NR_io_uring_setup, EPERM)) std::_Exit(2);
+    save_and_leave(system_files(), LogLevel::info, "io_uring: Operation not permitted");
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A fresh directory for one test below $TMPDIR, removed with everything in it.
+// A fresh directory for one test, removed with everything in it.
 #pragma once
 
 #include <cstdlib>
@@ -10,10 +10,10 @@ namespace ckptring::test {
 
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    const char* const base = std::getenv("TMPDIR");
-    std::string name = std::string(base != nullptr && *base != '\0' ? base : "/tmp");
-    name += "/ckptring-XXXXXX";
+  /// Below $TMPDIR.
+  TemporaryDirectory() : TemporaryDirectory(default_base()) {}
+  explicit TemporaryDirectory(const std::string& base) {
+    std::string name = base + "/ckptring-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
     path_ = std::filesystem::canonical(name).string();
   }
@@ -30,6 +30,11 @@ class TemporaryDirectory {
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
  private:
+  static std::string default_base() {
+    const char* const base = std::getenv("TMPDIR");
+    return base != nullptr && *base != '\0' ? base : "/tmp";
+  }
+
   std::string path_;
 };
 

@@ -1,0 +1,34 @@
+// What a kernel does that lacks a system call, or is told to refuse it.
+#pragma once
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace ckptring::test {
+
+/// From now on the calling thread, and what it starts, get `error` from this system call; given a
+/// `third` argument (below 2^32), only from calls with that one. For good.
+[[nodiscard]] inline bool forbid_call(long call, int error, std::optional<unsigned> third = {}) {
+  std::vector<::sock_filter> program;
+  const auto skip_unless = [&](std::size_t offset, unsigned value, unsigned char steps) {
+    program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset)));
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, steps));
+  };
+  skip_unless(offsetof(::seccomp_data, nr), static_cast<unsigned>(call), third ? 3 : 1);
+  // The low half of the argument: these machines are little-endian.
+  if (third) skip_unless(offsetof(::seccomp_data, args) + 2 * sizeof(std::uint64_t), *third, 1);
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)));
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const ::sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+}  // namespace ckptring::test
