@@ -22,7 +22,7 @@ namespace {
 
 struct Options {
   std::string model = "demo";
-  int pairs = 5;
+  int rounds = 5;
   int steps = 20;
   int save_every = 5;
   unsigned threads = 0;
@@ -60,20 +60,21 @@ std::vector<bench::TrainerProgram> programs_of(const Options& options) {
 }
 
 bench::Report measure(Options options, const std::string& directory) {
-  if (options.steps % (2 * options.save_every) != 0) {
-    throw std::runtime_error("--steps must be a multiple of twice --save-every");
+  if (options.steps % options.save_every != 0) {
+    throw std::runtime_error("--steps must be a multiple of --save-every");
   }
   if (options.threads == 0) options.threads = std::min(cores(), 8u);
   if (options.copy_threads == 0) options.copy_threads = std::clamp(cores() / 2, 1u, 8u);
   const bench::WorkDirectory work(directory);
-  bench::Report report("train", {{"pairs", options.pairs},
+  bench::Report report("train", {{"rounds", options.rounds},
                                  {"steps", options.steps},
                                  {"save_every", options.save_every},
                                  {"threads", options.threads},
                                  {"copy_threads", options.copy_threads},
+                                 {"omp_wait_policy", std::getenv("OMP_WAIT_POLICY")},
                                  {"file_system", bench::file_system_of(work.path())}});
   bench::Pairs pairs(model_of(options),
-                     {options.pairs, options.steps, options.save_every, options.copy_threads},
+                     {options.rounds, options.steps, options.save_every, options.copy_threads},
                      programs_of(options));
   pairs.run(work);
   pairs.add_to(report);
@@ -85,10 +86,10 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "demo (10.8 M parameters) or gpt2 (162 M, long)")
       ->check(CLI::IsMember({"demo", "gpt2"}))
       ->capture_default_str();
-  app.add_option("--pairs", options.pairs, "rounds in which everybody trains with and without")
+  app.add_option("--rounds", options.rounds, "in each of which everybody trains, with and without")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app.add_option("--steps", options.steps, "of each pair with checkpoints, and as many without")
+  app.add_option("--steps", options.steps, "of a round with checkpoints, and as many without")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
   app.add_option("--save-every", options.save_every, "steps from save to save")
@@ -118,9 +119,9 @@ int main(int argc, char** argv) {
        .add_options = [&](CLI::App& app) { add_options(app, options); },
        .measure =
            [&](const std::string& directory) {
-             // Compute threads that wait must sleep: awake they would take the cores that copying
+             // Compute threads that wait should sleep: awake they would take the cores that copying
              // and writing need. OpenMP reads this when a trainer starts.
-             if (::setenv("OMP_WAIT_POLICY", "passive", 1) != 0) {
+             if (::setenv("OMP_WAIT_POLICY", "passive", 0) != 0) {
                throw std::system_error(errno, std::generic_category(), "set OMP_WAIT_POLICY");
              }
              return measure(options, directory);

@@ -14,29 +14,22 @@ def trainers(series, model):
             if name.startswith(model + ".")}
 
 
-def by_place(samples, steps):
-    """Of each step of a run, the median over the runs."""
-    return [median(samples[place::steps]) for place in range(steps)]
-
-
-def step_times(axes, series, model, names, parameters):
-    """The steps of a run in their order, and marks where saves were begun."""
-    steps = parameters["steps"]
-    places = range(1, steps + 1)
+def step_times(axes, series, model, names, save_every):
+    """The steps after a save in their order, medians over all saves."""
+    places = range(1, save_every + 1)
     for place, (name, label) in enumerate(names.items()):
-        axes.plot(places, by_place(series[f"{model}.{name}.steps_with"]["samples"], steps),
+        samples = series[f"{model}.{name}.steps_with"]["samples"]
+        axes.plot(places, [median(samples[at::save_every]) for at in range(save_every)],
                   label=label, linewidth=2 if name == "async" else 1, color=f"C{place}",
                   marker="o" if name == "async" else ".", markersize=4)
-    axes.plot(places, by_place(series[f"{model}.async.steps_without"]["samples"], steps),
-              label="ckptring's loop without checkpoints", color="black", linestyle=":")
-    for saved in range(0, steps, parameters["save_every"]):
-        axes.axvline(saved + 0.5, color="grey", linewidth=0.5)
-    axes.set_xticks(range(1, steps + 1, parameters["save_every"]))
-    axes.set_xlabel("step (lines: a save is begun)")
+    axes.axhline(series[f"{model}.async.steps_without"]["median"],
+                 label="ckptring's loop without checkpoints", color="black", linestyle=":")
+    axes.set_xticks(places)
+    axes.set_xlabel("step after a save was begun")
     axes.set_ylabel("ms")
     axes.set_yscale("log")
     axes.legend(fontsize=7)
-    axes.set_title(f"{model}: time of each step (medians of the pairs)", fontsize=9)
+    axes.set_title(f"{model}: time of each step (medians)", fontsize=9)
 
 
 def bars(axes, series, model, names, quantity, unit, title):
@@ -54,15 +47,15 @@ def draw(found):
     for row, model in zip(axes, models):
         name = model["name"]
         names = trainers(series, name)
-        step_times(row[0], series, name, names, parameters)
+        step_times(row[0], series, name, names, parameters["save_every"])
         bars(row[1], series, name, names, "lost", "ms", "Training time lost per checkpoint")
         bars(row[2], series, name, names, "worst_with", "ms", "The worst step")
         row[2].axvline(series[f"{name}.async.steps_without"]["median"], color="grey",
                        linestyle=":", linewidth=1)
     what = ", ".join(f"{one['name']}: {one['state_bytes'] / 1e9:.2f} GB" for one in models)
     figure.suptitle(
-        f"{what}; saved every {parameters['save_every']} steps, {parameters['pairs']} pairs of "
-        f"{parameters['steps']} steps; {machine['processor']}, {machine['cores']} cores, "
+        f"{what}; saved every {parameters['save_every']} steps, {parameters['rounds']} rounds of "
+        f"{parameters['steps']} steps with and without; {machine['processor']}, {machine['cores']} cores, "
         f"{parameters['file_system']}, {found['date'][:10]}", fontsize=9)
     return figure
 

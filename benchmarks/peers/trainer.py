@@ -10,12 +10,12 @@ Takes commands as lines of JSON, and answers each with a line:
       begins a training with so many steps. {"parameters": N, "bytes": of its state}
   {"prepare": DIRECTORY}
       makes what can be made before the first save, and saves once; {"prepared": SECONDS}
-  {"steps": N, "save_every": N or 0, "directory": DIRECTORY}
-      trains on. A save is begun before the first step and before every so many after it, so that
-      as many follow on each. {"steps": the seconds of each, "held": for each save, the seconds
-      that the call took, and that the loop then waited before it might change the state,
-      "trained": seconds from the first step to the end of the last, "durable": the same until
-      everything is durable}
+  {"steps": N, "save": DIRECTORY or null}
+      trains on, after beginning a save if there is one. {"steps": the seconds of each, the first
+      with the call that began the save, "trained": seconds until the last step has ended and
+      another save could be begun}. With a save also "held": seconds that the call took, and that
+      the loop then waited before it might change the state, and "durable": as "trained", until
+      everything is durable
 
 An answer may be {"error": TEXT} instead. Ends at the end of its input.
 """
@@ -77,33 +77,35 @@ class Saves:
     def __init__(self, way):
         self.way = way
         self.syncing = ThreadPoolExecutor(max_workers=1)
-        self.wait_staged = self.wait_written = None
-        self.synced = []
-        self.held = []
+        self.wait_staged = self.wait_written = self.synced = None
+        self.held = 0
 
     def begin(self, state, directory):
         began = time.perf_counter()
-        if self.wait_written:
-            self.wait_written()
         directory.mkdir(parents=True)
         self.wait_staged, self.wait_written = self.way.begin(state, directory)
         if self.wait_written:
-            self.synced.append(self.syncing.submit(self.sync, self.wait_written, directory))
+            self.synced = self.syncing.submit(self.sync, self.wait_written, directory)
         else:
             sync_all(directory)
-        self.held.append(time.perf_counter() - began)
+        self.held = time.perf_counter() - began
 
     def before_update(self):
         if self.wait_staged:
             began = time.perf_counter()
             self.wait_staged()
-            self.held[-1] += time.perf_counter() - began
+            self.held += time.perf_counter() - began
             self.wait_staged = None
 
+    def wait_for_turn(self):
+        """Until another save may be begun."""
+        if self.wait_written:
+            self.wait_written()
+
     def finish(self):
-        for synced in self.synced:
-            synced.result()
-        self.synced = []
+        if self.synced:
+            self.synced.result()
+            self.synced = None
 
     @staticmethod
     def sync(wait_written, directory):
@@ -123,7 +125,10 @@ class Trainer:
                     "bytes": bytes_of(self.training.collect())}
         if "prepare" in command:
             return self.prepare(Path(command["prepare"]))
-        return self.run(command["steps"], command["save_every"], Path(command["directory"]))
+        if command["save"]:
+            return self.run_saving(command["steps"], Path(command["save"]))
+        steps = self.run(command["steps"])
+        return {"steps": steps, "trained": sum(steps)}
 
     def prepare(self, directory):
         began = time.perf_counter()
@@ -134,24 +139,25 @@ class Trainer:
         self.saves.finish()
         return {"prepared": time.perf_counter() - began}
 
-    def run(self, steps, save_every, directory):
+    def run(self, steps, before_first=lambda: None, before_update=lambda: None):
         taken = []
-        before_update = lambda: None
-        if save_every:
-            before_update = self.saves.before_update
-            self.saves.held = []
-        began = now = time.perf_counter()
-        for step in range(steps):
-            if save_every and step % save_every == 0:
-                self.saves.begin(self.training.collect(), directory / f"step_{step}")
+        now = time.perf_counter()
+        before_first()
+        for _ in range(steps):
             self.training.step(before_update)
             taken.append(time.perf_counter() - now)
             now += taken[-1]
-        trained = now - began
-        if save_every:
-            self.saves.finish()
-        return {"steps": taken, "held": self.saves.held if save_every else [],
-                "trained": trained, "durable": time.perf_counter() - began}
+        return taken
+
+    def run_saving(self, steps, directory):
+        began = time.perf_counter()
+        taken = self.run(steps, lambda: self.saves.begin(self.training.collect(), directory),
+                         self.saves.before_update)
+        self.saves.wait_for_turn()
+        trained = time.perf_counter() - began
+        self.saves.finish()
+        return {"steps": taken, "held": self.saves.held, "trained": trained,
+                "durable": time.perf_counter() - began}
 
     def close(self):
         if self.saves:

@@ -4,8 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstddef>
 #include <optional>
 #include <string>
 #include <utility>
@@ -32,40 +30,35 @@ std::optional<BestPeer> best_peer(const Pairs& pairs) {
   return best;
 }
 
-/// To what nobody can do without: copying the state, and the processor time of writing it, which
-/// the training lacks where it keeps every core busy.
-Series lost_to_work(const Pairs& pairs) {
-  const Series lost = pairs.series("async", "lost");
-  const Series copied = pairs.series("async", "copied");
-  const Series helper = pairs.series("async", "helper_cpu");
-  Series ratio{pairs.name() + ".lost_to_work",
-               pairs.name() + ": lost, to a memcpy and the helper's processor time",
-               "x",
-               {}};
-  for (std::size_t i = 0; i < copied.samples.size(); ++i) {
-    ratio.add(lost.samples[i] / (copied.samples[i] + helper.samples[i] * 1e3));
-  }
+double median_of(const Pairs& pairs, const char* quantity) {
+  return quartiles(pairs.series("async", quantity).samples).median;
+}
+
+/// Each checkpoint's loss to one figure: where little is lost, single pairs are mostly chance.
+Series lost_to(const Pairs& pairs, double milliseconds, std::string id, std::string label) {
+  Series ratio{pairs.name() + "." + id, pairs.name() + ": lost, to " + label, "x", {}};
+  for (const double lost : pairs.series("async", "lost").samples) ratio.add(lost / milliseconds);
   return ratio;
 }
 
 }  // namespace
 
 void add_goals(Report& report, const Pairs& pairs) {
-  if (const auto best = best_peer(pairs)) {
-    if (best->lost > 0) {
-      Series ratio{fmt::format("{}.lost_to_best_peer", pairs.name()),
-                   fmt::format("{}: lost, to the best peer's ({})", pairs.name(), best->label),
-                   "x",
-                   {}};
-      // By one figure: where little is lost, single rounds are mostly chance.
-      for (const double lost : pairs.series("async", "lost").samples) ratio.add(lost / best->lost);
-      report.add(Goal{std::move(ratio), Goal::Kind::at_most, kMostToBestPeer});
-    } else {
-      report.note(
-          fmt::format("{}: {} lost nothing that could be measured", pairs.name(), best->label));
-    }
+  if (pairs.series("async", "lost").samples.empty()) return;  // it failed, and a note says so
+  const auto best = best_peer(pairs);
+  if (best && best->lost > 0) {
+    report.add(Goal{lost_to(pairs, best->lost, "lost_to_best_peer",
+                            fmt::format("the best peer's ({})", best->label)),
+                    Goal::Kind::at_most, kMostToBestPeer});
+  } else if (best) {
+    report.note(
+        fmt::format("{}: {} lost nothing that could be measured", pairs.name(), best->label));
   }
-  report.add(Goal{lost_to_work(pairs), Goal::Kind::at_most, kMostToWork});
+  // What nobody can do without: copying the state, and the processor time of writing it, which the
+  // training lacks where it keeps every core busy.
+  const double work = median_of(pairs, "copied") + median_of(pairs, "helper_cpu") * 1e3;
+  report.add(Goal{lost_to(pairs, work, "lost_to_work", "a memcpy and the helper's processor time"),
+                  Goal::Kind::at_most, kMostToWork});
 }
 
 }  // namespace bench

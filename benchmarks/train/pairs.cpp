@@ -22,7 +22,7 @@ constexpr std::array kQuantities{
     Quantity{"lost", "Training time lost per checkpoint", "ms"},
     Quantity{"lost_by_steps", "The same, from the median of each step after a save", "ms"},
     Quantity{"held", "Of that in the call, and until the state might change", "ms"},
-    Quantity{"tail", "After the last step, until everything was durable", "ms"},
+    Quantity{"tail", "After the last of the steps, until it was durable", "ms"},
     Quantity{"steps_without", "Step without checkpoints", "ms"},
     Quantity{"steps_with", "Step with checkpoints", "ms"},
     Quantity{"p90_without", "Step without checkpoints: 90 of 100 take at most", "ms"},
@@ -39,11 +39,6 @@ constexpr std::array kQuantities{
 
 /// With fewer steps the slowest of a hundred is chance.
 constexpr std::size_t kStepsForP99 = 1000;
-
-std::vector<double> milliseconds(std::vector<double> seconds) {
-  for (double& one : seconds) one *= 1e3;
-  return seconds;
-}
 
 }  // namespace
 
@@ -65,11 +60,11 @@ void Pairs::run(const WorkDirectory& work) {
   std::vector<Entry*> order;
   for (Entry& entry : entries_) order.push_back(&entry);
   std::mt19937 random(1);
-  for (int round = 0; round < plan_.pairs; ++round) {
+  for (int round = 0; round < plan_.rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (Entry* entry : order) {
       if (entry->failed) continue;
-      progress(fmt::format("{}, pair {}/{}: {}", model_.name, round + 1, plan_.pairs,
+      progress(fmt::format("{}, round {}/{}: {}", model_.name, round + 1, plan_.rounds,
                            entry->program.label));
       try {
         turn(*entry, round, work);
@@ -90,22 +85,26 @@ void Pairs::turn(Entry& entry, int round, const WorkDirectory& work) {
   state_bytes_ = trainer.state_bytes();
   parameters_ = trainer.parameters();
   const bool look_at_memory = round == 0;
-  const double memory_before =
-      look_at_memory ? trainer.highest_memory(plan_.save_every, 0, work.path()) : 0;
+  const double memory_before = look_at_memory ? trainer.highest_memory(plan_.save_every, {}) : 0;
   trainer.prepare(work.path() + "/first");
-  const auto train = [&](int steps, int save_every) {
-    work.clear();
-    return trainer.train(steps, save_every, work.path());
-  };
-  // One of them before and after the other one, so that what drifts is held against neither.
-  const bool with_around = round % 2 == 0;
-  LoopFigures around = train(plan_.steps / 2, with_around ? plan_.save_every : 0);
-  const LoopFigures between = train(plan_.steps, with_around ? 0 : plan_.save_every);
-  around.append(train(plan_.steps / 2, with_around ? plan_.save_every : 0));
-  add_pair(entry, with_around ? around : between, with_around ? between : around);
+  work.clear();
+  for (int pair = 0; pair < plan_.steps / plan_.save_every; ++pair) {
+    const auto train_saving = [&] {
+      return trainer.train(plan_.save_every, work.path() + "/" + std::to_string(pair));
+    };
+    const auto train_only = [&] { return trainer.train(plan_.save_every, {}); };
+    // Each is as often before the other as after it, so that what drifts is held against neither.
+    if ((pair + round) % 2 == 0) {
+      const LoopFigures with = train_saving();
+      add_pair(entry, with, train_only());
+    } else {
+      const LoopFigures without = train_only();
+      add_pair(entry, train_saving(), without);
+    }
+  }
   work.clear();
   if (look_at_memory) {
-    const double memory = trainer.highest_memory(plan_.save_every, plan_.save_every, work.path());
+    const double memory = trainer.highest_memory(plan_.save_every, work.path() + "/last");
     entry.series.at("memory").add((memory - memory_before) / (1 << 20));
     work.clear();
   }
@@ -114,18 +113,17 @@ void Pairs::turn(Entry& entry, int round, const WorkDirectory& work) {
   }
 }
 
-void Pairs::add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without) const {
-  const int saves = plan_.steps / plan_.save_every;
+void Pairs::add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without) {
   const auto add = [&](const char* quantity, double sample) {
     entry.series.at(quantity).add(sample);
   };
-  add("lost", (with.trained - without.trained) * 1e3 / saves);
-  add("held", quartiles(with.held).median * 1e3);
+  add("lost", (with.trained - without.trained) * 1e3);
+  add("held", with.held * 1e3);
   add("tail", with.tail * 1e3);
-  add("trainer_cpu", (with.trainer_cpu - without.trainer_cpu) / saves);
-  add("helper_cpu", (with.helper_cpu - without.helper_cpu) / saves);
-  for (const double step : milliseconds(with.steps)) add("steps_with", step);
-  for (const double step : milliseconds(without.steps)) add("steps_without", step);
+  add("trainer_cpu", with.trainer_cpu - without.trainer_cpu);
+  add("helper_cpu", with.helper_cpu - without.helper_cpu);
+  for (const double step : with.steps) add("steps_with", step * 1e3);
+  for (const double step : without.steps) add("steps_without", step * 1e3);
 }
 
 void Pairs::summarize(Entry& entry) const {

@@ -13,9 +13,9 @@
 namespace bench {
 
 struct PairPlan {
-  int pairs;
-  int steps;       ///< with checkpoints, and as many without; a multiple of twice `save_every`
-  int save_every;  ///< steps
+  int rounds;
+  int steps;       ///< of a round with checkpoints, and as many without; multiple of `save_every`
+  int save_every;  ///< steps from save to save
   unsigned copy_threads;
 };
 
@@ -23,9 +23,9 @@ class Pairs {
  public:
   Pairs(TrainerModel model, const PairPlan& plan, const std::vector<TrainerProgram>& programs);
 
-  /// In each round every trainer has one turn, in another order: a fresh process trains half of the
-  /// steps with checkpoints, then all without, then the other half with them; in every other round
-  /// the other way round. Who failed is left out from then on.
+  /// In each round every trainer has one turn, in another order: a fresh process trains
+  /// `save_every` steps after a save, as many without, and so on. Who failed is left out from then
+  /// on.
   void run(const WorkDirectory& work);
 
   /// All series, one section for each quantity, and who failed.
@@ -42,7 +42,7 @@ class Pairs {
     bool failed = false;
   };
   void turn(Entry& entry, int round, const WorkDirectory& work);
-  void add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without) const;
+  static void add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without);
   void summarize(Entry& entry) const;
 
   const TrainerModel model_;

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -92,26 +93,25 @@ class Saves {
 
   void begin(const bench::Training& training, const std::string& path) {
     const bench::Stopwatch watch;
-    saves_.push_back(checkpointer_->save(path, training.collect()));
-    held_.push_back(watch.seconds());
+    save_ = checkpointer_->save(path, training.collect());
+    held_ = watch.seconds();
   }
   void before_update() {
-    if (saves_.empty()) return;
     const bench::Stopwatch watch;
-    saves_.back().staged.wait();
-    held_.back() += watch.seconds();
+    save_.staged.wait();
+    held_ += watch.seconds();
   }
-  /// Waits until all are durable. @return how long each one held the loop
-  std::vector<double> finish() {
-    for (const ckptring::SaveHandle& save : std::exchange(saves_, {})) (void)save.written.get();
-    return std::exchange(held_, {});
-  }
+  /// Until it is durable, which the next save would wait for too.
+  void finish() { (void)save_.written.get(); }
+
+  /// Seconds that the last save kept the loop from going on.
+  [[nodiscard]] double held() const noexcept { return held_; }
 
  private:
   std::unique_ptr<ckptring::Checkpointer> checkpointer_;
   ckptring::AsyncCheckpointer* async_ = nullptr;  ///< the same, if it is one
-  std::vector<ckptring::SaveHandle> saves_;
-  std::vector<double> held_;
+  ckptring::SaveHandle save_;
+  double held_ = 0;
 };
 
 class Trainer {
@@ -122,7 +122,9 @@ class Trainer {
     if (command.contains("train")) return train(command.at("train"), command.at("steps"));
     if (command.contains("prepare")) return prepare(command.at("prepare"));
     if (command.contains("copy")) return copy(command.at("copy"));
-    return run(command.at("steps"), command.at("save_every"), command.at("directory"));
+    const int steps = command.at("steps");
+    const json& path = command.at("save");
+    return path.is_null() ? run(steps) : run_saving(steps, path);
   }
 
  private:
@@ -138,29 +140,42 @@ class Trainer {
     saves_.emplace(options_);
     saves_->prepare(training_->collect());
     saves_->begin(*training_, directory);
-    (void)saves_->finish();
+    saves_->finish();
     return {{"prepared", watch.seconds()}};
   }
 
-  json run(int steps, int save_every, const std::string& directory) {
-    std::vector<double> taken;
+  json run(int steps) {
     const bench::Stopwatch watch;
+    std::vector<double> taken = take_steps(
+        steps, [] {}, watch);
+    return {{"steps", std::move(taken)}, {"trained", watch.seconds()}};
+  }
+
+  json run_saving(int steps, const std::string& path) {
+    const bench::Stopwatch watch;
+    saves_->begin(*training_, path);
+    std::vector<double> taken = take_steps(
+        steps, [&] { saves_->before_update(); }, watch);
+    saves_->finish();
+    const double durable = watch.seconds();
+    return {{"steps", std::move(taken)},
+            {"trained", durable},
+            {"durable", durable},
+            {"held", saves_->held()}};
+  }
+
+  /// @return how long each took; the first since the clock was started
+  std::vector<double> take_steps(int steps, const std::function<void()>& before_update,
+                                 const bench::Stopwatch& watch) {
+    std::vector<double> taken;
     double began = 0;
     for (int step = 0; step < steps; ++step) {
-      if (save_every != 0 && step % save_every == 0) {
-        saves_->begin(*training_, directory + "/step_" + std::to_string(step));
-      }
-      training_->step([&] {
-        if (save_every != 0) saves_->before_update();
-      });
+      training_->step(before_update);
       const double ended = watch.seconds();
       taken.push_back(ended - began);
       began = ended;
     }
-    json answer = {{"steps", taken}, {"trained", began}, {"held", json::array()}};
-    if (save_every != 0) answer["held"] = saves_->finish();
-    answer["durable"] = watch.seconds();
-    return answer;
+    return taken;
   }
 
   json copy(unsigned threads) {

@@ -3,6 +3,7 @@
 #include "support/progress.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace bench {
 namespace {
@@ -10,20 +11,11 @@ namespace {
 constexpr double kAnswerSecs = 1800;
 constexpr int kWarmUpSteps = 3;
 
-nlohmann::json train_command(int steps, int save_every, const std::string& directory) {
-  return {{"steps", steps}, {"save_every", save_every}, {"directory", directory}};
+nlohmann::json train_command(int steps, const std::optional<std::string>& save) {
+  return {{"steps", steps}, {"save", save ? nlohmann::json(*save) : nlohmann::json()}};
 }
 
 }  // namespace
-
-void LoopFigures::append(const LoopFigures& later) {
-  steps.insert(steps.end(), later.steps.begin(), later.steps.end());
-  held.insert(held.end(), later.held.begin(), later.held.end());
-  trained += later.trained;
-  tail = std::max(tail, later.tail);
-  trainer_cpu += later.trainer_cpu;
-  helper_cpu += later.helper_cpu;
-}
 
 TrainerProcess::TrainerProcess(const TrainerProgram& program, const TrainerModel& model)
     : peer_(program.command) {
@@ -34,21 +26,25 @@ TrainerProcess::TrainerProcess(const TrainerProgram& program, const TrainerModel
 
 void TrainerProcess::prepare(const std::string& directory) { (void)ask({{"prepare", directory}}); }
 
-LoopFigures TrainerProcess::train(int steps, int save_every, const std::string& directory) {
+LoopFigures TrainerProcess::train(int steps, const std::optional<std::string>& save) {
   const FamilyCpu before = peer_.cpu();
-  const nlohmann::json answer = ask(train_command(steps, save_every, directory));
+  const nlohmann::json answer = ask(train_command(steps, save));
   const FamilyCpu after = peer_.cpu();
-  return {.steps = answer.at("steps"),
-          .held = answer.at("held"),
-          .trained = answer.at("trained"),
-          .tail = answer.at("durable").get<double>() - answer.at("trained").get<double>(),
-          .trainer_cpu = after.leader - before.leader,
-          .helper_cpu = after.others - before.others};
+  LoopFigures figures{.steps = answer.at("steps"),
+                      .trained = answer.at("trained"),
+                      .trainer_cpu = after.leader - before.leader,
+                      .helper_cpu = after.others - before.others};
+  if (save) {
+    figures.held = answer.at("held");
+    figures.tail = answer.at("durable").get<double>() -
+                   std::accumulate(figures.steps.begin(), figures.steps.end(), 0.0);
+  }
+  return figures;
 }
 
-double TrainerProcess::highest_memory(int steps, int save_every, const std::string& directory) {
+double TrainerProcess::highest_memory(int steps, const std::optional<std::string>& save) {
   std::uint64_t highest = 0;
-  (void)peer_.ask(train_command(steps, save_every, directory), kAnswerSecs, [&] {
+  (void)peer_.ask(train_command(steps, save), kAnswerSecs, [&] {
     check_interrupts();
     highest = std::max(highest, peer_.memory().pss);
   });

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,13 +27,10 @@ struct TrainerModel {
 
 /// Steps that were taken one after the other. Seconds.
 struct LoopFigures {
-  /// Goes on with what was trained later. The longer tail counts.
-  void append(const LoopFigures& later);
-
   std::vector<double> steps;
-  std::vector<double> held;  ///< for each save, how long it kept the loop from going on
-  double trained = 0;        ///< all steps
-  double tail = 0;           ///< from the end of the last step until everything was durable
+  double held = 0;     ///< how long a save before them kept the loop from going on
+  double tail = 0;     ///< from the end of the last step until it was durable
+  double trained = 0;  ///< all steps, and until another save could be begun
   double trainer_cpu = 0;
   double helper_cpu = 0;  ///< of the trainer's other processes
 };
@@ -46,11 +44,11 @@ class TrainerProcess {
   /// Makes what can be made before the first save, and saves once. Comes before saves.
   void prepare(const std::string& directory);
 
-  /// Takes so many steps, saving before the first one and before every `save_every` after it;
-  /// 0: never.
-  LoopFigures train(int steps, int save_every, const std::string& directory);
+  /// Takes so many steps, beginning a save into the directory `save`, if there is one, before the
+  /// first. Returns when everything is durable.
+  LoopFigures train(int steps, const std::optional<std::string>& save);
   /// The same, for the highest PSS of all of its processes, in bytes. Looking holds up the loop.
-  double highest_memory(int steps, int save_every, const std::string& directory);
+  double highest_memory(int steps, const std::optional<std::string>& save);
 
   /// Seconds that a memcpy of the state takes. Only of programs that know how.
   double copy(unsigned threads);
