@@ -15,21 +15,22 @@ def trainers(series, model):
 
 
 def step_times(axes, series, model, names, save_every):
-    """The steps after a save in their order, medians over all saves."""
+    """The steps after a save in their order, medians over all saves, each beyond what a step
+    without checkpoints takes in the same loop."""
     places = range(1, save_every + 1)
     for place, (name, label) in enumerate(names.items()):
         samples = series[f"{model}.{name}.steps_with"]["samples"]
-        axes.plot(places, [median(samples[at::save_every]) for at in range(save_every)],
+        usual = series[f"{model}.{name}.steps_without"]["median"]
+        axes.plot(places, [median(samples[at::save_every]) - usual for at in range(save_every)],
                   label=label, linewidth=2 if name == "async" else 1, color=f"C{place}",
                   marker="o" if name == "async" else ".", markersize=4)
-    axes.axhline(series[f"{model}.async.steps_without"]["median"],
-                 label="ckptring's loop without checkpoints", color="black", linestyle=":")
+    axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xticks(places)
     axes.set_xlabel("step after a save was begun")
     axes.set_ylabel("ms")
-    axes.set_yscale("log")
+    axes.set_yscale("symlog", linthresh=10)
     axes.legend(fontsize=7)
-    axes.set_title(f"{model}: time of each step (medians)", fontsize=9)
+    axes.set_title(f"{model}: steps beyond those without checkpoints (medians)", fontsize=9)
 
 
 def bars(axes, series, model, names, quantity, unit, title):

@@ -35,7 +35,8 @@ double median_of(const Pairs& pairs, const char* quantity) {
 }
 
 /// Each checkpoint's loss to one figure: where little is lost, single pairs are mostly chance.
-Series lost_to(const Pairs& pairs, double milliseconds, std::string id, std::string label) {
+Series lost_to(const Pairs& pairs, double milliseconds, const std::string& id,
+               const std::string& label) {
   Series ratio{pairs.name() + "." + id, pairs.name() + ": lost, to " + label, "x", {}};
   for (const double lost : pairs.series("async", "lost").samples) ratio.add(lost / milliseconds);
   return ratio;
