@@ -3,7 +3,6 @@
 #include "save/goals.h"
 #include "save/growth.h"
 #include "save/limits.h"
-#include "save/rounds.h"
 #include "save/savers.h"
 #include "save/state_shape.h"
 #include "support/command.h"
@@ -12,6 +11,7 @@
 #include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
+#include "support/rounds.h"
 #include "support/work_directory.h"
 
 #include <fmt/format.h>
@@ -52,7 +52,7 @@ class SaveBenchmark {
  public:
   SaveBenchmark(Options options, const std::string& directory)
       : options_(std::move(options)),
-        peers_(bench::chosen_peers(options_.peers)),
+        peers_(bench::chosen_peers(bench::peer_ways(), options_.peers)),
         work_(directory) {
     config_.staging_config.copy_threads =
         options_.threads != 0 ? options_.threads
@@ -70,8 +70,8 @@ class SaveBenchmark {
                                   {"file_system", bench::file_system_of(work_.path())}});
     for (const Shape shape : shapes_of(options_)) measure_shape(report, shape);
     if (!options_.growth.empty()) {
-      bench::Growth growth(work_, states_, config_, options_.growth);
-      growth.run(options_.pairs, options_.saves);
+      bench::Growth growth(work_, states_, config_, options_.saves, options_.growth);
+      growth.run(options_.pairs);
       growth.add_to(report);
     }
     if (options_.scale != 1) report.note("scaled: the goals are meant for the whole state");
@@ -88,11 +88,14 @@ class SaveBenchmark {
     const std::size_t tensors = state.payloads.size();
     const std::uint64_t bytes = state.bytes;
     const nlohmann::json description = bench::describe(state.dict);
-    const bench::Setting setting{work_, states_, spec, bench::file_bytes_of(work_, state), config_};
-    bench::Rounds rounds(name, static_cast<double>(bytes) * 1e-9,
-                         contestants(setting, description));
-    rounds.run(options_.pairs, options_.saves);
-    rounds.add_to(report);
+    const bench::Setting setting{work_,   states_,       spec, bench::file_bytes_of(work_, state),
+                                 config_, options_.saves};
+    bench::SaveRounds rounds(name, static_cast<double>(bytes) * 1e-9, bench::metrics(),
+                             contestants(setting, description));
+    rounds.run(options_.pairs);
+    rounds.add_to(report, bench::comparisons());
+    add_phases(report, rounds);
+    rounds.add_notes_to(report);
     bench::add_goals(report, rounds, shape, tensors);
     report.parameter("shapes", {{"name", name},
                                 {"tensors", tensors},
@@ -101,9 +104,20 @@ class SaveBenchmark {
     states_.release();
   }
 
-  std::vector<std::unique_ptr<bench::Contestant>> contestants(
-      const bench::Setting& setting, const nlohmann::json& description) const {
-    std::vector<std::unique_ptr<bench::Contestant>> all;
+  static void add_phases(bench::Report& report, const bench::SaveRounds& rounds) {
+    const bench::ContestantSeries<bench::RunFigures>* const async = rounds.find("async");
+    if (async == nullptr) return;
+    report.heading(rounds.name() + ": Where the time of an async save goes");
+    for (const bench::SaveMetric& phase : bench::phases()) {
+      bench::Series series = async->of(phase.id);
+      series.label = phase.label;
+      report.add(std::move(series));
+    }
+  }
+
+  bench::SaveRounds::Contestants contestants(const bench::Setting& setting,
+                                             const nlohmann::json& description) const {
+    bench::SaveRounds::Contestants all;
     const auto async = [&](std::string id, std::string label, const bench::AsyncKind& kind) {
       all.push_back(std::make_unique<bench::AsyncSaves>(setting, std::move(id),
                                                         "ckptring " + std::move(label), kind));

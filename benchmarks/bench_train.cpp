@@ -53,7 +53,7 @@ std::vector<bench::TrainerProgram> programs_of(const Options& options) {
             true};
   };
   std::vector<bench::TrainerProgram> programs{ours("async", "async"), ours("sync", "sync")};
-  for (const bench::PeerWay& way : bench::chosen_peers(options.peers)) {
+  for (const bench::PeerWay& way : bench::chosen_peers(bench::peer_ways(), options.peers)) {
     programs.push_back({way.id, way.label, {options.python, BENCH_PEERS "/trainer.py", way.id}});
   }
   return programs;

@@ -6,7 +6,8 @@ foreach(folder IN LISTS core)
   list(APPEND core_objects $<TARGET_OBJECTS:ckptring_${folder}>)
   list(APPEND core_targets ckptring_${folder})
 endforeach()
-set(core_system_libraries ISAL::isal liburing::uring Threads::Threads)
+set(core_system_libraries
+  ISAL::isal liburing::uring Threads::Threads ${CMAKE_DL_LIBS})
 
 # ckptring::drain: everything without torch, static. Public face: drain.h, writer.h, error.h ...
 add_library(ckptring_drain STATIC ${core_objects})

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from commands import serve
+from nested import bytes_of
 from ways import WAYS, sync_all
 
 
@@ -45,12 +46,6 @@ def build(entries):
     return state
 
 
-def bytes_of(value):
-    if isinstance(value, dict):
-        return sum(bytes_of(inner) for inner in value.values())
-    return value.nbytes if isinstance(value, torch.Tensor) else 0
-
-
 def save(way, state, directory):
     directory.mkdir(parents=True)
     began = time.perf_counter()
@@ -68,13 +63,18 @@ def save(way, state, directory):
 
 
 class Saver:
+    """Answers the commands of one run."""
+
     def __init__(self, way):
         self.way = way
         self.state = None
 
+    def build(self, entries):
+        return build(entries)
+
     def answer_to(self, command):
         if "state" in command:
-            self.state = build(command["state"])
+            self.state = self.build(command["state"])
             return {"bytes": bytes_of(self.state)}
         if "prepare" in command:
             began = time.perf_counter()
@@ -82,14 +82,17 @@ class Saver:
             return {"prepared": time.perf_counter() - began}
         return save(self.way, self.state, Path(command["save"]))
 
+    def close(self):
+        if self.state is not None:
+            self.way.close()
+
 
 def main():
     if len(sys.argv) != 2 or sys.argv[1] not in WAYS:
         sys.exit(f"usage: saver.py {'|'.join(WAYS)}")
     saver = Saver(WAYS[sys.argv[1]]())
     serve(saver.answer_to)
-    if saver.state is not None:
-        saver.way.close()
+    saver.close()
 
 
 if __name__ == "__main__":

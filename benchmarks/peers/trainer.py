@@ -30,6 +30,7 @@ import torch.nn.functional as functional
 
 from commands import serve
 from gpt import Gpt
+from nested import bytes_of
 from ways import WAYS, sync_all
 
 
@@ -62,12 +63,6 @@ class Training:
     def collect(self):
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "cpu_generator": torch.get_rng_state(), "step": self.done}
-
-
-def bytes_of(value):
-    if isinstance(value, dict):
-        return sum(bytes_of(inner) for inner in value.values())
-    return value.nbytes if isinstance(value, torch.Tensor) else 0
 
 
 class Saves:

@@ -81,20 +81,19 @@ def unsynced(directory):
 
 
 class Dcp:
-    """torch.distributed.checkpoint.async_save; `shared`: with a stager of its own that keeps its
-    copy in shared memory from one save to the next, and copies in the background."""
+    """torch.distributed.checkpoint.async_save; `kept`: with a stager of these options that copies
+    in the background, and keeps its copy from one save to the next; `upload` is then the future of
+    the save that was begun last."""
 
-    def __init__(self, kind, shared=False):
+    def __init__(self, kind, kept=None):
         self.kind = kind
-        self.shared = shared
+        self.kept = kept
 
     def prepare(self):
         os.environ["MASTER_ADDR"] = "127.0.0.1"
         # The process wants a group to be there.
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        self.stager = DefaultStager(StagingOptions(
-            use_pinned_memory=False, use_shared_memory=True, use_async_staging=True,
-            use_non_blocking_copy=False)) if self.shared else None
+        self.stager = DefaultStager(self.kept) if self.kept else None
 
     def begin(self, state, directory):
         # The stager that async_save makes for itself where no writer is given.
@@ -102,7 +101,8 @@ class Dcp:
         response = dcp.async_save(
             state, storage_writer=unsynced(directory), async_checkpointer_type=self.kind,
             async_stager=stager)
-        if self.shared:
+        if self.kept:
+            self.upload = response.upload_completion
             return response.staging_completion.result, response.upload_completion.result
         response.add_done_callback(lambda _: stager.close())
         return None, response.result
@@ -137,7 +137,9 @@ WAYS = {
     "dcp": lambda: InTheForeground(write_dcp),
     "dcp_thread": lambda: Dcp(AsyncCheckpointerType.THREAD),
     "dcp_process": lambda: Dcp(AsyncCheckpointerType.PROCESS),
-    "dcp_shared": lambda: Dcp(AsyncCheckpointerType.PROCESS, shared=True),
+    "dcp_shared": lambda: Dcp(AsyncCheckpointerType.PROCESS, StagingOptions(
+        use_pinned_memory=False, use_shared_memory=True, use_async_staging=True,
+        use_non_blocking_copy=False)),
     "experimental": lambda: InTheForeground(write_experimental),
     "experimental_async": ExperimentalAsync,
 }

@@ -151,9 +151,9 @@ std::uint64_t file_bytes_of(const WorkDirectory& work, const SavedState& state) 
 }
 
 SyncSaves::SyncSaves(const Setting& setting)
-    : Contestant("sync", "ckptring sync"), setting_(setting) {}
+    : SaveContestant("sync", "ckptring sync"), setting_(setting) {}
 
-RunFigures SyncSaves::run(const Effort& effort) {
+RunFigures SyncSaves::run(int round) {
   const SavedState& state = setting_.states.get(setting_.spec);
   const ProcessMemory before = memory_of(::getpid());
   const auto checkpointer = ckptring::make_sync_checkpointer(setting_.config);
@@ -168,8 +168,8 @@ RunFigures SyncSaves::run(const Effort& effort) {
   };
   RunFigures run;
   run.first = save();
-  run.steady = median_of(effort.saves, save);
-  if (effort.look_at_memory) {
+  run.steady = median_of(setting_.saves, save);
+  if (round == 0) {
     ProcessMemory peak;
     {
       const std::jthread looks([&peak](const std::stop_token& stop) {
@@ -190,17 +190,17 @@ RunFigures SyncSaves::run(const Effort& effort) {
 
 AsyncSaves::AsyncSaves(const Setting& setting, std::string id, std::string label,
                        const AsyncKind& kind)
-    : Contestant(std::move(id), std::move(label)), setting_(setting), kind_(kind) {}
+    : SaveContestant(std::move(id), std::move(label)), setting_(setting), kind_(kind) {}
 
-RunFigures AsyncSaves::run(const Effort& effort) {
+RunFigures AsyncSaves::run(int round) {
   const SavedState& state = setting_.states.get(kind_.of.value_or(setting_.spec));
   const ckptring::CheckpointerConfig config = config_for(setting_, kind_);
   AsyncRun saves(setting_.work, state, config, kind_.prepared);
   RunFigures run;
   run.prepared = saves.prepared();
   run.first = saves.save();
-  run.steady = median_of(effort.saves, [&] { return saves.save(); });
-  if (effort.look_at_memory) run.memory = saves.look_at_memory();
+  run.steady = median_of(setting_.saves, [&] { return saves.save(); });
+  if (round == 0) run.memory = saves.look_at_memory();
   run.notes = saves.close();
   return run;
 }

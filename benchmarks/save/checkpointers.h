@@ -1,7 +1,7 @@
 // The contestants of this library.
 #pragma once
 
-#include "save/contestant.h"
+#include "save/run_figures.h"
 #include "save/state_shape.h"
 #include "support/work_directory.h"
 
@@ -20,15 +20,16 @@ struct Setting {
   StateSpec spec;
   std::uint64_t file_bytes = 0;  ///< of the file that the library makes of it
   ckptring::CheckpointerConfig config;
+  int saves = 1;  ///< of each turn, after its first one; their median counts
 };
 
 /// Size of the file that the library makes of a state.
 std::uint64_t file_bytes_of(const WorkDirectory& work, const SavedState& state);
 
-class SyncSaves : public Contestant {
+class SyncSaves : public SaveContestant {
  public:
   explicit SyncSaves(const Setting& setting);
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;
@@ -41,10 +42,10 @@ struct AsyncKind {
   std::optional<StateSpec> of = {};  ///< instead of the setting's state
 };
 
-class AsyncSaves : public Contestant {
+class AsyncSaves : public SaveContestant {
  public:
   AsyncSaves(const Setting& setting, std::string id, std::string label, const AsyncKind& kind);
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;

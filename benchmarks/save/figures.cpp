@@ -53,41 +53,43 @@ std::optional<double> prepared(const RunFigures& run, double) {
 }
 
 constexpr std::array kMetrics{
-    Metric{"returned", "Until save returns", "ms", milliseconds<&SaveFigures::returned>},
-    Metric{"staged", "Until the state may change again, where that is later", "ms",
-           milliseconds<&SaveFigures::staged>},
-    Metric{"first_returned", "A first save: until it returns", "ms",
-           milliseconds<&SaveFigures::returned, true>},
-    Metric{"first_staged", "A first save: until the state may change again", "ms",
-           milliseconds<&SaveFigures::staged, true>},
-    Metric{"durable", "From save to durable", "GB/s", rate<&SaveFigures::durable>},
-    Metric{"written", "From save to written, without fsync", "GB/s", rate<&SaveFigures::written>},
-    Metric{"first_durable", "A first save: to durable", "GB/s", rate<&SaveFigures::durable, true>},
-    Metric{"prepared", "Prepared before the first save", "ms", prepared},
-    Metric{"trainer_cpu", "Processor time of the trainer", "s/GB",
-           per_gigabyte<&SaveFigures::trainer_cpu>},
-    Metric{"helper_cpu", "Processor time of its helpers", "s/GB",
-           per_gigabyte<&SaveFigures::helper_cpu>},
-    Metric{"walked", "A walk over the tensors' metadata, alone", "ms",
-           milliseconds<&SaveFigures::walked>},
-    Metric{"memory", "Memory of all processes beyond the state (PSS), highest seen", "MiB",
-           mebibytes<&MemoryFigures::beyond_state>},
-    Metric{"beyond_ring", "The same beyond the ring", "MiB",
-           mebibytes<&MemoryFigures::beyond_ring>},
-    Metric{"helper_pss", "The helper without the ring (PSS), highest seen", "MiB",
-           mebibytes<&MemoryFigures::helper_pss>},
-    Metric{"page_tables", "Page tables of all processes beyond those before, highest seen", "MiB",
-           mebibytes<&MemoryFigures::page_tables>},
+    SaveMetric{"returned", "Until save returns", "ms", milliseconds<&SaveFigures::returned>},
+    SaveMetric{"staged", "Until the state may change again, where that is later", "ms",
+               milliseconds<&SaveFigures::staged>},
+    SaveMetric{"first_returned", "A first save: until it returns", "ms",
+               milliseconds<&SaveFigures::returned, true>},
+    SaveMetric{"first_staged", "A first save: until the state may change again", "ms",
+               milliseconds<&SaveFigures::staged, true>},
+    SaveMetric{"durable", "From save to durable", "GB/s", rate<&SaveFigures::durable>},
+    SaveMetric{"written", "From save to written, without fsync", "GB/s",
+               rate<&SaveFigures::written>},
+    SaveMetric{"first_durable", "A first save: to durable", "GB/s",
+               rate<&SaveFigures::durable, true>},
+    SaveMetric{"prepared", "Prepared before the first save", "ms", prepared},
+    SaveMetric{"trainer_cpu", "Processor time of the trainer", "s/GB",
+               per_gigabyte<&SaveFigures::trainer_cpu>},
+    SaveMetric{"helper_cpu", "Processor time of its helpers", "s/GB",
+               per_gigabyte<&SaveFigures::helper_cpu>},
+    SaveMetric{"walked", "A walk over the tensors' metadata, alone", "ms",
+               milliseconds<&SaveFigures::walked>},
+    SaveMetric{"memory", "Memory of all processes beyond the state (PSS), highest seen", "MiB",
+               mebibytes<&MemoryFigures::beyond_state>},
+    SaveMetric{"beyond_ring", "The same beyond the ring", "MiB",
+               mebibytes<&MemoryFigures::beyond_ring>},
+    SaveMetric{"helper_pss", "The helper without the ring (PSS), highest seen", "MiB",
+               mebibytes<&MemoryFigures::helper_pss>},
+    SaveMetric{"page_tables", "Page tables of all processes beyond those before, highest seen",
+               "MiB", mebibytes<&MemoryFigures::page_tables>},
+    SaveMetric{"planned", "planned", "ms", milliseconds<&SaveFigures::planned>},
+    SaveMetric{"copied", "staged, from the end of planning", "ms",
+               milliseconds<&SaveFigures::copied>},
+    SaveMetric{"stalled", "stalled on a full ring", "ms", milliseconds<&SaveFigures::stalled>},
+    SaveMetric{"drained", "drained", "ms", milliseconds<&SaveFigures::drained>},
+    SaveMetric{"fsync", "fsync", "ms", milliseconds<&SaveFigures::fsync>},
+    SaveMetric{"commit", "commit", "ms", milliseconds<&SaveFigures::commit>},
 };
-
-constexpr std::array kPhases{
-    Metric{"planned", "planned", "ms", milliseconds<&SaveFigures::planned>},
-    Metric{"copied", "staged, from the end of planning", "ms", milliseconds<&SaveFigures::copied>},
-    Metric{"stalled", "stalled on a full ring", "ms", milliseconds<&SaveFigures::stalled>},
-    Metric{"drained", "drained", "ms", milliseconds<&SaveFigures::drained>},
-    Metric{"fsync", "fsync", "ms", milliseconds<&SaveFigures::fsync>},
-    Metric{"commit", "commit", "ms", milliseconds<&SaveFigures::commit>},
-};
+/// The last ones are phases.
+constexpr std::size_t kPhases = 6;
 
 }  // namespace
 
@@ -114,28 +116,8 @@ MemoryFigures growth_of(const ProcessMemory& before, const ProcessMemory& now) {
       .helper_pss = {}};
 }
 
-std::span<const Metric> metrics() { return kMetrics; }
-std::span<const Metric> phases() { return kPhases; }
-
-ContestantSeries::ContestantSeries(const std::string& prefix, const Contestant& contestant,
-                                   double gigabytes)
-    : gigabytes_(gigabytes) {
-  for (const std::span<const Metric> all : {metrics(), phases()}) {
-    for (const Metric& metric : all) {
-      series_[metric.id] =
-          Series{prefix + contestant.id() + "." + metric.id, contestant.label(), metric.unit, {}};
-    }
-  }
-}
-
-void ContestantSeries::add(const RunFigures& run) {
-  for (const std::span<const Metric> all : {metrics(), phases()}) {
-    for (const Metric& metric : all) {
-      if (const std::optional<double> sample = metric.of(run, gigabytes_)) {
-        series_.at(metric.id).add(*sample);
-      }
-    }
-  }
-}
+std::span<const SaveMetric> metrics() { return kMetrics; }
+std::span<const SaveMetric> comparisons() { return metrics().first(kMetrics.size() - kPhases); }
+std::span<const SaveMetric> phases() { return metrics().last(kPhases); }
 
 }  // namespace bench

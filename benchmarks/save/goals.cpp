@@ -1,6 +1,8 @@
 #include "save/goals.h"
 
+#include "support/goals.h"
 #include "support/peer_ways.h"
+#include "support/series.h"
 
 #include <fmt/format.h>
 
@@ -16,51 +18,12 @@ namespace {
 /// more than there is; then this share of the limit is asked for.
 constexpr double kShareOfLimit = 0.9;
 
+using SaveGoals = Goals<RunFigures>;
+
 double median(const Series& series) { return quartiles(series.samples).median; }
 
-/// Of the rounds that both were in: who failed is left out of the later ones.
-Series ratio(std::string id, std::string label, Series above, Series below) {
-  const std::size_t both = std::min(above.samples.size(), below.samples.size());
-  above.samples.resize(both);
-  below.samples.resize(both);
-  return {std::move(id), std::move(label), "x", ratios(above, below)};
-}
-
-class Goals {
- public:
-  Goals(Report& report, const Rounds& rounds) : report_(report), rounds_(rounds) {}
-
-  void at_most(const std::string& name, const std::string& label, Series measured, double limit) {
-    add(name, label, std::move(measured), Goal::Kind::at_most, limit);
-  }
-  void at_least(const std::string& name, const std::string& label, Series measured, double limit) {
-    add(name, label, std::move(measured), Goal::Kind::at_least, limit);
-  }
-
-  /// Empty if either was not measured.
-  [[nodiscard]] Series ratio_of(const char* above, const char* of_above, const char* below,
-                                const char* of_below) const {
-    return ratio("", "", series(above, of_above), series(below, of_below));
-  }
-  [[nodiscard]] Series series(const std::string& contestant, const char* metric) const {
-    const ContestantSeries* const found = rounds_.find(contestant);
-    return found != nullptr ? found->of(metric) : Series{};
-  }
-
- private:
-  void add(const std::string& name, const std::string& label, Series measured, Goal::Kind kind,
-           double limit) {
-    measured.id = rounds_.name() + "." + name;
-    measured.label = rounds_.name() + ": " + label;
-    report_.add(Goal{std::move(measured), kind, limit});
-  }
-
-  Report& report_;
-  const Rounds& rounds_;
-};
-
 /// The slower of our two, in each round, against each peer.
-void add_peer_goals(Goals& goals) {
+void add_peer_goals(SaveGoals& goals) {
   Series ours = goals.series("async", "durable");
   const Series sync = goals.series("sync", "durable");
   for (std::size_t i = 0; i < std::min(ours.samples.size(), sync.samples.size()); ++i) {
@@ -72,13 +35,13 @@ void add_peer_goals(Goals& goals) {
     if (peer.samples.empty() || bare.samples.empty()) continue;
     const double room = median(bare) / median(peer);
     goals.at_least(std::string("durable_to_") + way.id,
-                   fmt::format("durable rate, to that of {}", way.label), ratio("", "", ours, peer),
+                   fmt::format("durable rate, to that of {}", way.label), ratio(ours, peer),
                    room >= 2 ? 2 : kShareOfLimit * room);
   }
 }
 
 /// What planning takes beyond looking at every tensor, in microseconds a tensor.
-Series planning_beyond_walk(const Goals& goals, std::size_t tensors) {
+Series planning_beyond_walk(const SaveGoals& goals, std::size_t tensors) {
   const Series planned = goals.series("async", "planned");
   const Series walked = goals.series("memcpy", "walked");
   Series beyond{"", "", "us", {}};
@@ -90,8 +53,8 @@ Series planning_beyond_walk(const Goals& goals, std::size_t tensors) {
 
 }  // namespace
 
-void add_goals(Report& report, const Rounds& rounds, Shape shape, std::size_t tensors) {
-  Goals goals(report, rounds);
+void add_goals(Report& report, const SaveRounds& rounds, Shape shape, std::size_t tensors) {
+  SaveGoals goals(report, rounds);
   goals.at_most("staged_to_memcpy", "staged, to memcpy",
                 goals.ratio_of("async", "staged", "memcpy", "staged"), 1.1);
   goals.at_most("first_to_steady", "a first save staged, to the later ones",

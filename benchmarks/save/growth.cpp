@@ -19,7 +19,8 @@ constexpr double kFlat = 1.1;
 }  // namespace
 
 Growth::Growth(const WorkDirectory& work, CurrentState& states,
-               const ckptring::CheckpointerConfig& config, const std::vector<double>& gigabytes) {
+               const ckptring::CheckpointerConfig& config, int saves,
+               const std::vector<double>& gigabytes) {
   for (const double size : gigabytes) {
     const StateSpec spec{Shape::gpt2, size / kGpt2Gigabytes};
     const std::string label = fmt::format("{:g} GB", size);
@@ -27,8 +28,8 @@ Growth::Growth(const WorkDirectory& work, CurrentState& states,
       return Series{fmt::format("growth.{:g}gb.{}", size, id), label, unit, {}};
     };
     const SavedState& state = states.get(spec);
-    auto setting =
-        std::make_unique<Setting>(Setting{work, states, spec, file_bytes_of(work, state), config});
+    auto setting = std::make_unique<Setting>(
+        Setting{work, states, spec, file_bytes_of(work, state), config, saves});
     auto contestant = std::make_unique<AsyncSaves>(*setting, "async", label, AsyncKind{});
     sizes_.push_back({static_cast<double>(state.bytes) * 1e-9, std::move(setting),
                       std::move(contestant), series("staged", "ms/GB"), series("durable", "ms/GB"),
@@ -36,7 +37,7 @@ Growth::Growth(const WorkDirectory& work, CurrentState& states,
   }
 }
 
-void Growth::run(int rounds, int saves) {
+void Growth::run(int rounds) {
   std::vector<Size*> order;
   for (Size& size : sizes_) order.push_back(&size);
   std::mt19937 random(1);
@@ -45,7 +46,7 @@ void Growth::run(int rounds, int saves) {
     for (Size* size : order) {
       progress(
           fmt::format("growth, round {}/{}: {}", round + 1, rounds, size->contestant->label()));
-      const RunFigures run = size->contestant->run({.saves = saves, .look_at_memory = round == 0});
+      const RunFigures run = size->contestant->run(round);
       size->staged.add(run.steady.staged.value() * 1e3 / size->gigabytes);
       size->durable.add(run.steady.durable.value() * 1e3 / size->gigabytes);
       if (!run.memory) continue;

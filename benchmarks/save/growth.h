@@ -2,7 +2,7 @@
 #pragma once
 
 #include "save/checkpointers.h"
-#include "save/contestant.h"
+#include "save/run_figures.h"
 #include "save/state_shape.h"
 #include "support/report.h"
 #include "support/series.h"
@@ -18,12 +18,13 @@ namespace bench {
 /// Async saves of GPT-2's 444 tensors at several sizes, through a ring as large as the state.
 class Growth {
  public:
-  /// `gigabytes`: sizes of the state.
+  /// `saves`: see Setting. `gigabytes`: sizes of the state.
   Growth(const WorkDirectory& work, CurrentState& states,
-         const ckptring::CheckpointerConfig& config, const std::vector<double>& gigabytes);
+         const ckptring::CheckpointerConfig& config, int saves,
+         const std::vector<double>& gigabytes);
 
   /// Each round goes through all sizes, in another order.
-  void run(int rounds, int saves);
+  void run(int rounds);
 
   /// Series by size ("growth.1gb.staged"), and as goals what the largest costs, per GB, to what
   /// the smallest does.
@@ -33,7 +34,7 @@ class Growth {
   struct Size {
     double gigabytes;
     std::unique_ptr<Setting> setting;
-    std::unique_ptr<Contestant> contestant;
+    std::unique_ptr<SaveContestant> contestant;
     Series staged, durable, memory, beyond_ring;
   };
   std::vector<Size> sizes_;

@@ -24,9 +24,9 @@ void note_small_pages(const WarmMemory& memory, std::uint64_t bytes, RunFigures&
 }  // namespace
 
 PlainCopy::PlainCopy(const Setting& setting)
-    : Contestant("memcpy", "memcpy by as many threads"), setting_(setting) {}
+    : SaveContestant("memcpy", "memcpy by as many threads"), setting_(setting) {}
 
-RunFigures PlainCopy::run(const Effort& effort) {
+RunFigures PlainCopy::run(int /*round*/) {
   const SavedState& state = setting_.states.get(setting_.spec);
   const WarmMemory warm(state.bytes);
   const CopyBaseline copy(state.payloads, warm.bytes(),
@@ -34,7 +34,7 @@ RunFigures PlainCopy::run(const Effort& effort) {
   setting_.work.clear();
   (void)copy.run();  // pays for what the first of anything pays
   RunFigures run;
-  run.steady = median_of(effort.saves, [&] {
+  run.steady = median_of(setting_.saves, [&] {
     check_interrupts();
     SaveFigures figures;
     figures.staged = copy.run();
@@ -47,14 +47,14 @@ RunFigures PlainCopy::run(const Effort& effort) {
 }
 
 BareWriter::BareWriter(const Setting& setting)
-    : Contestant("bare", "bare O_DIRECT writer, no checksums"), setting_(setting) {}
+    : SaveContestant("bare", "bare O_DIRECT writer, no checksums"), setting_(setting) {}
 
-RunFigures BareWriter::run(const Effort& effort) {
+RunFigures BareWriter::run(int /*round*/) {
   const std::uint64_t bytes = whole_pages(setting_.file_bytes);
   const WarmMemory warm(bytes);
   const std::string path = setting_.work.path() + "/bare";
   RunFigures run;
-  run.steady = median_of(effort.saves, [&] {
+  run.steady = median_of(setting_.saves, [&] {
     check_interrupts();
     setting_.work.clear();
     SaveFigures figures;
@@ -66,11 +66,11 @@ RunFigures BareWriter::run(const Effort& effort) {
   return run;
 }
 
-Fio::Fio(const Setting& setting) : Contestant("fio", "fio"), setting_(setting) {}
+Fio::Fio(const Setting& setting) : SaveContestant("fio", "fio"), setting_(setting) {}
 
-RunFigures Fio::run(const Effort& effort) {
+RunFigures Fio::run(int /*round*/) {
   RunFigures run;
-  run.steady = median_of(effort.saves, [&] {
+  run.steady = median_of(setting_.saves, [&] {
     check_interrupts();
     setting_.work.clear();
     SaveFigures figures;

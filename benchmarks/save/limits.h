@@ -2,35 +2,35 @@
 #pragma once
 
 #include "save/checkpointers.h"
-#include "save/contestant.h"
+#include "save/run_figures.h"
 
 namespace bench {
 
 /// memcpy of the tensors into populated memory, and a walk over their metadata.
-class PlainCopy : public Contestant {
+class PlainCopy : public SaveContestant {
  public:
   explicit PlainCopy(const Setting& setting);
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;
 };
 
 /// See `write_bare`.
-class BareWriter : public Contestant {
+class BareWriter : public SaveContestant {
  public:
   explicit BareWriter(const Setting& setting);
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;
 };
 
 /// See `fio_write_rate`.
-class Fio : public Contestant {
+class Fio : public SaveContestant {
  public:
   explicit Fio(const Setting& setting);
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;

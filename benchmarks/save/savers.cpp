@@ -74,21 +74,21 @@ class SaverRun {
 
 Saver::Saver(const Setting& setting, const PeerWay& way, std::string python,
              const nlohmann::json& description)
-    : Contestant(way.id, way.label),
+    : SaveContestant(way.id, way.label),
       setting_(setting),
       way_(way.id),
       python_(std::move(python)),
       description_(description) {}
 
-RunFigures Saver::run(const Effort& effort) {
+RunFigures Saver::run(int round) {
   setting_.states.release();
   RunFigures run;
   try {
     SaverRun saves(setting_.work, python_, way_, description_);
     run.prepared = saves.prepared();
     run.first = saves.save();
-    run.steady = median_of(effort.saves, [&] { return saves.save(); });
-    if (effort.look_at_memory) run.memory = saves.look_at_memory();
+    run.steady = median_of(setting_.saves, [&] { return saves.save(); });
+    if (round == 0) run.memory = saves.look_at_memory();
   } catch (const PeerError& error) {
     setting_.work.clear();
     throw ContestantFailed(error.what());

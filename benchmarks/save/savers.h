@@ -2,7 +2,7 @@
 #pragma once
 
 #include "save/checkpointers.h"
-#include "save/contestant.h"
+#include "save/run_figures.h"
 #include "support/peer_ways.h"
 
 #include <nlohmann/json.hpp>
@@ -11,14 +11,14 @@
 
 namespace bench {
 
-class Saver : public Contestant {
+class Saver : public SaveContestant {
  public:
   /// `python`: an interpreter with torch and safetensors. `description`: of the state, see
   /// `describe`; outlives this.
   Saver(const Setting& setting, const PeerWay& way, std::string python,
         const nlohmann::json& description);
   /// Gives up the state of this process first: two of them, and a peer's copies, are too much.
-  RunFigures run(const Effort& effort) override;
+  RunFigures run(int round) override;
 
  private:
   const Setting& setting_;

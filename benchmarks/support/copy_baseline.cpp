@@ -1,12 +1,11 @@
 #include "support/copy_baseline.h"
 
+#include "support/share_out.h"
 #include "support/stopwatch.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <stdexcept>
-#include <thread>
 
 namespace bench {
 namespace {
@@ -33,18 +32,10 @@ CopyBaseline::CopyBaseline(std::span<const std::span<const std::byte>> sources,
 }
 
 double CopyBaseline::run() const {
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    // A counter that shares out work; joining the threads orders the copies.
-    for (std::size_t i = 0; (i = next.fetch_add(1, std::memory_order_relaxed)) < pieces_.size();) {
-      std::memcpy(pieces_[i].to, pieces_[i].from, pieces_[i].size);
-    }
-  };
   const Stopwatch watch;
-  std::vector<std::jthread> others;
-  for (unsigned i = 1; i < threads_; ++i) others.emplace_back(work);
-  work();
-  others.clear();
+  share_out(pieces_.size(), threads_, [this](std::size_t i) {
+    std::memcpy(pieces_[i].to, pieces_[i].from, pieces_[i].size);
+  });
   return watch.seconds();
 }
 

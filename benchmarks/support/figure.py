@@ -21,9 +21,9 @@ def spread(found):
 
 def color(contestant):
     """Ours, the machine's limits, the others."""
-    if contestant.startswith(("async", "sync")):
+    if contestant.startswith(("async", "sync", "ckptring")):
         return "C0"
-    return "C7" if contestant in ("memcpy", "bare", "fio") else "C1"
+    return "C7" if contestant in ("memcpy", "pread", "bare", "fio") else "C1"
 
 
 def bars(axes, rows, unit):

@@ -16,4 +16,9 @@ bool have_fio();
 /// @throws std::runtime_error with the exit status
 double fio_write_rate(const std::string& directory, std::uint64_t bytes);
 
+/// Reads the file `path` in the same way, front to back.
+/// @param directory where fio's own output goes; it is removed
+/// @return and throws as above
+double fio_read_rate(const std::string& directory, const std::string& path);
+
 }  // namespace bench

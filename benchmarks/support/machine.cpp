@@ -7,10 +7,12 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include <linux/magic.h>
 
@@ -25,6 +27,23 @@ std::string processor() {
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   }
   return "unknown";
+}
+
+/// What the driver says of its devices; empty without one.
+nlohmann::ordered_json nvidia() {
+  const std::filesystem::path driver = "/proc/driver/nvidia";
+  nlohmann::ordered_json found;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(driver / "gpus", none)) {
+    std::ifstream information(entry.path() / "information");
+    for (std::string line; std::getline(information, line);) {
+      if (!line.starts_with("Model:")) continue;
+      found["devices"].push_back(line.substr(line.find_first_not_of(" \t", line.find(':') + 1)));
+    }
+  }
+  std::ifstream version(driver / "version");
+  if (std::string line; std::getline(version, line)) found["driver"] = line;
+  return found;
 }
 
 }  // namespace
@@ -44,6 +63,7 @@ nlohmann::ordered_json describe_machine() {
       {"kernel", std::string(kernel.sysname) + " " + kernel.release},
       {"load_1min", load[0]},
   };
+  if (nlohmann::ordered_json found = nvidia(); !found.empty()) machine["nvidia"] = std::move(found);
   if (const char* commit = std::getenv("CKPTRING_COMMIT")) machine["commit"] = commit;
   return machine;
 }

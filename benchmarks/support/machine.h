@@ -7,7 +7,7 @@
 
 namespace bench {
 
-/// Processor, cores, memory, kernel, the load when asked, and the commit where the environment
+/// Processor, cores, memory, kernel, NVIDIA devices and their driver, the load when asked, and the commit where the environment
 /// variable CKPTRING_COMMIT names it.
 nlohmann::ordered_json describe_machine();
 

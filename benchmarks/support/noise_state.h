@@ -43,8 +43,10 @@ class NoiseState {
                     .conj = false,
                     .neg = false});
     builder.end_dict();
-    return {path, builder.finish({}, 1, {}), {{bytes_->data(), bytes_->size()}}, bytes_, nullptr,
-            0};
+    return {.path = path,
+            .plan = builder.finish({}, 1, {}),
+            .sources = {{bytes_->data(), bytes_->size()}},
+            .keep_alive = bytes_};
   }
 
  private:

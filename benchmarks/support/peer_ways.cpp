@@ -22,12 +22,13 @@ constexpr std::array kWays{
 
 std::span<const PeerWay> peer_ways() { return kWays; }
 
-std::vector<PeerWay> chosen_peers(const std::vector<std::string>& names) {
+std::vector<PeerWay> chosen_peers(std::span<const PeerWay> ways,
+                                  const std::vector<std::string>& names) {
   std::vector<PeerWay> chosen;
   for (const std::string& name : names) {
     if (name == "none") continue;
     const std::size_t before = chosen.size();
-    for (const PeerWay& way : kWays) {
+    for (const PeerWay& way : ways) {
       if (name == "all" || name == way.id) chosen.push_back(way);
     }
     if (chosen.size() == before) throw std::runtime_error("there is no peer '" + name + "'");

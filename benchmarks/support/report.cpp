@@ -67,9 +67,15 @@ void Report::add(Goal goal) {
 
 void Report::note(std::string text) { notes_.push_back(std::move(text)); }
 
+void Report::skip(std::string why) { skipped_ = std::move(why); }
+
 bool Report::goals_reached() const { return std::ranges::all_of(goals_, &Goal::reached); }
 
 void Report::print() const {
+  if (!skipped_.empty()) {
+    fmt::print("skipped: {}\n", skipped_);
+    return;
+  }
   std::size_t width = 0;
   for (const Section& section : sections_) {
     for (const Series& series : section.series) width = std::max(width, series.label.size());
@@ -107,7 +113,7 @@ void Report::write_json(const std::string& path) const {
     entry["reached"] = goal.reached();
     goals.push_back(std::move(entry));
   }
-  const ordered_json document = {
+  ordered_json document = {
       {"benchmark", name_},
       {"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
       {"machine", describe_machine()},
@@ -116,6 +122,7 @@ void Report::write_json(const std::string& path) const {
       {"goals", std::move(goals)},
       {"notes", notes_},
   };
+  if (!skipped_.empty()) document["skipped"] = skipped_;
   std::ofstream file(path);
   file << document.dump(2) << '\n';
   file.close();

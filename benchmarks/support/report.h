@@ -34,6 +34,8 @@ class Report {
   void add(Goal goal);
   /// A sentence below the table: what was not measured, or what to beware of.
   void note(std::string text);
+  /// Nothing was measured, for this reason: there is no table then, and the JSON file says so.
+  void skip(std::string why);
 
   [[nodiscard]] bool goals_reached() const;
 
@@ -51,6 +53,7 @@ class Report {
   std::vector<Section> sections_;
   std::vector<Goal> goals_;
   std::vector<std::string> notes_;
+  std::string skipped_;
 };
 
 }  // namespace bench

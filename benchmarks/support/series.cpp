@@ -48,4 +48,11 @@ std::vector<double> ratios(const Series& numerator, const Series& denominator) {
   return result;
 }
 
+Series ratio(Series above, Series below) {
+  const std::size_t both = std::min(above.samples.size(), below.samples.size());
+  above.samples.resize(both);
+  below.samples.resize(both);
+  return {"", "", "x", ratios(above, below)};
+}
+
 }  // namespace bench

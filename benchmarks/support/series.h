@@ -30,5 +30,7 @@ double quantile(std::vector<double> samples, double share);
 /// Sample by sample. Meant for pairs that were measured right after each other.
 /// @throws std::logic_error if they have different counts
 std::vector<double> ratios(const Series& numerator, const Series& denominator);
+/// The same of the rounds that both were in: who failed is left out of the later ones.
+Series ratio(Series above, Series below);
 
 }  // namespace bench

@@ -37,7 +37,8 @@ class CKPTRING_API Checkpointer {
  public:
   virtual ~Checkpointer() = default;
 
-  /// Writes `state` to `path/checkpoint_{rank}.pt`, replacing what is there in one step.
+  /// Writes `state` to `path/checkpoint_{rank}.pt`, replacing what is there in one step. Of tensors
+  /// on CUDA devices, what the calling thread's current streams have been given so far.
   /// `path` and missing ancestors are made. Throws only for bad arguments, a state that cannot
   /// be stored (unsupported_value, names the key) or use after close; everything later is
   /// carried by the futures. Tensors are kept alive until staged.
@@ -86,7 +87,8 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   void close() override;
 
   /// Makes the automatic ring as large as this state needs, now, and starts to populate it, so
-  /// that the first save is as quick as any. Does not copy anything.
+  /// that the first save is as quick as any; with tensors on devices, to make it known to CUDA too.
+  /// Does not copy anything.
   void prepare(const StateDict& state);
 
   /// Waits until the checkpoint process is ready (at most `subprocess_init_timeout_secs`).

@@ -29,8 +29,10 @@ struct CheckpointStagerConfig {
   /// true: `save` returns at once and the state must not change until `staged`.
   /// false: `save` returns when the state is staged.
   bool use_async_staging = true;
-  bool use_pinned_memory = true;      ///< ignored without an accelerator
-  bool use_non_blocking_copy = true;  ///< ignored without an accelerator
+  // PyTorch's names, for configurations that come from there. Not looked at: the ring is made known
+  // to CUDA wherever that works, and copies from devices do not hold the caller of `save`.
+  bool use_pinned_memory = true;
+  bool use_non_blocking_copy = true;
   unsigned copy_threads = 0;          ///< threads that copy; 0: half of the cores, at most 8
 };
 

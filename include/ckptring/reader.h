@@ -17,7 +17,9 @@ namespace ckptring {
 struct LoadOptions {
   /// Missing keys are an error (missing_key) that names them all, before anything is changed.
   bool strict = false;
-  /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs.
+  /// Device for tensors that are made anew; default: CPU. Tensors of `state` stay on theirs. What
+  /// goes to a CUDA device is read into pinned memory, and copied from there after the work that
+  /// the caller has enqueued on its current stream.
   std::optional<c10::Device> default_map_location = {};
   /// Check each payload's CRC-32 while reading it.
   bool verify_checksums = true;
@@ -25,6 +27,10 @@ struct LoadOptions {
   bool verify_first = false;
   /// Accept a file that was written by a job of another size.
   bool allow_other_world_size = false;
+  /// Threads that check and copy, at most 256; 0: as many as there are cores, at most 8. Lower it
+  /// where several ranks of one machine load at the same time. Up to 8 more wait for the disk. Each
+  /// takes 1 MiB of memory meanwhile.
+  unsigned threads = 0;
 };
 
 struct LoadResult {
@@ -46,7 +52,7 @@ class CKPTRING_API CheckpointReader {
   /// a mismatch. Structure, keys, kinds, shapes, dtypes and record bounds are checked before the
   /// first byte of `state` is changed. Never waits for saves.
   /// @throws Error not_found, damaged (with the keys that were already overwritten),
-  ///         unsupported_value, mismatch, missing_key, newer_format, io
+  ///         unsupported_value, mismatch, missing_key, newer_format, io, device_failed (likewise)
   [[nodiscard]] LoadResult read(const std::string& path, std::optional<StateDict> state = {},
                                 const LoadOptions& options = {}) const;
 

@@ -1,22 +1,42 @@
 // What `save` hands back. Read next: checkpointer.h.
 #pragma once
 
+#include <ckptring/export.h>
 #include <ckptring/future.h>
 #include <ckptring/save_report.h>
 
 #include <exception>
+#include <functional>
 #include <string>
+
+namespace c10 {
+class Stream;
+}
 
 namespace ckptring {
 
 /// A save on its way.
 struct SaveHandle {
-  /// Ready: the state may change again. Without an error the whole state is in the ring, and the
-  /// death of the trainer loses nothing; with one staging was not completed, and `written` has it
-  /// too.
+  /// Ready: the state may change again, wherever its tensors are. Without an error the whole state
+  /// is in the ring, and the death of the trainer loses nothing; with one staging was not completed,
+  /// and `written` has it too.
   Future<void> staged;
   Future<SaveReport> written;           ///< ready: durable and visible under its final name
   std::exception_ptr previous_failure;  ///< an earlier save's error that nobody had fetched
+
+  /// Lets a device wait, instead of the caller: whatever is enqueued on `stream` (a CUDA stream)
+  /// from now on, an optimizer's step for example, runs after this save has read the tensors of the
+  /// stream's device. One call for each device, and for each stream that changes them. Tensors in
+  /// host memory may change only after `staged`, and until then the save dies with the trainer.
+  ///
+  /// Holds the caller until the save's last copy from a device is enqueued; where the ring is
+  /// smaller than the state, that is when the disk has made room for it. Does nothing if the save
+  /// read nothing from devices. Also returns if the save fails, whose futures say so.
+  /// @throws Error device_failed; invalid_argument for a stream of another kind of device
+  CKPTRING_API void fence(const c10::Stream& stream) const;
+
+  /// What `fence` calls, with a device's number and a native stream; may be empty.
+  std::function<void(int device, void* stream)> device_fence;
 };
 
 /// A save that is not durable (yet), and why.

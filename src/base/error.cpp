@@ -8,7 +8,7 @@
 namespace ckptring {
 namespace {
 
-constexpr std::array<std::string_view, 22> kNames = {"ok",
+constexpr std::array<std::string_view, 23> kNames = {"ok",
                                                      "invalid_argument",
                                                      "unsupported_value",
                                                      "io",
@@ -29,7 +29,8 @@ constexpr std::array<std::string_view, 22> kNames = {"ok",
                                                      "aborted",
                                                      "changed_while_staging",
                                                      "hook_failed",
-                                                     "internal"};
+                                                     "internal",
+                                                     "device_failed"};
 
 std::string sentence(const std::string& operation, const std::string& path,
                      const std::string& cause) {

@@ -41,6 +41,13 @@ std::string_view as_text(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+void Record::check(std::uint32_t found) const {
+  if (found == crc32) return;
+  throw Error(
+      ErrorCode::damaged, "check record", name,
+      fmt::format("record {} has CRC-32 {:08x}, its index says {:08x}", name, found, crc32));
+}
+
 PtArchive PtArchive::open(const ByteSource& source) {
   PtArchive archive;
   archive.records_ = read_zip_index(source);

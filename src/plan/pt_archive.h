@@ -22,6 +22,10 @@ struct Record {
   std::uint64_t data_offset;  ///< of the first payload byte in the file
   std::uint64_t size;         ///< bytes
   std::uint32_t crc32;        ///< as the central directory states it
+
+  /// @param found of the bytes that were read
+  /// @throws Error damaged if that is another one
+  void check(std::uint32_t found) const;
 };
 
 /// The index of a file that was opened. Holds no reference to its source; thread-safe.

@@ -223,11 +223,12 @@ void CheckpointProcess::watch() {
 /// Out of memory, as a rule. That must not end the trainer. A process that nobody can watch is
 /// killed, lest it commits what is said to have failed.
 void CheckpointProcess::unwatchable(const char* cause) noexcept {
+  log_.error("the checkpoint process cannot be watched: {}", cause);
   try {
     if (helper_runs()) (void)kill_and_wait("was killed because it could not be watched");
     give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
   } catch (const std::exception& error) {
-    log_.error("the checkpoint process cannot be watched: {}", error.what());
+    log_.error("nor could its saves be told so: {}", error.what());
   }
 }
 

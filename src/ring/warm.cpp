@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::uint64_t kStep = 64ull << 20;
 
-bool populate(int fd, std::span<std::byte> bytes, std::uint64_t file_offset) noexcept {
+bool populate_pages(int fd, std::span<std::byte> bytes, std::uint64_t file_offset) noexcept {
   if (::madvise(bytes.data(), bytes.size(), MADV_POPULATE_WRITE) == 0) return true;
   if (errno != EINVAL) return false;
   // Before Linux 5.14: allocates the pages without mapping them.
@@ -62,44 +62,56 @@ void log_missing_advice(const base::LogContext& log) {
 }  // namespace
 
 Warmer::Warmer(const Segment& segment, int rank)
-    : thread_([this, fd = segment.fd(), view = segment.view(), rank] { run(fd, view, rank); }) {}
+    : thread_([this, &segment, log = base::LogContext{rank}](const std::stop_token& stop) {
+        os::become_background_thread("ckptring-warm");
+        const Result result = populate(stop, segment, log);
+        log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
+                 result.populated_bytes >> 20, result.huge_bytes >> 20, result.seconds);
+        note(UINT64_MAX);
+      }) {}
 
-Warmer::~Warmer() {
-  stop_.store(true, std::memory_order_relaxed);  // a hint; joining orders everything
-  thread_.join();
+Warmer::~Warmer() = default;
+
+void Warmer::wait(const std::stop_token& stop, std::uint64_t bytes) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, stop, [&] { return populated_ >= bytes; });
 }
 
-void Warmer::run(int fd, SegmentView segment, int rank) {
-  os::become_background_thread("ckptring-warm");
-  const base::LogContext log{rank};
+void Warmer::note(std::uint64_t populated_bytes) {
+  {
+    const std::scoped_lock lock(mutex_);
+    populated_ = populated_bytes;
+  }
+  changed_.notify_all();
+}
+
+Warmer::Result Warmer::populate(const std::stop_token& stop, const Segment& segment,
+                                const base::LogContext& log) {
   const std::uint64_t began = os::monotonic_ns();
-  const std::span<std::byte> blocks = segment.blocks();
-  const std::uint64_t blocks_offset = segment.geometry().blocks_offset();
+  const std::span<std::byte> blocks = segment.view().blocks();
+  const std::uint64_t blocks_offset = segment.view().geometry().blocks_offset();
   Result result;
   log_missing_advice(log);
   // Where the system leaves it to advice, the first touch of a huge page brings all of it;
   // elsewhere collapsing does. Refusal of either only costs speed.
   (void)::madvise(blocks.data(), blocks.size(), MADV_HUGEPAGE);
-  for (std::uint64_t at = 0; at < blocks.size() && !stop_.load(std::memory_order_relaxed);
-       at += kStep) {
+  for (std::uint64_t at = 0; at < blocks.size() && !stop.stop_requested(); at += kStep) {
     const auto step = blocks.subspan(static_cast<std::size_t>(at),
                                      static_cast<std::size_t>(std::min(kStep, blocks.size() - at)));
     const std::uint64_t huge = make_huge(step);
     // What is not huge by now is populated page by page.
     const auto rest = step.subspan(static_cast<std::size_t>(huge));
-    if (!rest.empty() && !populate(fd, rest, blocks_offset + at + huge)) {
+    if (!rest.empty() && !populate_pages(segment.fd(), rest, blocks_offset + at + huge)) {
       log.warn("cannot populate the ring beyond {} MiB: {}; the first save will be slower",
                at >> 20, std::strerror(errno));
       break;
     }
     result.populated_bytes += step.size();
     result.huge_bytes += huge;
+    note(result.populated_bytes);
   }
   result.seconds = os::seconds_since(began);
-  log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
-           result.populated_bytes >> 20, result.huge_bytes >> 20, result.seconds);
-  done_.store(true, std::memory_order_release);
-  done_.notify_all();
+  return result;
 }
 
 }  // namespace ckptring::ring

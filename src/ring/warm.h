@@ -1,10 +1,13 @@
 // Populating a fresh ring in the background, so that the first save is as quick as any.
 #pragma once
 
+#include "base/log.h"
 #include "ring/segment.h"
 
-#include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
+#include <stop_token>
 #include <thread>
 
 namespace ckptring::ring {
@@ -28,14 +31,18 @@ class Warmer {
   Warmer& operator=(const Warmer&) = delete;
 
   /// Blocks until everything is populated, or nothing more can be. Any thread.
-  void wait() noexcept { done_.wait(false, std::memory_order_acquire); }
+  void wait() const { wait({}, UINT64_MAX); }
+  /// The same for the first `bytes` of the blocks, and until `stop`.
+  void wait(const std::stop_token& stop, std::uint64_t bytes) const;
 
  private:
-  void run(int fd, SegmentView segment, int rank);
+  Result populate(const std::stop_token& stop, const Segment& segment, const base::LogContext& log);
+  void note(std::uint64_t populated_bytes);
 
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> done_{false};
-  std::thread thread_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable_any changed_;
+  std::uint64_t populated_ = 0;  ///< guarded by mutex_; UINT64_MAX: there will be no more
+  std::jthread thread_;
 };
 
 }  // namespace ckptring::ring

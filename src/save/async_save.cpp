@@ -33,6 +33,8 @@ namespace {
 
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
+/// Memory is made known to devices in pieces of about this size.
+constexpr std::uint64_t kPinnedPiece = 128ull << 20;
 /// How often close() looks for progress.
 constexpr std::chrono::milliseconds kProgressLook{200};
 
@@ -63,6 +65,8 @@ struct Generation {
   process::BellSet bells;
   ring::Producer producer;
   std::unique_ptr<ring::Warmer> warmer;  ///< guarded by the mutex; set once
+  std::unique_ptr<stage::PinnedMemory>
+      pinned;  ///< once a save comes from devices; the staging thread's
   process::CheckpointProcess process;
   bool announced = false;  ///< logged, and populated in the background; the staging thread's
 };
@@ -71,6 +75,7 @@ struct Generation {
 struct Pending {
   std::optional<SaveJob> job;  ///< until staged
   store::SaveTarget target;
+  Promise<void> enqueued;  ///< no copy from a device will be begun any more
   Promise<void> staged;
   Promise<SaveReport> written;
   Future<SaveReport> written_future;
@@ -92,6 +97,7 @@ struct AsyncSave::Parts {
         rank(rank_info),
         owner(::getpid()),
         log{rank_info.global_rank},
+        devices(std::make_shared<stage::DeviceAccess>(log)),
         stager(configuration.staging_config) {}
 
   // --- the staging thread -----------------------------------------------------------------
@@ -100,7 +106,9 @@ struct AsyncSave::Parts {
   void stage_into(Generation& ring, Pending& save);
   void tell_stopped(Pending& save);
   void fail_unannounced(const std::shared_ptr<Pending>& save, std::exception_ptr error);
-  std::shared_ptr<Generation> generation_for(const plan::FilePlan& plan, const Pending* self);
+  std::shared_ptr<Generation> generation_for(const SaveJob& job, const Pending* self);
+  std::shared_ptr<Generation> fitting_generation(const plan::FilePlan& plan, const Pending* self);
+  void pin(Generation& ring, int device) const;
   void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void announce(Generation& ring, const std::string& why);
@@ -129,7 +137,8 @@ struct AsyncSave::Parts {
   const RankInfo rank;
   const pid_t owner;
   const base::LogContext log;
-  stage::DefaultStager stager;  // the staging thread's
+  const std::shared_ptr<stage::DeviceAccess> devices;  ///< shared with handles
+  stage::DefaultStager stager;                         // the staging thread's
 
   std::mutex saving;  ///< serialises save calls
   mutable std::mutex mutex;
@@ -169,7 +178,7 @@ void AsyncSave::Parts::run_tasks() {
 
 void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
   try {
-    const std::shared_ptr<Generation> ring = generation_for(save->job->plan, save.get());
+    const std::shared_ptr<Generation> ring = generation_for(*save->job, save.get());
     check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
@@ -208,8 +217,18 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   std::exception_ptr error;
   bool complete = false;
   try {
+    stage::DeviceCopies* const copies = save.job->devices.empty() ? nullptr : devices->copies();
+    for (const DeviceState& state : save.job->devices) {
+      copies->to_host(state.device).copy_after(*state.ready_at);
+    }
     const stage::StageResult result =
-        stager.stage(ring.producer, save.job->plan, save.job->sources, ring.process.given_up_fd());
+        stager.stage(ring.producer,
+                     {.plan = save.job->plan,
+                      .sources = save.job->sources,
+                      .devices = copies,
+                      .name_of = save.job->name_of,
+                      .enqueued = [&save] { save.enqueued.set_value(); }},
+                     ring.process.given_up_fd());
     complete = result.complete;
     if (complete && save.job->check_unchanged) save.job->check_unchanged();
     const std::scoped_lock lock(mutex);
@@ -219,6 +238,7 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
     error = std::current_exception();
   }
   save.job.reset();  // nobody needs the tensors any more, whatever became of the save
+  save.enqueued.set_value();
   if (error) {
     const std::scoped_lock lock(mutex);
     save.staging_error = error;
@@ -258,13 +278,36 @@ void AsyncSave::Parts::tell_stopped(Pending& save) {
 void AsyncSave::Parts::fail_unannounced(const std::shared_ptr<Pending>& save,
                                         std::exception_ptr error) {
   save->job.reset();
+  save->enqueued.set_value();
   save->staged.set_error(error);
   finish(save, error);
 }
 
-/// The ring for this plan: the current one if it will do, else a new one.
-std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const plan::FilePlan& plan,
+/// The ring for this job, known to the devices that it comes from.
+std::shared_ptr<Generation> AsyncSave::Parts::generation_for(const SaveJob& job,
                                                              const Pending* self) {
+  std::shared_ptr<Generation> ring = fitting_generation(job.plan, self);
+  if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
+  return ring;
+}
+
+void AsyncSave::Parts::pin(Generation& ring, int device) const {
+  const std::uint64_t block = config.process_config.block_bytes;
+  stage::WaitPopulated wait;
+  if (ring.warmer) {
+    // Small pages that the driver holds could not become huge ones any more.
+    wait = [&warmer = *ring.warmer](const std::stop_token& stop_pinning, std::uint64_t bytes) {
+      warmer.wait(stop_pinning, bytes);
+    };
+  }
+  ring.pinned = devices->copies()->pin(ring.segment.view().blocks(),
+                                       std::max(kPinnedPiece / block * block, block), device,
+                                       std::move(wait));
+}
+
+/// The ring for this plan: the current one if it will do, else a new one.
+std::shared_ptr<Generation> AsyncSave::Parts::fitting_generation(const plan::FilePlan& plan,
+                                                                 const Pending* self) {
   ring::Description description{};
   process::describe_tables(plan, config.process_config.block_bytes, description);
   std::shared_ptr<Generation> now = current();
@@ -592,6 +635,14 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   SaveHandle handle;
   handle.staged = save->staged.future();
   handle.written = save->written_future;
+  if (!save->job->devices.empty()) {
+    handle.device_fence = [devices = parts_->devices, enqueued = save->enqueued.future()](
+                              int device, void* stream) {
+      // An event recorded before the last copy is enqueued would not wait for it.
+      enqueued.wait();
+      devices->copies()->to_host(device).fence(stream);
+    };
+  }
   {
     std::unique_lock lock(parts_->mutex);
     parts_->wait_for_room(lock);
@@ -610,7 +661,12 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   return handle;
 }
 
-void AsyncSave::prepare(const plan::FilePlan& plan) {
+stage::DeviceAccess& AsyncSave::devices() {
+  parts_->check_process();
+  return *parts_->devices;
+}
+
+void AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
@@ -622,10 +678,10 @@ void AsyncSave::prepare(const plan::FilePlan& plan) {
       parts_->require_open("prepare");
     }
     turn.submitted_ns = os::monotonic_ns();
-    // `plan` and `turn` outlive the task: this call waits for it.
-    parts_->enqueue([parts = parts_.get(), done, &plan, &turn] {
+    // `job` and `turn` outlive the task: this call waits for it.
+    parts_->enqueue([parts = parts_.get(), done, &job, &turn] {
       try {
-        (void)parts->generation_for(plan, &turn);
+        (void)parts->generation_for(job, &turn);
         done->set_value();
       } catch (...) {
         done->set_error(std::current_exception());

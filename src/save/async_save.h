@@ -3,6 +3,7 @@
 #pragma once
 
 #include "save/save_job.h"
+#include "stage/device_access.h"
 
 #include <ckptring/config.h>
 #include <ckptring/rank_info.h>
@@ -33,8 +34,11 @@ class AsyncSave {
   /// throw_previous_failure the unfetched failure of an earlier save.
   void check_usable();
 
-  /// Sizes the automatic ring for this plan, now, and populates it in the background.
-  void prepare(const plan::FilePlan& plan);
+  /// Where the job's DeviceState come from.
+  [[nodiscard]] stage::DeviceAccess& devices();
+
+  /// Sizes the automatic ring for this job, now, and populates it in the background.
+  void prepare(const SaveJob& job);
   void ready();
   void wait_prefaulted();
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);

@@ -1,7 +1,9 @@
 // The synchronous path: same plan, same block filling, same writer; no ring, no process.
 #pragma once
 
+#include "save/private_blocks.h"
 #include "save/save_job.h"
+#include "stage/device_access.h"
 
 #include <ckptring/config.h>
 #include <ckptring/rank_info.h>
@@ -9,6 +11,8 @@
 #include <ckptring/writer.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 namespace ckptring::save {
 
@@ -16,6 +20,9 @@ class SyncSave {
  public:
   /// @throws Error invalid_argument
   SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer);
+
+  /// Where the job's DeviceState come from.
+  [[nodiscard]] stage::DeviceAccess& devices() noexcept { return devices_; }
 
   /// Stages, writes and commits in the calling thread; durable on return.
   /// @throws Error
@@ -25,10 +32,20 @@ class SyncSave {
   [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
  private:
+  /// Memory that devices know is kept, so that it is made known to them once.
+  struct PinnedBlocks {
+    explicit PinnedBlocks(std::size_t count) : blocks(count) {}
+    PrivateBlocks blocks;
+    std::unique_ptr<stage::PinnedMemory> pinned;
+  };
+  PrivateBlocks& blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned);
+
   CheckpointWriterConfig config_;
   RankInfo rank_;
   std::uint64_t number_ = 0;  ///< of the last save
   WriterSetup writer_;
+  stage::DeviceAccess devices_;
+  std::unique_ptr<PinnedBlocks> pinned_;
 };
 
 }  // namespace ckptring::save

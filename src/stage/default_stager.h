@@ -1,17 +1,32 @@
-// Copies a planned state into the ring, block by block, with a few threads.
+// Copies a planned state into the ring, block by block, with a few threads and, where a part of it
+// is on devices, with their copy engines.
 #pragma once
 
+#include "os/thread_team.h"
 #include "plan/file_plan.h"
 #include "ring/producer.h"
-#include "stage/copy_threads.h"
+#include "stage/device_copies.h"
 #include "stage/source.h"
 
 #include <ckptring/config.h>
 
-#include <mutex>
+#include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 
 namespace ckptring::stage {
+
+/// What is to be staged. Everything outlives the call.
+struct StageRequest {
+  const plan::FilePlan& plan;
+  std::span<const Source> sources;  ///< by Payload::source
+  DeviceCopies* devices = nullptr;  ///< not null if a source is on one
+  /// For messages. May be empty.
+  std::function<std::string(std::uint32_t source)> name_of = {};
+  /// Called once, by any thread, when no copy from a device will be begun any more. May be empty.
+  std::function<void()> enqueued = {};
+};
 
 /// How staging went.
 struct StageResult {
@@ -24,14 +39,14 @@ class DefaultStager {
   /// @throws Error invalid_argument
   explicit DefaultStager(const CheckpointStagerConfig& config);
 
-  /// Claims, fills and publishes every block of the producer's open save. Ends early when the
-  /// consumer gave the save up or `stop_fd` became readable; the caller then aborts the save.
-  /// One call at a time.
-  StageResult stage(ring::Producer& producer, const plan::FilePlan& plan,
-                    std::span<const Source> sources, int stop_fd);
+  /// Claims, fills and publishes every block of the producer's open save. Ends early when a copy
+  /// failed, when the consumer gave the save up, or when `stop_fd` became readable; the caller then
+  /// aborts the save. Either way every copy and every claim has ended. One call at a time.
+  /// @throws Error device_failed naming the tensors, io
+  StageResult stage(ring::Producer& producer, const StageRequest& request, int stop_fd);
 
  private:
-  CopyThreads threads_;
+  os::ThreadTeam threads_;
 };
 
 }  // namespace ckptring::stage

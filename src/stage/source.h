@@ -6,10 +6,14 @@
 
 namespace ckptring::stage {
 
-/// One storage, as it lies in host memory. Owned by the caller until the save is staged.
+/// A place of memory: the host, or the number of a CUDA device.
+inline constexpr int kHost = -1;
+
+/// One storage, as it lies in memory. Owned by the caller until the save is staged.
 struct Source {
-  const std::byte* data;  ///< may be null if `size` is 0
+  const std::byte* data;  ///< may be null if `size` is 0; on a device only the device may read it
   std::uint64_t size;     ///< bytes; equals the size of its payload
+  int place = kHost;
 };
 
 }  // namespace ckptring::stage

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -39,6 +40,9 @@ class SystemFiles final : public FileSystem {
   ssize_t pread(int fd, void* data, std::size_t size, std::uint64_t offset) override {
     if (!fits(offset)) return -1;
     return ::pread(fd, data, size, static_cast<off_t>(offset));
+  }
+  int mincore(void* address, std::size_t size, unsigned char* pages) override {
+    return ::mincore(address, size, pages);
   }
   ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
                  int rwf_flags) override {

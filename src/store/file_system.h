@@ -34,6 +34,9 @@ class FileSystem {
   virtual int fallocate(int fd, std::uint64_t bytes) = 0;
   virtual int ftruncate(int fd, std::uint64_t bytes) = 0;
   virtual ssize_t pread(int fd, void* data, std::size_t size, std::uint64_t offset) = 0;
+  /// Which pages of [address, address + size) of a mapped file are in the page cache: bit 0 of each
+  /// of `pages`.
+  virtual int mincore(void* address, std::size_t size, unsigned char* pages) = 0;
   virtual ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
                          int rwf_flags) = 0;
   virtual int fsync(int fd) = 0;

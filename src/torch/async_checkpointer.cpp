@@ -49,7 +49,8 @@ SaveHandle AsyncCheckpointer::save(const std::string& path, const StateDict& sta
   const std::scoped_lock lock(parts_->saving);
   parts_->save.check_usable();
   torch_state::check_save_path(path);
-  return parts_->save.submit(torch_state::plan_state(path, state, options, parts_->rank));
+  return parts_->save.submit(
+      torch_state::plan_state(path, state, options, parts_->rank, parts_->save.devices()));
 }
 
 LoadResult AsyncCheckpointer::load(const std::string& path, std::optional<StateDict> state,
@@ -69,7 +70,8 @@ void AsyncCheckpointer::close() {
 
 void AsyncCheckpointer::prepare(const StateDict& state) {
   parts_->owner.require("prepare");
-  parts_->save.prepare(torch_state::plan_state("", state, {}, parts_->rank).plan);
+  parts_->save.prepare(
+      torch_state::plan_state("", state, {}, parts_->rank, parts_->save.devices()));
 }
 
 void AsyncCheckpointer::ready() {

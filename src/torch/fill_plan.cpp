@@ -16,6 +16,12 @@
 
 namespace ckptring::torch_state {
 
+void Fill::touch() {
+  if (std::exchange(touched, true)) return;
+  // Inference tensors have no version counter.
+  if (!target.is_inference()) target.unsafeGetTensorImpl()->bump_version();
+}
+
 void Change::apply() const {
   if (container.isGenericDict()) {
     container.toGenericDict().insert_or_assign(key, value);

@@ -36,6 +36,9 @@ struct Fill {
   KeyTree::Node key;
   bool fresh = false;    ///< made by this load: overwriting it is no news to the caller
   bool touched = false;  ///< a byte of `target` may have been written
+
+  /// Says so, and tells autograd.
+  void touch();
 };
 
 struct RecordFills {

@@ -2,6 +2,7 @@
 
 #include "os/clock.h"
 #include "plan/pt_plan_builder.h"
+#include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/key_tree.h"
 
@@ -14,6 +15,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -65,11 +68,12 @@ struct SeenVersion {
   Node key;
 };
 
-/// Everything that outlives planning: what to compare before the save is sealed.
+/// Everything that outlives planning: what to compare before the save is sealed, and names.
 struct SeenState {
   std::string path;
   KeyTree keys;
-  std::vector<SeenVersion> versions;
+  std::vector<SeenVersion> versions;  ///< of tensors in host memory
+  std::vector<Node> key_of_storage;   ///< of its first tensor, by index
 
   void check_unchanged() const {
     for (const SeenVersion& seen : versions) {
@@ -84,7 +88,8 @@ struct SeenState {
 /// Walks a state once: checks every value and writes down steps, tensors and storages.
 class Survey {
  public:
-  Survey(plan::PtPlanBuilder& builder, SeenState& seen) : builder_(builder), seen_(seen) {}
+  Survey(plan::PtPlanBuilder& builder, SeenState& seen, stage::DeviceAccess& devices)
+      : builder_(builder), seen_(seen), devices_(devices) {}
 
   void dict(const StateDict& dict, Node node, unsigned depth) {
     check_depth(node, depth);
@@ -210,12 +215,8 @@ class Survey {
              fmt::format("a tensor of layout {} cannot be stored", c10::str(impl->layout())));
     }
     if (tensor.is_quantized()) refuse(parent, step, "a quantized tensor cannot be stored");
-    if (!impl->device().is_cpu()) {
-      refuse(parent, step,
-             fmt::format("a tensor on device {} cannot be stored, only one in host "
-                         "memory",
-                         impl->device().str()));
-    }
+    const bool on_host = impl->device().is_cpu();
+    if (!on_host) check_device(impl->device(), parent, step);
     if (!impl->has_storage() || tensor._is_zerotensor() || impl->has_symbolic_sizes_strides()) {
       refuse(parent, step, "a tensor without a storage of its own cannot be stored");
     }
@@ -225,23 +226,34 @@ class Survey {
              fmt::format("a tensor of dtype {} cannot be stored",
                          c10::toString(tensor.scalar_type())));
     }
-    const std::uint32_t storage = add_storage(impl->unsafe_storage(), parent, step);
+    const Node node = seen_.keys.add(parent, step);
+    const std::uint32_t storage = add_storage(impl->unsafe_storage(), node);
     if (!fits(*impl, sources_[storage].size)) {
       refuse(
           parent, step,
           fmt::format("the tensor reaches beyond its storage of {} bytes", sources_[storage].size));
     }
     builder_.note_view(storage, *dtype);
-    // Inference tensors have no version counter; nothing can be noticed about them.
+    // What is done to a tensor on a device is ordered there, and may be enqueued before it is
+    // staged. Inference tensors have no version counter; nothing can be noticed about them.
     const c10::VariableVersion& counter = impl->version_counter();
-    if (counter.enabled()) {
-      seen_.versions.push_back({counter, counter.current_version(), seen_.keys.add(parent, step)});
+    if (on_host && counter.enabled()) {
+      seen_.versions.push_back({counter, counter.current_version(), node});
     }
     push_integer(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
     tensors_.push_back({impl, storage, *dtype, tensor.is_neg()});
   }
 
-  std::uint32_t add_storage(const c10::Storage& storage, Node parent, const KeyStep& step) {
+  void check_device(c10::Device device, Node parent, const KeyStep& step) {
+    const auto refuse_it = [&](const std::string& why) {
+      refuse(parent, step,
+             fmt::format("a tensor on device {} cannot be stored: {}", device.str(), why));
+    };
+    if (!device.is_cuda()) refuse_it("only host memory and CUDA devices are supported");
+    if (devices_.copies() == nullptr) refuse_it(devices_.why_not());
+  }
+
+  std::uint32_t add_storage(const c10::Storage& storage, Node node) {
     const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
     const auto [found, is_new] =
         storage_index_.emplace(impl, static_cast<std::uint32_t>(storages_.size()));
@@ -250,12 +262,15 @@ class Survey {
     try {
       data = impl->data();
     } catch (const c10::Error& error) {
-      refuse(parent, step,
-             fmt::format("its memory cannot be read: {}", error.what_without_backtrace()));
+      refuse_node(node,
+                  fmt::format("its memory cannot be read: {}", error.what_without_backtrace()));
     }
-    builder_.add_storage(impl->nbytes(), "cpu");
-    sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes()});
+    const c10::Device device = impl->device();
+    builder_.add_storage(impl->nbytes(), device.is_cpu() ? "cpu" : device.str());
+    sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes(),
+                        device.is_cpu() ? stage::kHost : device.index()});
     storages_.push_back(storage);
+    seen_.key_of_storage.push_back(node);
     return found->second;
   }
 
@@ -299,6 +314,7 @@ class Survey {
     make_room(sources_, values);
     make_room(storages_, values);
     make_room(seen_.versions, values);
+    make_room(seen_.key_of_storage, values);
   }
 
   void push(Step::Kind kind) { push_integer(kind, 0); }
@@ -326,6 +342,7 @@ class Survey {
 
   plan::PtPlanBuilder& builder_;
   SeenState& seen_;
+  stage::DeviceAccess& devices_;
   std::vector<Step> steps_;
   std::vector<SurveyedTensor> tensors_;
   ska::flat_hash_map<const c10::StorageImpl*, std::uint32_t> storage_index_;
@@ -356,23 +373,44 @@ void check_save_path(const std::string& path) {
   if (path.find('\0') != std::string::npos) refuse("the path contains a NUL");
 }
 
+namespace {
+
+/// Whoever has no tensors on devices never touches CUDA.
+std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> sources,
+                                               stage::DeviceAccess& devices) {
+  std::set<int> numbers;
+  for (const stage::Source& source : sources) {
+    if (source.place != stage::kHost) numbers.insert(source.place);
+  }
+  if (numbers.empty()) return {};
+  return mark_devices(numbers, *devices.copies());  // the survey refused what could not be copied
+}
+
+}  // namespace
+
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
-                         const SaveOptions& options, const RankInfo& rank) {
+                         const SaveOptions& options, const RankInfo& rank,
+                         stage::DeviceAccess& devices) {
   const std::uint64_t start = os::monotonic_ns();
   check_metadata(path, options.metadata);
   const auto seen = std::make_shared<SeenState>();
   seen->path = path;
   plan::PtPlanBuilder builder;
-  Survey survey(builder, *seen);
+  Survey survey(builder, *seen, devices);
   survey.dict(state, KeyTree::kRoot, 0);
   survey.emit();
   plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
+  std::vector<stage::Source> sources = survey.take_sources();
+  std::vector<save::DeviceState> device_states = mark_devices_of(sources, devices);
   return {
       .path = path,
       .plan = std::move(plan),
-      .sources = survey.take_sources(),
+      .sources = std::move(sources),
+      .devices = std::move(device_states),
       .keep_alive = std::make_shared<std::vector<c10::Storage>>(survey.take_storages()),
       .check_unchanged = [seen] { seen->check_unchanged(); },
+      .name_of =
+          [seen](std::uint32_t source) { return seen->keys.path(seen->key_of_storage[source]); },
       .planned_seconds = os::seconds_since(start),
   };
 }

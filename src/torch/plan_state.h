@@ -2,6 +2,7 @@
 #pragma once
 
 #include "save/save_job.h"
+#include "stage/device_access.h"
 
 #include <ckptring/checkpointer.h>
 
@@ -16,10 +17,12 @@ inline constexpr unsigned kMaxDepth = 500;
 void check_save_path(const std::string& path);
 
 /// Lays out the file and collects what is to be copied into it. Copies no payload. The job keeps
-/// the storages alive, and its `check_unchanged` names a tensor whose version counter rose since.
-/// `path` is for messages and for the job.
-/// @throws Error unsupported_value naming the key, invalid_argument for metadata
+/// the storages alive, and its `check_unchanged` names a tensor in host memory whose version
+/// counter rose since. `path` is for messages and for the job.
+/// @throws Error unsupported_value naming the key, invalid_argument for metadata, device_failed
+/// Parts of the state may be on CUDA devices, if `devices` has any.
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
-                         const SaveOptions& options, const RankInfo& rank);
+                         const SaveOptions& options, const RankInfo& rank,
+                         stage::DeviceAccess& devices);
 
 }  // namespace ckptring::torch_state

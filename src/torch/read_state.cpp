@@ -2,9 +2,9 @@
 #include "store/file_source.h"
 #include "torch/build_value.h"
 #include "torch/fill_plan.h"
+#include "torch/fill_records.h"
 #include "torch/match_state.h"
 #include "torch/rank.h"
-#include "torch/record_reader.h"
 
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
@@ -22,7 +22,6 @@
 namespace ckptring {
 namespace {
 
-using torch_state::Fill;
 using torch_state::FillPlan;
 using torch_state::RecordFills;
 
@@ -42,38 +41,6 @@ void check_world_size(const CheckpointInfo& info, const RankInfo& rank, const st
                           info.world_size, rank.global_world_size));
 }
 
-/// A failure while payloads are read: names the key at hand and what is no longer as it was.
-Error damaged(const Error& failure, const FillPlan& plan, const RecordFills& at_hand,
-              const std::vector<RecordFills>& records) {
-  std::vector<std::string> overwritten;
-  for (const RecordFills& record : records) {
-    for (const Fill& fill : record.fills) {
-      if (fill.touched && !fill.fresh) overwritten.push_back(plan.keys.path(fill.key));
-    }
-  }
-  const std::string cause =
-      overwritten.empty() ? fmt::format("{}; nothing of the state was changed", failure.cause())
-                          : fmt::format("{}; already overwritten: {}", failure.cause(),
-                                        fmt::join(overwritten, ", "));
-  return plan.error(ErrorCode::damaged, plan.keys.path(at_hand.fills.front().key), cause);
-}
-
-void fill_all(const plan::ByteSource& source, const FillPlan& plan,
-              std::vector<RecordFills>& records, const LoadOptions& options) {
-  torch_state::RecordReader reader(source, options.verify_checksums);
-  const auto each = [&](auto read) {
-    for (RecordFills& record : records) {
-      try {
-        read(record);
-      } catch (const Error& failure) {
-        throw damaged(failure, plan, record, records);
-      }
-    }
-  };
-  if (options.verify_first) each([&](const RecordFills& record) { reader.check(*record.record); });
-  each([&](RecordFills& record) { reader.fill(record); });
-}
-
 }  // namespace
 
 CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
@@ -83,7 +50,7 @@ CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
 LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
                                   const LoadOptions& options) const {
   const std::string file = file_of(path, rank_info_);
-  const std::unique_ptr<plan::ByteSource> source = store::open_file_source(file);
+  const std::unique_ptr<store::FileSource> source = store::open_file_source(file);
   const plan::PtArchive archive = plan::PtArchive::open(*source);
   if (!options.allow_other_world_size) check_world_size(archive.info(), rank_info_, file);
   const plan::Value root = archive.read_value(*source);
@@ -108,7 +75,7 @@ LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDi
   }
 
   std::vector<RecordFills> records = fill_plan.take_records();
-  fill_all(*source, fill_plan, records, options);
+  fill_records(*source, fill_plan, records, options);
   for (const torch_state::Change& change : fill_plan.changes) change.apply();
 
   CheckpointInfo info = archive.info();

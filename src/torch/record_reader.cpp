@@ -1,8 +1,8 @@
 #include "torch/record_reader.h"
 
-#include "base/align.h"
 #include "base/checksum.h"
 #include "torch/dtype_map.h"
+#include "torch/file_layout.h"
 
 #include <ckptring/error.h>
 
@@ -27,37 +27,6 @@ constexpr std::uint64_t kStep = 1ull << 20;
 /// The window begins at multiples of this, so that elements are aligned in memory as in the file.
 constexpr std::uint64_t kAlignment = 64;
 
-std::uint64_t stride_bytes(const FileView& view, std::size_t dimension) {
-  return static_cast<std::uint64_t>(view.strides[dimension]) * plan::element_size(view.dtype);
-}
-
-/// First byte of a view, and the one behind its last. Bounds were checked with the record.
-std::pair<std::uint64_t, std::uint64_t> byte_range(const FileView& view) {
-  const std::uint64_t item = plan::element_size(view.dtype);
-  std::uint64_t last = view.offset * item;
-  for (std::size_t d = 0; d < view.sizes.size(); ++d) {
-    last += static_cast<std::uint64_t>(view.sizes[d] - 1) * stride_bytes(view, d);
-  }
-  return {view.offset * item, last + item};
-}
-
-/// Whether the elements lie in the target's memory as in the file, without gaps.
-bool same_layout(const at::Tensor& target, const FileView& view) {
-  if (!target.device().is_cpu() || !target.is_non_overlapping_and_dense()) return false;
-  if (target.is_conj() != view.conj || target.is_neg() != view.neg) return false;
-  for (std::size_t d = 0; d < view.sizes.size(); ++d) {
-    if (view.sizes[d] > 1 && view.strides[d] != target.stride(static_cast<std::int64_t>(d))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-std::byte* memory_of(const at::Tensor& target) {
-  return static_cast<std::byte*>(target.storage().mutable_data()) +
-         static_cast<std::uint64_t>(target.storage_offset()) * target.itemsize();
-}
-
 /// An integer type of the same size: copying is moving bits, whatever they mean.
 c10::ScalarType carrier(std::uint32_t element_size) {
   switch (element_size) {
@@ -72,12 +41,6 @@ c10::ScalarType carrier(std::uint32_t element_size) {
     default:
       return c10::kComplexDouble;
   }
-}
-
-void touch(Fill& fill) {
-  if (std::exchange(fill.touched, true)) return;
-  // Inference tensors have no version counter.
-  if (!fill.target.is_inference()) fill.target.unsafeGetTensorImpl()->bump_version();
 }
 
 bool resolves_bits(const at::Tensor& target, const FileView& view) {
@@ -109,35 +72,12 @@ std::pair<at::Tensor, FileView> copy_ends(const Fill& fill) {
 void RecordReader::fill(RecordFills& record) {
   const at::NoGradGuard no_grad;
   start(*record.record);
-  const std::vector<Slice> slices = cut(record.fills);
-  // Reading ahead pays where every byte is read anyway; it must not swallow a direct read.
-  std::vector<std::uint64_t> until(slices.size());
-  std::uint64_t limit = record_->size;
-  for (std::size_t i = slices.size(); i-- > 0;) {
-    if (slices[i].direct) limit = slices[i].begin;
-    until[i] = limit;
-  }
-  for (std::size_t i = 0; i < slices.size(); ++i) {
-    const Slice& slice = slices[i];
-    if (slice.direct) {
-      skip_to(slice.begin);
-      touch(*slice.fill);
-      take(memory_of(slice.fill->target), slice.end - slice.begin);
-      window_begin_ = position_;
-    } else {
-      load(slice.begin, slice.end, verify_ ? until[i] : slice.end);
-      touch(*slice.fill);
-      copy(slice);
-    }
+  for (const Slice& slice : cut(record.fills)) {
+    load(slice.begin, slice.end, verify_ ? record_->size : slice.end);
+    slice.fill->touch();
+    copy(slice);
   }
   finish();
-}
-
-void RecordReader::check(const plan::Record& record) {
-  const bool verify = std::exchange(verify_, true);
-  start(record);
-  finish();
-  verify_ = verify;
 }
 
 void RecordReader::start(const plan::Record& record) {
@@ -150,39 +90,14 @@ void RecordReader::start(const plan::Record& record) {
 void RecordReader::finish() {
   if (!verify_) return;
   skip_to(record_->size);
-  if (crc_ == record_->crc32) return;
-  throw Error(ErrorCode::damaged, "check record", record_->name,
-              fmt::format("record {} has CRC-32 {:08x}, its index says {:08x}", record_->name, crc_,
-                          record_->crc32));
+  record_->check(crc_);
 }
 
-std::vector<RecordReader::Slice> RecordReader::cut(std::span<Fill> fills) const {
-  struct Range {
-    std::uint64_t begin;
-    std::uint64_t end;
-    Fill* fill;
-  };
-  std::vector<Range> ranges;
-  ranges.reserve(fills.size());
-  for (Fill& fill : fills) {
-    const auto [begin, end] = byte_range(fill.view);
-    ranges.push_back({begin, end, &fill});
-  }
-  std::ranges::sort(ranges, {}, &Range::begin);
-
+std::vector<RecordReader::Slice> RecordReader::cut(std::span<Fill> fills) {
   std::vector<Slice> slices;
-  std::uint64_t reached = 0;  // of all ranges so far
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    const Range& range = ranges[i];
-    const bool alone =
-        range.begin >= reached && (i + 1 == ranges.size() || ranges[i + 1].begin >= range.end);
-    reached = std::max(reached, range.end);
-    if (alone && same_layout(range.fill->target, range.fill->view)) {
-      slices.push_back({range.begin, range.end, range.fill, true, {}, {}});
-    } else {
-      const auto [part, view] = copy_ends(*range.fill);
-      cut_view(*range.fill, part, view, slices);
-    }
+  for (Fill& fill : fills) {
+    const auto [part, view] = copy_ends(fill);
+    cut_view(fill, part, view, slices);
   }
   std::ranges::stable_sort(slices, {}, &Slice::begin);
   return slices;
@@ -192,7 +107,7 @@ void RecordReader::cut_view(Fill& fill, const at::Tensor& part, const FileView& 
                             std::vector<Slice>& slices) {
   const auto [begin, end] = byte_range(view);
   if (end - begin <= kSlice) {
-    slices.push_back({begin, end, &fill, false, part, view});
+    slices.push_back({begin, end, &fill, part, view});
     return;
   }
   // Cut where the file's steps are longest: the pieces then lie one behind the other.
@@ -249,10 +164,7 @@ void RecordReader::load(std::uint64_t begin, std::uint64_t end, std::uint64_t un
   if (end <= position_ && begin >= window_begin_) return;
   const std::uint64_t first = begin / kAlignment * kAlignment;
   if (first >= position_) skip_to(first);
-  if (window_begin_ % kAlignment != 0) {
-    // Behind a direct read: move what follows to where its alignment is right.
-    window_begin_ = window_begin_ / kAlignment * kAlignment;
-  } else if (first > window_begin_) {
+  if (first > window_begin_) {
     // Slices come in order, so nothing before this one is needed any more.
     std::memmove(buffer(), buffer() + (first - window_begin_), position_ - first);
     window_begin_ = first;

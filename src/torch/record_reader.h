@@ -1,10 +1,10 @@
-// Moves the bytes of one record into the tensors that want them.
+// Moves the bytes of one record into tensors that cannot be filled byte by byte: of another layout
+// than the file's, on another device, or several that view the same bytes.
 //
 // A record is read once and forward, however many tensors view it:
 //
 //   record   |.....AAAAAAAAAAAA.....BBBBB.......CCCCCC....|
-//                  direct: read      slices: through a     gaps: read only for the checksum
-//                  into the tensor   window of 16 MiB
+//                  slices: through a window of 16 MiB    gaps: read only for the checksum
 #pragma once
 
 #include "plan/byte_source.h"
@@ -30,24 +30,19 @@ class RecordReader {
   /// @throws Error damaged (the checksum), io (reading)
   void fill(RecordFills& record);
 
-  /// Reads the whole record and compares its CRC-32.
-  /// @throws Error damaged, io
-  void check(const plan::Record& record);
-
  private:
   /// A part of a tensor and where its bytes lie in the record.
   struct Slice {
     std::uint64_t begin;  ///< bytes from the record's first one
     std::uint64_t end;
     Fill* fill;
-    bool direct;      ///< the whole tensor, laid out as in the file, read into its own memory
-    at::Tensor part;  ///< if not direct: what is copied to
-    FileView view;    ///< if not direct: what is copied from
+    at::Tensor part;  ///< what is copied to
+    FileView view;    ///< what is copied from
   };
 
   void start(const plan::Record& record);
   void finish();
-  std::vector<Slice> cut(std::span<Fill> fills) const;
+  static std::vector<Slice> cut(std::span<Fill> fills);
   static void cut_view(Fill& fill, const at::Tensor& part, const FileView& view,
                        std::vector<Slice>& slices);
 

@@ -98,7 +98,8 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     }
   }
   torch_state::check_save_path(path);
-  save::SaveJob job = torch_state::plan_state(path, state, options, parts.rank);
+  save::SaveJob job =
+      torch_state::plan_state(path, state, options, parts.rank, parts.save.devices());
   check_target(path, parts.rank, job.plan.total_bytes());
 
   SaveHandle handle;

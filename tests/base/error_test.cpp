@@ -44,9 +44,9 @@ TEST(Error, EveryCodeHasANameOfItsOwn) {
   EXPECT_EQ(to_string(ErrorCode::damaged), "damaged");
   EXPECT_EQ(to_string(ErrorCode::outcome_unknown), "outcome_unknown");
   EXPECT_EQ(to_string(ErrorCode::hook_failed), "hook_failed");
-  EXPECT_EQ(to_string(ErrorCode::internal), "internal");
+  EXPECT_EQ(to_string(ErrorCode::device_failed), "device_failed");
   std::set<std::string_view> names;
-  const int last = static_cast<int>(ErrorCode::internal);
+  const int last = static_cast<int>(ErrorCode::device_failed);
   for (int code = 0; code <= last; ++code) names.insert(to_string(static_cast<ErrorCode>(code)));
   EXPECT_EQ(names.size(), static_cast<std::size_t>(last) + 1);
   EXPECT_EQ(names.count("unknown"), 0u);

@@ -53,7 +53,7 @@ class Async : public testing::Test {
 
 TEST_F(Async, OnceStagedTheStateMayChange) {
   const auto checkpointer = make(with_ring(64));
-  const StateDict state = sample_state();
+  const StateDict state = placed(sample_state());
   SaveHandle handle;
   {
     const Stopped nothing_drained(*checkpointer);
@@ -91,7 +91,8 @@ TEST_F(Async, TensorsAreKeptAliveUntilStaged) {
   SaveHandle handle;
   {
     const Stopped nothing_drained(*checkpointer);
-    handle = checkpointer->save(directory / "it", dict({{"w", noise({1 << 18}, c10::kFloat)}}));
+    handle =
+        checkpointer->save(directory / "it", placed(dict({{"w", noise({1 << 18}, c10::kFloat)}})));
     const at::Tensor other = noise({1 << 18}, c10::kFloat, 99);  // where the memory might be reused
   }
   handle.written.get();
@@ -102,7 +103,7 @@ TEST_F(Async, WithoutBackgroundStagingSaveReturnsStaged) {
   CheckpointerConfig config = with_ring(2);
   config.staging_config.use_async_staging = false;
   const auto checkpointer = make(config);
-  const StateDict state = sample_state();
+  const StateDict state = placed(sample_state());
   const SaveHandle handle = checkpointer->save(directory / "it", state);
   EXPECT_TRUE(handle.staged.ready());
   tensor_at(state, "weight").zero_();
@@ -118,7 +119,7 @@ TEST_F(Async, SeveralSavesMayBeInFlight) {
   {
     const Stopped nothing_drained(*checkpointer);
     for (std::uint64_t i = 0; i < 4; ++i) {
-      handles.push_back(checkpointer->save(directory / std::to_string(i), sample_state(i)));
+      handles.push_back(checkpointer->save(directory / std::to_string(i), placed(sample_state(i))));
       handles.back().staged.get();
     }
     for (const SaveHandle& handle : handles) EXPECT_FALSE(handle.written.ready());
@@ -131,8 +132,8 @@ TEST_F(Async, SeveralSavesMayBeInFlight) {
 
 TEST_F(Async, ByDefaultASaveWaitsForTheOneBefore) {
   const auto checkpointer = make(with_ring(4));
-  const SaveHandle first = checkpointer->save(directory / "a", sample_state());
-  const SaveHandle second = checkpointer->save(directory / "b", sample_state());
+  const SaveHandle first = checkpointer->save(directory / "a", placed(sample_state()));
+  const SaveHandle second = checkpointer->save(directory / "b", placed(sample_state()));
   EXPECT_TRUE(first.written.ready());
   second.written.get();
 }
@@ -148,7 +149,7 @@ TEST_F(Async, ManySavesOfManySizesGoThroughOneRing) {
         {{"w", noise({1 + i * 7919 % 300'000}, c10::kByte, static_cast<std::uint64_t>(i))}});
   };
   for (int i = 0; i < 60; ++i) {
-    handles.push_back(checkpointer->save(directory / std::to_string(i), state(i)));
+    handles.push_back(checkpointer->save(directory / std::to_string(i), placed(state(i))));
   }
   for (int i = 0; i < 60; ++i) {
     handles[static_cast<std::size_t>(i)].written.get();
@@ -160,10 +161,10 @@ TEST_F(Async, AnAutomaticRingGrowsWithTheState) {
   CheckpointerConfig config = small_ring();
   config.process_config.ring_bytes = 0;
   const auto checkpointer = make(config);
-  checkpointer->prepare(dict({{"w", noise({1000}, c10::kFloat)}}));
+  checkpointer->prepare(placed(dict({{"w", noise({1000}, c10::kFloat)}})));
   for (const std::int64_t size : {1'000, 1'000'000, 10'000}) {
     const StateDict state = dict({{"w", noise({size}, c10::kFloat)}});
-    checkpointer->save(directory / std::to_string(size), state).written.get();
+    checkpointer->save(directory / std::to_string(size), placed(state)).written.get();
     expect_equal(state, load(std::to_string(size)), "state");
   }
 }
@@ -173,9 +174,9 @@ TEST_F(Async, AFailureIsCarriedByItsFutureOnly) {
   config.max_saves_in_flight = 3;
   const auto checkpointer = make(config);
   const std::string path = kUnwritable;
-  const SaveHandle before = checkpointer->save(directory / "before", sample_state(1));
-  const SaveHandle failed = checkpointer->save(path, sample_state(2));
-  const SaveHandle after = checkpointer->save(directory / "after", sample_state(3));
+  const SaveHandle before = checkpointer->save(directory / "before", placed(sample_state(1)));
+  const SaveHandle failed = checkpointer->save(path, placed(sample_state(2)));
+  const SaveHandle after = checkpointer->save(directory / "after", placed(sample_state(3)));
   before.written.get();
   EXPECT_NE(failed.written.error(), nullptr);
   after.written.get();
@@ -190,7 +191,7 @@ TEST_F(Async, WaitWrittenTellsWhatIsNotDurable) {
   SaveHandle handle;
   {
     const Stopped nothing_drained(*checkpointer);
-    handle = checkpointer->save(directory / "it", sample_state());
+    handle = checkpointer->save(directory / "it", placed(sample_state()));
     const auto unwritten = checkpointer->wait_written(soon());
     ASSERT_EQ(unwritten.size(), 1u);
     EXPECT_THAT(unwritten[0].path, HasSubstr(directory / "it"));
@@ -199,7 +200,7 @@ TEST_F(Async, WaitWrittenTellsWhatIsNotDurable) {
   EXPECT_TRUE(checkpointer->wait_written(std::chrono::steady_clock::now() + std::chrono::minutes(1))
                   .empty());
   EXPECT_TRUE(handle.written.ready());
-  const SaveHandle failed = checkpointer->save(kUnwritable, sample_state());
+  const SaveHandle failed = checkpointer->save(kUnwritable, placed(sample_state()));
   const auto unwritten =
       checkpointer->wait_written(std::chrono::steady_clock::now() + std::chrono::minutes(1));
   ASSERT_EQ(unwritten.size(), 1u);
@@ -208,7 +209,7 @@ TEST_F(Async, WaitWrittenTellsWhatIsNotDurable) {
 
 TEST_F(Async, CloseFinishesWhatWasBegun) {
   const auto checkpointer = make(with_ring(2));
-  const SaveHandle handle = checkpointer->save(directory / "it", sample_state());
+  const SaveHandle handle = checkpointer->save(directory / "it", placed(sample_state()));
   checkpointer->close();
   EXPECT_TRUE(handle.written.ready());
   handle.written.get();
@@ -230,7 +231,7 @@ TEST_F(Async, AMissingHelperIsReportedWithItsPath) {
   const Error error = error_of([&] { checkpointer->ready(); });
   EXPECT_EQ(error.code(), ErrorCode::process_failed);
   EXPECT_THAT(error.what(), HasSubstr("no-such-helper"));
-  EXPECT_NE(checkpointer->save(directory / "it", sample_state()).written.error(), nullptr);
+  EXPECT_NE(checkpointer->save(directory / "it", placed(sample_state())).written.error(), nullptr);
 }
 
 TEST_F(Async, TheHelperThatTheLibraryFindsItselfGetsNoCredentials) {
@@ -249,7 +250,7 @@ TEST_F(Async, AKilledHelperIsReplacedAndTheFileIsWhole) {
   SaveHandle handle;
   {
     const Stopped nothing_drained(*checkpointer);
-    handle = checkpointer->save(directory / "it", sample_state());
+    handle = checkpointer->save(directory / "it", placed(sample_state()));
     handle.staged.wait();  // it is announced, and all of it is in the ring
     ASSERT_EQ(::kill(checkpointer->process_id(), SIGKILL), 0);
   }

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <ostream>
 #include <string>
 
+#include "contract/places.h"
 #include "contract/plain_writer.h"
 #include "support/temporary_directory.h"
 
@@ -15,8 +17,8 @@ namespace ckptring::test {
 /// How a checkpoint is written: two paths, each with the built-in writer and with a custom one.
 enum class Path { sync, async, sync_custom, async_custom };
 
-inline std::string name(const testing::TestParamInfo<Path>& info) {
-  switch (info.param) {
+inline const char* name(Path path) {
+  switch (path) {
     case Path::sync:
       return "Sync";
     case Path::async:
@@ -27,6 +29,7 @@ inline std::string name(const testing::TestParamInfo<Path>& info) {
       return "AsyncCustomWriter";
   }
 }
+inline void PrintTo(Path path, std::ostream* out) { *out << name(path); }
 
 /// A ring that most files of these tests do not fit into, so that they stream.
 inline CheckpointerConfig small_ring() {
@@ -59,10 +62,13 @@ inline const std::string kUnwritable = "/proc/ckptring-cannot-write-here";
 
 class Contract : public testing::TestWithParam<Path> {
  protected:
-  /// Saves and waits until it is durable.
+  /// Saves, trains on, and waits until it is durable.
   SaveReport save(const std::string& name, const StateDict& state,
                   const SaveOptions& options = {}) {
-    return checkpointer->save(directory / name, state, options).written.get();
+    const StateDict there = placed(state);
+    const SaveHandle handle = checkpointer->save(directory / name, there, options);
+    train_on(handle, there);
+    return handle.written.get();
   }
 
   TemporaryDirectory directory;
@@ -74,7 +80,7 @@ class Contract : public testing::TestWithParam<Path> {
       Paths, suite,                                                                           \
       testing::Values(ckptring::test::Path::sync, ckptring::test::Path::async,                \
                       ckptring::test::Path::sync_custom, ckptring::test::Path::async_custom), \
-      ckptring::test::name)
+      testing::PrintToStringParamName())
 
 /// Runs `call`, which must throw an Error, and returns it.
 template <class Call>

@@ -117,7 +117,7 @@ TEST_P(Errors, APathThroughAFileIsRefusedAtOnce) {
 
 TEST_P(Errors, APathThatCannotBeLookedAtFailsItsOwnFuture) {
   std::filesystem::create_symlink("loop", directory / "loop");
-  const SaveHandle failed = checkpointer->save(directory / "loop/it", dict({{"x", 1}}));
+  const SaveHandle failed = checkpointer->save(directory / "loop/it", placed(sample_state()));
   const Error error = error_of([&] { failed.written.get(); });
   EXPECT_EQ(error.errno_value(), ELOOP) << error.what();
   EXPECT_NE(failed.staged.error(), nullptr);
@@ -135,7 +135,7 @@ TEST_P(Errors, AForcedWayToWriteThatDoesNotWorkFailsItsOwnFuture) {
   CheckpointerConfig config = small_ring();
   config.writer_config.mode = WriteMode::direct_threads;
   const auto forced = make_checkpointer(GetParam(), config);
-  const SaveHandle failed = forced->save(in_memory / "it", dict({{"x", 1}}));
+  const SaveHandle failed = forced->save(in_memory / "it", placed(sample_state()));
   const Error error = error_of([&] { failed.written.get(); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
   EXPECT_THAT(error.what(), HasSubstr("direct_threads does not work here"));
@@ -175,10 +175,10 @@ TEST_P(Errors, AfterCloseNothingWorksButClosing) {
 TEST_P(Errors, AFailedWriteFailsItsOwnFutureAndTheNextSaveWorks) {
   const StateDict before = sample_state(1);
   save("it", before);
-  const SaveHandle failed = checkpointer->save(kUnwritable, sample_state(2));
+  const SaveHandle failed = checkpointer->save(kUnwritable, placed(sample_state(2)));
   const Error error = error_of([&] { failed.written.get(); });
   EXPECT_THAT(error.what(), HasSubstr(kUnwritable));
-  const SaveHandle next = checkpointer->save(directory / "next", sample_state(3));
+  const SaveHandle next = checkpointer->save(directory / "next", placed(sample_state(3)));
   next.written.get();
   EXPECT_EQ(next.previous_failure, nullptr);  // it was fetched
   expect_equal(before, checkpointer->load(directory / "it").state, "state");
@@ -186,7 +186,7 @@ TEST_P(Errors, AFailedWriteFailsItsOwnFutureAndTheNextSaveWorks) {
 }
 
 TEST_P(Errors, AFailureThatNobodyFetchedIsHandedOverOnce) {
-  const SaveHandle failed = checkpointer->save(kUnwritable, dict({{"x", 1}}));
+  const SaveHandle failed = checkpointer->save(kUnwritable, placed(sample_state()));
   failed.written.wait();
   const SaveHandle next = checkpointer->save(directory / "a", dict({{"x", 1}}));
   EXPECT_NE(next.previous_failure, nullptr);
@@ -198,7 +198,7 @@ TEST_P(Errors, AFailureThatNobodyFetchedIsThrownBeforeTheNextSaveIfAskedFor) {
   CheckpointerConfig config = small_ring();
   config.throw_previous_failure = true;
   const auto throwing = make_checkpointer(GetParam(), config);
-  (void)throwing->save(kUnwritable, dict({{"x", 1}}));
+  (void)throwing->save(kUnwritable, placed(sample_state()));
   const auto saved_to = [&](const char* name) { (void)throwing->save(directory / name, dict({})); };
   EXPECT_THAT(error_of([&] { saved_to("a"); }).what(), HasSubstr(kUnwritable));
   EXPECT_FALSE(std::filesystem::exists(directory / "a"));

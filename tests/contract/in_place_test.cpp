@@ -193,6 +193,15 @@ TEST_P(InPlace, TiedTargetsAreFilledOnceAndStayTied) {
   EXPECT_EQ(bits(mine), bits(saved));
 }
 
+TEST_P(InPlace, WhereTargetsOverlapTheLastTensorOfTheFileStays) {
+  const at::Tensor first = noise({3000, 1000}, c10::kFloat, 1);
+  const at::Tensor second = noise({3000, 1000}, c10::kFloat, 2);
+  save("it", dict({{"first", first}, {"second", second}}));
+  const at::Tensor mine = at::zeros({3000, 1000});
+  load(dict({{"second", mine}, {"first", mine}}));
+  EXPECT_TRUE(at::equal(mine.view(c10::kInt), second.view(c10::kInt)));
+}
+
 TEST_P(InPlace, UntiedTargetsAreEachFilledFromASharedStorage) {
   // 24 MB: larger than the window that such a record is read through.
   const at::Tensor saved = noise({3000, 2000}, c10::kFloat);
@@ -336,6 +345,20 @@ TEST_P(InPlace, AMismatchNamesTheKeyAndChangesNothing) {
   }
 }
 
+TEST_P(InPlace, AnyNumberOfThreadsReads) {
+  const at::Tensor saved = noise({5, 1 << 20}, c10::kFloat);
+  save("it", dict({{"w", saved}, {"b", noise({10}, c10::kFloat)}}));
+  for (const unsigned threads : {1u, 3u, 256u}) {
+    const StateDict state = dict({{"w", at::zeros({5, 1 << 20})}, {"b", at::zeros({10})}});
+    load(state, {.threads = threads});
+    EXPECT_TRUE(at::equal(tensor_at(state, "w").view(c10::kInt), saved.view(c10::kInt)));
+    EXPECT_EQ(bits(tensor_at(state, "b")), bits(noise({10}, c10::kFloat)));
+  }
+  const Error error = error_of([&] { load(dict({}), {.threads = 257}); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(error.what(), HasSubstr("LoadOptions::threads must be at most 256"));
+}
+
 /// Turns over one byte of a payload.
 void damage(const std::string& file, const at::Tensor& payload) {
   std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
@@ -370,6 +393,16 @@ TEST_P(Damaged, ThePayloadIsNamedWithTheKeysAlreadyOverwritten) {
   EXPECT_EQ(bits(tensor_at(state, "one")), bits(noise({100}, c10::kFloat, 1)));
   EXPECT_EQ(tensor_at(state, "three").sum().item().toDouble(), 0);
   EXPECT_EQ(state.at("n").toInt(), 0);
+}
+
+TEST_P(Damaged, EveryKeyOfATensorThatWasOverwrittenIsNamed) {
+  const at::Tensor saved = noise({3'000'000}, c10::kFloat);  // more than is checked at once
+  damage(save("it", dict({{"in", saved}, {"out", saved}})).path, saved);
+  const at::Tensor mine = at::zeros({3'000'000});
+  const auto version = mine._version();
+  const Error error = error_of([&] { load(dict({{"in", mine}, {"out", mine}})); });
+  EXPECT_THAT(error.what(), HasSubstr("already overwritten: in, out"));
+  EXPECT_GT(mine._version(), version);
 }
 
 TEST_P(Damaged, CheckingFirstChangesNothing) {

@@ -55,7 +55,8 @@ class Repeated {
 };
 
 class Large : public Contract {};
-INSTANTIATE_TEST_SUITE_P(Paths, Large, testing::Values(Path::sync, Path::async), name);
+INSTANTIATE_TEST_SUITE_P(Paths, Large, testing::Values(Path::sync, Path::async),
+                         testing::PrintToStringParamName());
 
 TEST_P(Large, ARecordOfMoreThan4GiBAndOneBeyondItComeBack) {
   if (std::filesystem::space(directory.path()).available < 6 * kGiB) {

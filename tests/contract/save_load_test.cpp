@@ -237,7 +237,7 @@ TEST_P(SaveLoad, APathWithManyMissingFoldersIsMade) {
 }
 
 TEST_P(SaveLoad, TheReportTellsWhatItCost) {
-  const SaveHandle handle = checkpointer->save(directory / "it", sample_state());
+  const SaveHandle handle = checkpointer->save(directory / "it", placed(sample_state()));
   handle.staged.get();
   const SaveReport report = handle.written.get();
   EXPECT_GT(report.planned_seconds, 0);

@@ -1,8 +1,8 @@
 // Checkpoint processes that stop, hang, never start or are something else: each wait ends, with the
 // save done or with an error that names the cause, and the save after it works.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
@@ -36,6 +36,11 @@ const std::vector<Point> kPoints{
 
 class BadHelper : public CrashTest {
  protected:
+  void SetUp() override {
+    CrashTest::SetUp();
+    const std::string refusal = refusal_of(config().writer_config.mode);
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
+  }
   static CheckpointerConfig config() { return small_config(WriteMode::direct_io_uring, 4); }
 
   /// Acts at the nth call (from 0) of a kind, entering or leaving it.

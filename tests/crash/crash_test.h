@@ -4,8 +4,8 @@
 #include "save/sync_save.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
+#include "support/write_modes.h"
 
-#include <ckptring/config.h>
 #include <ckptring/log.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,30 +18,6 @@
 #include <utility>
 
 namespace ckptring::test {
-
-/// For test names and rows of the fault matrix.
-inline std::string name_of(WriteMode mode) {
-  switch (mode) {
-    case WriteMode::automatic:
-      return "automatic";
-    case WriteMode::direct_io_uring:
-      return "io_uring";
-    case WriteMode::direct_threads:
-      return "threads";
-    case WriteMode::buffered:
-      return "buffered";
-  }
-  return "unknown";
-}
-
-inline auto write_modes() {
-  return ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                           WriteMode::buffered);
-}
-
-inline std::string mode_of_test(const ::testing::TestParamInfo<WriteMode>& test) {
-  return name_of(test.param);
-}
 
 /// The file of these storages as the sync path writes it.
 inline std::string undisturbed_file(const std::string& directory,
@@ -71,6 +47,6 @@ class CrashTest : public ::testing::Test {
   TemporaryDirectory directory_;
 };
 
-class CrashTestOfModes : public CrashTest, public ::testing::WithParamInterface<WriteMode> {};
+using CrashTestOfModes = OfWriteModes<CrashTest>;
 
 }  // namespace ckptring::test

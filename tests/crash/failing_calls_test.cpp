@@ -2,11 +2,12 @@
 // file systems are known for. The save fails with words to act on, or gets over it; the trainer and
 // the next save notice nothing.
 #include "crash/crash_test.h"
-#include "crash/fault_row.h"
 #include "crash/traced_trainer.h"
+#include "support/fault_row.h"
 
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -18,6 +19,7 @@
 #include <set>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace ckptring::test {
@@ -32,12 +34,15 @@ const std::map<long, std::string> kFileCalls{
     {SYS_fallocate, "fallocate"},
     {SYS_fcntl, "fcntl"},
     {SYS_fstatfs, "fstatfs"},
+    {SYS_statx, "statx"},
     {SYS_pread64, "pread"},
     {SYS_pwrite64, "pwrite"},
     {SYS_pwritev2, "pwritev2"},
     {SYS_ftruncate, "ftruncate"},
     {SYS_fsync, "fsync"},
     {SYS_rename, "rename"},
+    {SYS_unlink, "unlink"},
+    {SYS_rmdir, "rmdir"},
     {SYS_io_uring_setup, "io_uring_setup"},
     {SYS_io_uring_enter, "io_uring_enter"},
     {SYS_eventfd2, "eventfd"},
@@ -50,7 +55,7 @@ bool is_an_answer(long number, int errno_value) {
   return number == SYS_newfstatat && errno_value == ENOENT;
 }
 
-constexpr std::array kErrors{ENOSPC,       EDQUOT,  EIO,   EROFS,  EACCES, ENOENT,
+constexpr std::array kErrors{ENOSPC,       EDQUOT,  EFBIG, EIO,    EROFS,  EACCES, ENOENT,
                              ENAMETOOLONG, ENOTDIR, EINTR, EAGAIN, EMFILE, ENFILE};
 
 /// Whether a save may succeed although this call failed so: it was worth another attempt, or there
@@ -59,6 +64,7 @@ bool may_get_over(long number, int errno_value) {
   switch (number) {
     case SYS_clone3:          // fewer threads
     case SYS_io_uring_setup:  // threads
+    case SYS_statx:           // what alignment is good for writes past the page cache is tried out
       return true;
     case SYS_fsync:  // never a second time
       return false;
@@ -90,12 +96,18 @@ class FailingCalls {
   }
 
   /// A save begins that is left alone.
-  void leave_alone() { set(0, -1, 0, false); }
+  void leave_alone() { set({}); }
   void fail_once(CallOfSave call, int errno_value) {
-    set(call.number, call.nth, errno_value, false);
+    set({{call.number, {call.nth, errno_value, false}}});
   }
   void fail_from(CallOfSave call, int errno_value) {
-    set(call.number, call.nth, errno_value, true);
+    set({{call.number, {call.nth, errno_value, true}}});
+  }
+  /// One call fails once, and those that would undo the save every time.
+  void fail_and_not_undo(CallOfSave call, int errno_value, int errno_of_undoing) {
+    set({{call.number, {call.nth, errno_value, false}},
+         {SYS_unlink, {0, errno_of_undoing, true}},
+         {SYS_rmdir, {0, errno_of_undoing, true}}});
   }
 
   /// Of the save since the last of the above, in order.
@@ -103,19 +115,23 @@ class FailingCalls {
     const std::scoped_lock lock(mutex_);
     return calls_;
   }
-  bool failed() const {
+  bool failed(long number) const {
     const std::scoped_lock lock(mutex_);
-    return failed_;
+    return failed_.contains(number);
   }
 
  private:
-  void set(long number, int nth, int errno_value, bool from_then_on) {
+  struct Failure {
+    int nth;
+    int errno_value;
+    bool from_then_on;
+  };
+
+  /// @param failures by the call's number
+  void set(std::map<long, Failure> failures) {
     const std::scoped_lock lock(mutex_);
-    number_ = number;
-    nth_ = nth;
-    errno_value_ = errno_value;
-    from_then_on_ = from_then_on;
-    failed_ = false;
+    failures_ = std::move(failures);
+    failed_.clear();
     calls_.clear();
     counts_.clear();
   }
@@ -125,19 +141,18 @@ class FailingCalls {
     const std::scoped_lock lock(mutex_);
     const int nth = counts_[call.number]++;
     calls_.push_back({call.number, nth});
-    if (call.number != number_ || nth < nth_ || (nth > nth_ && !from_then_on_)) {
+    const auto failure = failures_.find(call.number);
+    if (failure == failures_.end() || nth < failure->second.nth ||
+        (nth > failure->second.nth && !failure->second.from_then_on)) {
       return Verdict::go_on();
     }
-    failed_ = true;
-    return Verdict::fail(errno_value_);
+    failed_.insert(call.number);
+    return Verdict::fail(failure->second.errno_value);
   }
 
   mutable std::mutex mutex_;
-  long number_ = 0;
-  int nth_ = -1;
-  int errno_value_ = 0;
-  bool from_then_on_ = false;
-  bool failed_ = false;
+  std::map<long, Failure> failures_;
+  std::set<long> failed_;
   std::vector<CallOfSave> calls_;
   std::map<long, int> counts_;
 };
@@ -188,8 +203,8 @@ class FailingCallsTest : public CrashTestOfModes {
     const std::string path = fresh ? directory_ / "fresh/deep" : path_;
     const SaveHandle save = trainer.async().submit(job_for(path, storages_[which]));
     const std::exception_ptr error = save.written.error();
-    EXPECT_TRUE(failing_.failed()) << "the call was not made";
-    const int lost_before = row_.lost;
+    EXPECT_TRUE(failing_.failed(call.number)) << "the call was not made";
+    const std::uint64_t lost_before = row_.lost;
     const std::string now = contents_of(path + "/checkpoint_0.pt");
     if (!error) {
       ++survived_;
@@ -225,22 +240,25 @@ class FailingCallsTest : public CrashTestOfModes {
     trainer.tracer().check();
   }
 
-  /// What the undisturbed save calls; of long series the first, one in the middle and the last.
+  /// What the undisturbed save calls.
   std::vector<CallOfSave> calls_of_a_save(TracedTrainer& trainer, const std::string& path) {
     failing_.leave_alone();
     trainer.async().submit(job_for(path, storages_[1 - old_])).written.get();
-    std::map<long, int> totals;
-    const std::vector<CallOfSave> all = failing_.calls();
-    for (const CallOfSave& call : all) ++totals[call.number];
-    std::vector<CallOfSave> chosen;
-    for (const CallOfSave& call : all) {
-      const int total = totals[call.number];
-      const bool of_interest = call.nth == 0 || call.nth == total / 2 || call.nth == total - 1;
-      if (total <= 6 || of_interest) chosen.push_back(call);
-    }
+    std::vector<CallOfSave> all = failing_.calls();
+    totals_.clear();
+    for (const CallOfSave& call : all) ++totals_[call.number];
     if (path == path_) old_ = 1 - old_;
     std::filesystem::remove_all(directory_ / "fresh");
-    return chosen;
+    return all;
+  }
+
+  /// What disks say is tried at every call; other errors, in long series, at the first call, one in
+  /// the middle and the last.
+  bool is_tried(const CallOfSave& call, int errno_value) {
+    if (is_an_answer(call.number, errno_value)) return false;
+    const int total = totals_[call.number];
+    return total <= 6 || call.nth == 0 || call.nth == total / 2 || call.nth == total - 1 ||
+           errno_value == ENOSPC || errno_value == EDQUOT || errno_value == EIO;
   }
 
   const std::string path_ = directory_ / "run";
@@ -248,16 +266,17 @@ class FailingCallsTest : public CrashTestOfModes {
                                                            noise({60'000, 60'007}, 2)};
   std::array<std::string, 2> expected_;
   FailingCalls failing_;
+  std::map<long, int> totals_;  ///< calls of each kind in an undisturbed save
   FaultRow row_;
   std::size_t old_ = 0;
   int process_ = 0;
-  int survived_ = 0;
+  std::uint64_t survived_ = 0;
 };
 
 /// Calls that the modes have in common are tried in one of them.
 bool belongs(long number, WriteMode mode) {
-  static const std::set<long> own{SYS_pwritev2, SYS_fallocate, SYS_ftruncate, SYS_io_uring_setup,
-                                  SYS_io_uring_enter};
+  static const std::set<long> own{SYS_pwritev2,       SYS_fallocate,      SYS_ftruncate,
+                                  SYS_io_uring_setup, SYS_io_uring_enter, SYS_statx};
   return mode == WriteMode::direct_threads || own.contains(number);
 }
 
@@ -268,15 +287,15 @@ TEST_P(FailingCallsTest, OnceFailTheSaveWithTheCauseOrNotAtAll) {
   for (const CallOfSave call : calls_of_a_save(trainer, path_)) {
     if (!belongs(call.number, GetParam())) continue;
     for (const int errno_value : kErrors) {
-      if (is_an_answer(call.number, errno_value)) continue;
+      if (!is_tried(call, errno_value)) continue;
       failing_.fail_once(call, errno_value);
       save_badly(trainer, call, errno_value, false);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();
   row_.report();
-  std::printf("of these, %d got over it\n", survived_);
+  std::printf("of these, %ju got over it\n", static_cast<std::uintmax_t>(survived_));
 }
 
 TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
@@ -288,7 +307,7 @@ TEST_P(FailingCallsTest, FromThenOnFailTheSaveWithTheCause) {
     for (const int errno_value : {ENOSPC, EIO, EROFS}) {
       failing_.fail_from(call, errno_value);
       save_badly(trainer, call, errno_value, false);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();
@@ -308,7 +327,7 @@ TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
     for (const int errno_value : kErrors) {
       failing_.fail_once(call, errno_value);
       save_badly(trainer, call, errno_value, true);
-      ASSERT_LT(row_.lost, 10);
+      ASSERT_LT(row_.lost, 10u);
     }
   }
   trainer.close();
@@ -318,9 +337,105 @@ TEST_P(FailingDirectories, AreNamedAndThoseThatWereMadeAreRemoved) {
 INSTANTIATE_TEST_SUITE_P(Threads, FailingDirectories, ::testing::Values(WriteMode::direct_threads),
                          mode_of_test);
 
+using NotUndone = FailingCallsTest;
+
+/// A disk on which nothing can be removed any more either.
+TEST_P(NotUndone, ASaveFailsWithItsFirstErrorAndTheNextOneRemovesWhatIsLeft) {
+  row_.fault = "a call fails, and the save cannot be undone";
+  TracedTrainer trainer(config());
+  start(trainer);
+  for (const bool fresh : {false, true}) {
+    const std::string path = fresh ? directory_ / "fresh/deep" : path_;
+    for (const int errno_value : {EIO, EROFS, EACCES}) {
+      SCOPED_TRACE(std::generic_category().message(errno_value));
+      ++row_.cases;
+      // EDQUOT, so that the two can be told apart.
+      failing_.fail_and_not_undo({SYS_fsync, 0}, EDQUOT, errno_value);
+      const SaveHandle save = trainer.async().submit(job_for(path, storages_[1 - old_]));
+      const std::exception_ptr error = save.written.error();
+      try {
+        if (error) std::rethrow_exception(error);
+        ADD_FAILURE() << "written";
+        ++row_.lost;
+      } catch (const Error& failure) {
+        EXPECT_EQ(failure.errno_value(), EDQUOT) << failure.what();
+      }
+      if (seen() != expected_[old_]) ++row_.torn;
+      EXPECT_TRUE(failing_.failed(SYS_unlink)) << "nothing was to be undone";
+      failing_.leave_alone();
+      const SaveHandle next = trainer.async().submit(job_for(path, storages_[old_]));
+      if (next.written.error()) ++row_.lost;
+      EXPECT_EQ(entries_of(path), 1) << "a temporary is left";
+      std::filesystem::remove_all(directory_ / "fresh");
+      trainer.tracer().check();
+    }
+  }
+  trainer.close();
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, NotUndone, ::testing::Values(WriteMode::direct_threads),
+                         mode_of_test);
+
+using FileSizeLimit = FailingCallsTest;
+
+/// The helper's own limit, which it would get from the trainer: the kernel refuses, and sends a
+/// signal besides.
+TEST_P(FileSizeLimit, BeforeOrInTheMiddleOfASaveFailsItForWantOfSpace) {
+  row_.fault = "RLIMIT_FSIZE, " + name_of(GetParam());
+  const std::set<long> writes{SYS_io_uring_enter, SYS_pwrite64, SYS_pwritev2};
+  TracedTrainer trainer(config());
+  std::atomic<int> limited_at{-1};  // the write before which the limit falls, from 0; -1: none
+  std::atomic<int> write{0};
+  const auto limit_to = [](pid_t process, ::rlim_t bytes) {
+    const ::rlimit limit{bytes, RLIM_INFINITY};
+    return ::prlimit(process, RLIMIT_FSIZE, &limit, nullptr) == 0;
+  };
+  trainer.meet_new_helper();
+  trainer.tracer().release({[&](const TracedCall& call) {
+    if (call.entering && writes.contains(call.number) && write++ == limited_at) {
+      (void)limit_to(call.process, kSmallBlock);
+    }
+    return Verdict::go_on();
+  }});
+  save_well(trainer, 0);
+  process_ = trainer.async().process_id();
+  for (const int at : {-1, 0, 1, 3}) {
+    SCOPED_TRACE("before write " + std::to_string(at));
+    ++row_.cases;
+    if (at < 0) {
+      ASSERT_TRUE(limit_to(process_, kSmallBlock));
+    }
+    write = 0;
+    limited_at = at;
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_[1 - old_]));
+    try {
+      (void)save.written.get();
+      ADD_FAILURE() << "written beyond the limit";
+      ++row_.lost;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::no_space) << error.what();
+      EXPECT_EQ(error.errno_value(), EFBIG) << error.what();
+    }
+    limited_at = -1;
+    if (seen() != expected_[old_]) ++row_.torn;
+    EXPECT_EQ(entries_of(path_), 1);
+    EXPECT_EQ(trainer.async().process_id(), process_) << "the signal ended it";
+    ASSERT_TRUE(limit_to(process_, RLIM_INFINITY));
+    save_well(trainer, 1 - old_);
+    trainer.tracer().check();
+  }
+  trainer.close();
+  row_.report();
+}
+
+INSTANTIATE_TEST_SUITE_P(WriteModes, FileSizeLimit, write_modes(), mode_of_test);
+
 using RefusedIoUring = FailingCallsTest;
 
 TEST_P(RefusedIoUring, FallsBackToThreads) {
+  const std::string refusal = refusal_of(WriteMode::direct_io_uring);
+  if (!refusal.empty()) GTEST_SKIP() << refusal;
   row_.fault = "io_uring is refused";
   TracedTrainer trainer(config());
   start(trainer);

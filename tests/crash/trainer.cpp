@@ -8,6 +8,7 @@
 #include "save/async_save.h"
 #include "support/sample_save.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -136,22 +137,32 @@ class Trainer {
     tell_written(step, save);
   }
 
-  /// Data loaders: children without exec, of which the first one ends with all its destructors.
+  /// Data loaders: children without exec, of which the first one ends with all its destructors,
+  /// this object's among them if it is static.
   [[noreturn]] void train_with_children() {
     const SaveHandle first = stage(1);
-    for (int i = 0; i < 2; ++i) {
-      const pid_t child = ::fork();
-      if (child < 0) throw std::runtime_error("fork");
-      if (child == 0 && i == 0) std::exit(0);
-      if (child == 0) wait_for_the_end();
-      tell("child " + std::to_string(child));
-    }
+    const pid_t ending = forked([] { std::exit(0); });
+    int status = 0;
+    if (::waitpid(ending, &status, 0) != ending) throw std::runtime_error("waitpid");
+    tell("child ended " + std::to_string(status));
+    tell("child " + std::to_string(forked(wait_for_the_end)));
     tell_written(1, first);
     (void)stage(2);
     wait_for_the_end();
   }
 
  private:
+  template <class Body>
+  static pid_t forked(Body&& body) {
+    const pid_t child = ::fork();
+    if (child < 0) throw std::runtime_error("fork");
+    if (child == 0) {
+      body();
+      std::_Exit(5);
+    }
+    return child;
+  }
+
   Arguments arguments_;
   AsyncSave async_;
 };
@@ -212,7 +223,11 @@ const std::map<std::string_view, std::function<void(const Arguments&)>> kModes =
        std::abort();
      }},
     {"preempted", [](const Arguments& arguments) { Trainer(arguments).train_until_preempted(); }},
-    {"children", [](const Arguments& arguments) { Trainer(arguments).train_with_children(); }},
+    {"children",
+     [](const Arguments& arguments) {
+       static Trainer trainer(arguments);
+       trainer.train_with_children();
+     }},
 };
 
 }  // namespace

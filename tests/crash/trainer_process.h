@@ -60,6 +60,7 @@ class TrainerProcess {
     if (process_ == 0) {
       (void)::setpgid(0, 0);
       (void)::dup2(ends[1], STDOUT_FILENO);
+      for (int fd = STDERR_FILENO + 1; fd < 256; ++fd) (void)::close(fd);  // whatever ctest left
       ::execl(CRASH_TRAINER_PATH, CRASH_TRAINER_PATH, helper.c_str(), directory.c_str(),
               bytes.c_str(), mode.c_str(), nullptr);
       ::_exit(127);

@@ -7,6 +7,7 @@
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -15,6 +16,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -93,6 +95,29 @@ TEST(Memfd, CanStillBeWrittenAndMapped) {
   EXPECT_EQ(::pread(memory.get(), &back, 1, 0), 1);
   EXPECT_EQ(back, 'x');
   EXPECT_EQ(::munmap(at, 4096), 0);
+}
+
+TEST(Memfd, BelongsToThisUserAlone) {
+  const UniqueFd memory = make_memfd("ckptring-test", 4096);
+  struct ::stat status {};
+  ASSERT_EQ(::fstat(memory.get(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777U, 0600U);
+}
+
+// With the default disposition of SIGXFSZ, which ends a process.
+TEST(Memfd, BeyondTheFileSizeLimitIsAnErrorAndNoSignal) {
+  const int status = in_forked_child([] {
+    const ::rlimit limit{4095, 4095};
+    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 2;
+    try {
+      (void)make_memfd("ckptring-test", 4096);
+      return 3;
+    } catch (const Error& error) {
+      const bool named = error.cause().find("RLIMIT_FSIZE") != std::string::npos;
+      return named && error.code() == ErrorCode::out_of_memory ? 0 : 4;
+    }
+  });
+  EXPECT_EQ(status, 0);
 }
 
 TEST(Memfd, ASizeThatNoFileCanHaveIsAnError) {

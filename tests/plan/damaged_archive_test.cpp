@@ -6,6 +6,7 @@
 #include "plan/show.h"
 #include "plan/zip_format.h"
 #include "support/allocation_meter.h"
+#include "support/fault_row.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
 #include "support/plan_source.h"
@@ -17,7 +18,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <iostream>
 #include <limits>
 #include <map>
 #include <optional>
@@ -296,11 +296,11 @@ std::vector<std::uint64_t> other_values(std::uint64_t value, unsigned width) {
   return values;
 }
 
-/// @return how many changes were tried
-std::uint64_t expect_no_field_can_lie(const ByteSource& sound, std::size_t most_memory) {
+void expect_no_field_can_lie(const std::string& row_name, const ByteSource& sound,
+                             std::size_t most_memory) {
   const std::string whole = sight(sound);
   Overlaid changed(sound);
-  std::uint64_t cases = 0;
+  test::FaultRow row{"damaged: " + row_name};
   const Structure structure(sound);
   for (const Field& field : structure.fields()) {
     std::uint64_t value = 0;
@@ -314,20 +314,23 @@ std::uint64_t expect_no_field_can_lie(const ByteSource& sound, std::size_t most_
         return fmt::format("{}: {} -> {}: {}", field.name, value, other,
                            error ? error->what() : "none");
       };
+      const auto wrong_if = [&](bool wrong, std::uint64_t& count) {
+        EXPECT_FALSE(wrong) << said();
+        if (wrong) ++count;
+      };
       if (error) {
-        EXPECT_NE(field.change, Field::Change::without_effect) << said();
+        wrong_if(field.change == Field::Change::without_effect, row.lost);
       } else {
-        EXPECT_NE(field.change, Field::Change::refused) << said();
-        EXPECT_EQ(seen, whole) << said();
+        wrong_if(field.change == Field::Change::refused || seen != whole, row.torn);
       }
-      ++cases;
+      ++row.cases;
     }
   }
-  return cases;
+  row.report();
 }
 
-void print(const std::string& row, std::uint64_t cases) {
-  std::cout << fmt::format("damaged: {} | {} cases | lost 0 | torn 0\n", row, cases);
+void report(const std::string& row, std::uint64_t cases) {
+  test::FaultRow{"damaged: " + row, cases, 0, test::broken_expectations()}.report();
 }
 
 /// The same archive as one of the large ones, with zip64 end records.
@@ -367,18 +370,17 @@ Bytes with_zip64_end(const Bytes& file) {
 
 TEST(DamagedArchive, NoFieldOfItsStructureCanLie) {
   const MemorySource source(file_of({48, 70000, 0, 9}));
-  print("structure, every field", expect_no_field_can_lie(source, 2048 * kKiB));
+  expect_no_field_can_lie("structure, every field", source, 2048 * kKiB);
 }
 
 TEST(DamagedArchive, NoFieldOfAZip64EndRecordCanLie) {
   const MemorySource source(with_zip64_end(file_of({48, 0, 9})));
-  print("structure with zip64 end records", expect_no_field_can_lie(source, 2048 * kKiB));
+  expect_no_field_can_lie("structure with zip64 end records", source, 2048 * kKiB);
 }
 
 TEST(DamagedArchive, NoFieldOfAFileOfManyGiBCanLie) {
   const FilePlan plan = plan_of({std::uint64_t{5} << 30, 100, std::uint64_t{1} << 40, 7});
-  print("structure with zip64 fields",
-        expect_no_field_can_lie(test::PlanSource(plan), 2048 * kKiB));
+  expect_no_field_can_lie("structure with zip64 fields", test::PlanSource(plan), 2048 * kKiB);
 }
 
 TEST(DamagedArchive, ATurnedByteOfAPayloadIsFoundInItsRecord) {
@@ -412,7 +414,7 @@ TEST(DamagedArchive, ATurnedByteOfAPayloadIsFoundInItsRecord) {
       ++cases;
     }
   }
-  print("payload bytes", cases);
+  report("payload bytes", cases);
 }
 
 TEST(DamagedArchive, ThatIsCutOffAnywhereIsRefused) {
@@ -435,7 +437,7 @@ TEST(DamagedArchive, ThatIsCutOffAnywhereIsRefused) {
     cut(large, field.offset);
     cut(large, field.offset + field.width - 1);
   }
-  print("cut off", cases);
+  report("cut off", cases);
 }
 
 TEST(DamagedArchive, AnyByteOfAnyValueIsReadAsItWasOrRefused) {
@@ -456,7 +458,7 @@ TEST(DamagedArchive, AnyByteOfAnyValueIsReadAsItWasOrRefused) {
       ++cases;
     }
   }
-  print("any byte", cases);
+  report("any byte", cases);
 }
 
 TEST(DamagedArchive, RandomDamageOfAnyExtentIsRefusedOrHarmless) {
@@ -493,7 +495,7 @@ TEST(DamagedArchive, RandomDamageOfAnyExtentIsRefusedOrHarmless) {
       EXPECT_EQ(seen, whole);
     }
   }
-  print("random damage", kCases);
+  report("random damage", kCases);
 }
 
 // Made to do harm: records without a plan behind them.
@@ -610,7 +612,7 @@ TEST(HostileArchive, OffsetsAndSizesThatOverlapOrOverflowAreRefused) {
   EXPECT_THAT(with({"a/data.pkl", 0, 60}, data), HasSubstr("a/data.pkl: it overlaps"));
   EXPECT_THAT(with({"a/data/0", second, 4}, {"a/data/1", second, 4}), HasSubstr("overlaps"));
   EXPECT_THAT(with(data, {"a/data.pkl", second, 2}), HasSubstr("overlaps"));
-  print("offsets and sizes", cases + 3);
+  report("offsets and sizes", cases + 3);
 }
 
 TEST(HostileArchive, CountsThatCannotBeAreRefusedBeforeMemoryIsTaken) {
@@ -626,7 +628,7 @@ TEST(HostileArchive, CountsThatCannotBeAreRefusedBeforeMemoryIsTaken) {
   }
   // A directory of which every byte is a record's, in a file that is otherwise empty.
   EXPECT_THAT(refused(archive_saying({}, {}, 0)), HasSubstr("no records"));
-  print("counts", cases + 1);
+  report("counts", cases + 1);
 }
 
 TEST(HostileArchive, NamesThatLeadOutAreRefused) {
@@ -644,7 +646,7 @@ TEST(HostileArchive, NamesThatLeadOutAreRefused) {
   put(body, "N.");
   EXPECT_THAT(refused(archive_saying(body, {{"a/..b/c..", 0, 2}}, 1)),
               HasSubstr("data.pkl is missing"));
-  print("names", names.size());
+  report("names", names.size());
 }
 
 TEST(HostileArchive, AnArchiveWithinAPayloadIsNotTakenForTheFile) {

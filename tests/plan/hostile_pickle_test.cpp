@@ -4,6 +4,7 @@
 #include "plan/pickle_reader.h"
 #include "plan/show.h"
 #include "support/allocation_meter.h"
+#include "support/fault_row.h"
 #include "support/joined.h"
 
 #include <ckptring/error.h>
@@ -13,7 +14,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <iostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -73,8 +73,8 @@ std::string repeated(const std::string& part, std::size_t times) {
   return out;
 }
 
-void print(const std::string& row, std::uint64_t cases) {
-  std::cout << fmt::format("damaged: {} | {} cases | lost 0 | torn 0\n", row, cases);
+void report(const std::string& row, std::uint64_t cases) {
+  test::FaultRow{"damaged: " + row, cases, 0, test::broken_expectations()}.report();
 }
 
 TEST(HostilePickle, NothingIsExecuted) {
@@ -117,7 +117,7 @@ TEST(HostilePickle, NothingIsExecuted) {
               "none: <a storage of type " + name + ">");
     cases += 6;
   }
-  print("names outside of the allow-list", cases);
+  report("names outside of the allow-list", cases);
 }
 
 TEST(HostilePickle, EveryOpcodeIsKnownOrNamed) {
@@ -139,7 +139,7 @@ TEST(HostilePickle, EveryOpcodeIsKnownOrNamed) {
     EXPECT_THAT(outcome("("s + opcode + "os\nsystem\n)R."), HasSubstr("unknown opcode")) << opcode;
     ++cases;
   }
-  print("opcodes", cases);
+  report("opcodes", cases);
 }
 
 TEST(HostilePickle, LengthsThatCannotBeTakeNoMemory) {
@@ -163,7 +163,7 @@ TEST(HostilePickle, LengthsThatCannotBeTakeNoMemory) {
     ++cases;
   }
   EXPECT_THAT(outcome("c" + std::string(100000, 'x')), HasSubstr("a name has no end"));
-  print("lengths", cases + 1);
+  report("lengths", cases + 1);
 }
 
 TEST(HostilePickle, ShapesThatCannotBeTakeNoMemory) {
@@ -188,7 +188,7 @@ TEST(HostilePickle, ShapesThatCannotBeTakeNoMemory) {
     (void)outcome(tensor("K\x01", "K\x01", "K\x01", huge));
     cases += 4;
   }
-  print("shapes", cases);
+  report("shapes", cases);
 }
 
 TEST(HostilePickle, DeepAndSharedContainersAreBounded) {
@@ -227,7 +227,7 @@ TEST(HostilePickle, DeepAndSharedContainersAreBounded) {
   for (const std::string& bomb : bombs) {
     (void)outcome(bomb);  // bounded, by what it measures
   }
-  print("deep, shared and repeated values", bombs.size());
+  report("deep, shared and repeated values", bombs.size());
 }
 
 TEST(HostilePickle, RandomProgramsAreReadOrRefused) {
@@ -294,7 +294,7 @@ TEST(HostilePickle, RandomProgramsAreReadOrRefused) {
     whole += outcome(joined({"(", pickle, "t."})).rfind("none", 0) == 0 ? 1 : 0;
   }
   EXPECT_GT(whole, kCases / 200) << "hardly any was a pickle";
-  print("random programs", kCases);
+  report("random programs", kCases);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The trainer watches its checkpoint process.
 #include "os/pidfd.h"
 #include "process/checkpoint_process.h"
+#include "process/drain_protocol.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
 #include "save/async_save.h"
@@ -10,17 +11,27 @@
 
 #include <ckptring/error.h>
 #include <ckptring/log.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <new>
+#include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -235,7 +246,84 @@ TEST(Watch, GivesTheProcessOnlyTheDescriptorsThatItNeeds) {
   AsyncSave async(config(), {});
   async.ready();
   const std::string folder = "/proc/" + std::to_string(async.process_id()) + "/fd";
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 8);
+  std::map<int, std::string> seen;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    seen[std::stoi(entry.path().filename())] = std::filesystem::read_symlink(entry.path());
+  }
+  // A pipe's name ends with its number.
+  seen[process::kLogPipe].resize(std::min(seen[process::kLogPipe].size(), std::strlen("pipe:")));
+  const std::map<int, std::string> expected{{process::kNullInput, "/dev/null"},
+                                            {process::kNullOutput, "/dev/null"},
+                                            {process::kLogPipe, "pipe:"},
+                                            {process::kRing, "/memfd:ckptring (deleted)"},
+                                            {process::kTrainer, "anon_inode:[pidfd]"},
+                                            {process::kDataBell, "anon_inode:[eventfd]"},
+                                            {process::kSpaceBell, "anon_inode:[eventfd]"},
+                                            {process::kResultBell, "anon_inode:[eventfd]"}};
+  EXPECT_EQ(seen, expected);
+}
+
+/// What another user may do to a process and its shared memory: numbered, 0 for nothing.
+int reach_of_another_user(pid_t process) {
+  if (::setgid(65534) != 0 || ::setuid(65534) != 0) return 100;
+  const std::string folder = "/proc/" + std::to_string(process) + "/";
+  const std::string ring = folder + "fd/" + std::to_string(process::kRing);
+  int number = 0;
+  for (const std::string& file : {folder + "mem", folder + "environ", folder + "maps", ring}) {
+    ++number;
+    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    char byte = 0;
+    if (fd >= 0 && ::read(fd, &byte, 1) >= 0) return number;
+  }
+  for (const char* const list : {"fd", "map_files"}) {
+    ++number;
+    if (::access((folder + list).c_str(), R_OK) == 0) return number;
+  }
+  const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
+  if (pidfd >= 0 && ::syscall(SYS_pidfd_getfd, pidfd, process::kRing, 0) >= 0) return ++number;
+  if (::ptrace(PTRACE_ATTACH, process, nullptr, nullptr) == 0) return number + 2;
+  return ::kill(process, SIGKILL) == 0 ? number + 3 : 0;
+}
+
+TEST(Watch, KeepsOtherUsersFromTheProcessAndItsMemory) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+  const test::TemporaryDirectory directory;
+  AsyncSave async(config(), {});
+  async.submit(job_for(directory / "run", noise({1000}, 1))).written.get();
+  const int process = async.process_id();
+  const pid_t other = ::fork();
+  ASSERT_GE(other, 0);
+  if (other == 0) ::_exit(reach_of_another_user(process));
+  int status = 0;
+  ASSERT_EQ(::waitpid(other, &status, 0), other);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+
+  struct ::stat ring {};
+  ASSERT_EQ(
+      ::stat(("/proc/" + std::to_string(process) + "/fd/" + std::to_string(process::kRing)).c_str(),
+             &ring),
+      0);
+  EXPECT_EQ(ring.st_mode & 07777u, 0600u);
+}
+
+/// Its environment, entry by entry.
+std::set<std::string> environment_of(int process) {
+  std::istringstream entries(test::contents_of("/proc/" + std::to_string(process) + "/environ"));
+  std::set<std::string> found;
+  for (std::string entry; std::getline(entries, entry, '\0');) found.insert(entry);
+  return found;
+}
+
+TEST(Watch, GivesAProgramThatIsNamedTheEnvironmentWithoutPreloadedLibraries) {
+  ASSERT_EQ(::setenv("CKPTRING_TEST_CREDENTIALS", "secret", 1), 0);
+  ASSERT_EQ(::setenv("LD_PRELOAD", "", 1), 0);
+  AsyncSave async(config(), {});
+  async.ready();
+  ASSERT_EQ(::unsetenv("LD_PRELOAD"), 0);
+  const std::set<std::string> seen = environment_of(async.process_id());
+  EXPECT_TRUE(seen.contains("CKPTRING_TEST_CREDENTIALS=secret"));
+  for (const std::string& entry : seen) EXPECT_FALSE(entry.starts_with("LD_PRELOAD")) << entry;
 }
 
 TEST(Watch, GivesTheProcessNoWayToMoreRights) {

@@ -182,7 +182,7 @@ TEST(AsyncSave, PreparesWhileAnotherThreadSaves) {
     }
   });
   for (std::uint64_t mebibytes = 1; mebibytes < 20; ++mebibytes) {
-    async.prepare(job_for("", noise({mebibytes << 20}, 1)).plan);  // larger than the ring so far
+    async.prepare(job_for("", noise({mebibytes << 20}, 1)));  // larger than the ring so far
   }
   prepared = true;
   saving.join();
@@ -194,10 +194,10 @@ TEST(AsyncSave, RefusesToPrepareWhileItIsClosed) {
     AsyncSave async(small_ring(), {});
     std::thread closing([&] { async.close(); });
     const SaveJob job = job_for("", noise({1000}, 1));
-    while (code_of([&] { async.prepare(job.plan); }) == ErrorCode::ok) {
+    while (code_of([&] { async.prepare(job); }) == ErrorCode::ok) {
     }
     closing.join();
-    EXPECT_EQ(code_of([&] { async.prepare(job.plan); }), ErrorCode::closed);
+    EXPECT_EQ(code_of([&] { async.prepare(job); }), ErrorCode::closed);
   }
 }
 

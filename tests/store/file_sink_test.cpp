@@ -4,6 +4,8 @@
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
 
+#include "support/write_modes.h"
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -153,6 +155,8 @@ TEST_F(FileSink, SaysWhenADirectoryTurnedIntoAFile) {
 }
 
 TEST_F(FileSink, KeepsQueueDepthManyWritesInFlight) {
+  const std::string refusal = ckptring::test::refusal_of(WriteMode::direct_io_uring);
+  if (!refusal.empty()) GTEST_SKIP() << refusal;
   CheckpointWriterConfig config;
   config.mode = WriteMode::direct_io_uring;
   config.queue_depth = 5;

@@ -25,6 +25,9 @@ class ForwardingFiles : public FileSystem {
   ssize_t pread(int fd, void* data, std::size_t size, std::uint64_t offset) override {
     return files_.pread(fd, data, size, offset);
   }
+  int mincore(void* address, std::size_t size, unsigned char* pages) override {
+    return files_.mincore(address, size, pages);
+  }
   ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
                  int rwf_flags) override {
     return files_.pwrite(fd, data, size, offset, rwf_flags);

@@ -4,6 +4,8 @@
 #include "store/on_disk.h"
 #include "store/streaming_writer.h"
 
+#include "support/write_modes.h"
+
 #include <filesystem>
 
 namespace ckptring::store::test {
@@ -46,6 +48,16 @@ class WatchingHook final : public WriterHook {
 
 class EverySink : public ::testing::TestWithParam<Kind> {
  protected:
+  void SetUp() override {
+    if (GetParam() == Kind::stream) return;
+    const std::string refusal = ckptring::test::refusal_of(mode());
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
+  }
+  static WriteMode mode() {
+    return GetParam() == Kind::direct_io_uring  ? WriteMode::direct_io_uring
+           : GetParam() == Kind::direct_threads ? WriteMode::direct_threads
+                                                : WriteMode::buffered;
+  }
   /// The directory is missing by two levels.
   std::string directory() const { return scratch_ / "run/step_1"; }
   std::string file() const { return directory() + "/checkpoint_0.pt"; }
@@ -57,9 +69,7 @@ class EverySink : public ::testing::TestWithParam<Kind> {
   std::unique_ptr<SaveSink> sink(const SaveTarget& for_target, WriterHook* hook = nullptr) {
     if (GetParam() == Kind::stream) return make_stream_sink(writer_, for_target, hook);
     CheckpointWriterConfig config;
-    config.mode = GetParam() == Kind::direct_io_uring  ? WriteMode::direct_io_uring
-                  : GetParam() == Kind::direct_threads ? WriteMode::direct_threads
-                                                       : WriteMode::buffered;
+    config.mode = mode();
     config.queue_depth = 3;
     config.threads = 2;
     return make_file_sink(system_files(), config, for_target, hook);

@@ -5,6 +5,8 @@
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
 
+#include "support/write_modes.h"
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -28,9 +30,9 @@ class CountingHook final : public WriterHook {
   int after = 0;
 };
 
-class FileSinks : public ::testing::TestWithParam<WriteMode> {
+class FileSinks : public ckptring::test::OfWriteModes<::testing::Test> {
  protected:
-  void SetUp() override {
+  FileSinks() {
     target_ = make_target(system_files(), scratch_ / "run/step_1", {0, 1}, bytes_.size());
   }
   std::unique_ptr<SaveSink> sink(WriterHook* hook = nullptr) {
@@ -269,19 +271,8 @@ TEST_P(FileSinks, GoOnAfterAKillWithWritesInFlight) {
   ::munmap(memory, shared_bytes + 4096);
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, FileSinks,
-                         ::testing::Values(WriteMode::direct_io_uring, WriteMode::direct_threads,
-                                           WriteMode::buffered),
-                         [](const auto& mode) {
-                           switch (mode.param) {
-                             case WriteMode::direct_io_uring:
-                               return "direct_io_uring";
-                             case WriteMode::direct_threads:
-                               return "direct_threads";
-                             default:
-                               return "buffered";
-                           }
-                         });
+INSTANTIATE_TEST_SUITE_P(Modes, FileSinks, ckptring::test::write_modes(),
+                         ckptring::test::mode_of_test);
 
 }  // namespace
 }  // namespace ckptring::store::test

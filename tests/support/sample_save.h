@@ -53,8 +53,10 @@ inline save::SaveJob job_for(const std::string& path, std::shared_ptr<Storages> 
     builder.tensor({plan::DType::uint8, i, 0, sizes, strides, false, false, false});
   }
   builder.end_dict();
-  return save::SaveJob{path, builder.finish(rank, step, {}), std::move(sources), storages, nullptr,
-                       0};
+  return save::SaveJob{.path = path,
+                       .plan = builder.finish(rank, step, {}),
+                       .sources = std::move(sources),
+                       .keep_alive = storages};
 }
 
 inline std::string contents_of(const std::string& path) {

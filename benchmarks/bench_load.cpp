@@ -1,0 +1,165 @@
+// What a load costs: a new state, in place, in part, from the disk and from the page cache
+#include "load/goals.h"
+#include "load/limits.h"
+#include "load/loaders.h"
+#include "load/run_figures.h"
+#include "save/state_shape.h"
+#include "support/command.h"
+#include "support/fio.h"
+#include "support/machine.h"
+#include "support/peer.h"
+#include "support/peer_ways.h"
+#include "support/progress.h"
+#include "support/report.h"
+#include "support/rounds.h"
+#include "support/work_directory.h"
+
+#include <ckptring/checkpointer.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+struct Options {
+  int pairs = 15;
+  double scale = 1;
+  unsigned threads = 0;
+  std::vector<std::string> peers{"all"};
+  std::string python = BENCH_PYTHON;
+  bool with_fio = true;
+};
+
+class LoadBenchmark {
+ public:
+  LoadBenchmark(Options options, const std::string& directory)
+      : options_(std::move(options)),
+        peers_(bench::chosen_peers(bench::peer_loaders(), options_.peers)),
+        work_(directory) {
+    limits_.directory = work_.path();
+    limits_.threads = options_.threads != 0
+                          ? options_.threads
+                          : std::clamp(std::thread::hardware_concurrency(), 1u, 8u);
+  }
+
+  bench::Report run() {
+    bench::Report report("load", {{"pairs", options_.pairs},
+                                  {"scale", options_.scale},
+                                  {"threads", limits_.threads},
+                                  {"file_system", bench::file_system_of(work_.path())}});
+    bench::progress("saving what is loaded");
+    save();
+    bench::LoadRounds::Contestants all = contestants(report);
+    bench::LoadRounds rounds("load", static_cast<double>(limits_.state_bytes) * 1e-9,
+                             bench::load_metrics(), std::move(all));
+    rounds.run(options_.pairs);
+    rounds.add_to(report, bench::load_metrics());
+    rounds.add_notes_to(report);
+    bench::add_load_goals(report, rounds);
+    if (options_.scale != 1) report.note("scaled: the goals are meant for the whole state");
+    if (!options_.with_fio || !bench::have_fio()) report.note("without fio");
+    return report;
+  }
+
+ private:
+  /// The file that this library loads, and all others are made from.
+  void save() {
+    bench::CurrentState states;
+    const bench::SavedState& state = states.get({bench::Shape::gpt2, options_.scale});
+    limits_.state_bytes = state.bytes;
+    const auto checkpointer = ckptring::make_sync_checkpointer();
+    const ckptring::SaveReport saved =
+        checkpointer->save(work_.path() + "/ckptring", state.dict).written.get();
+    limits_.path = saved.path;
+    limits_.file_bytes = saved.bytes;
+    checkpointer->close();
+  }
+
+  [[nodiscard]] bench::LoaderSpec ours(std::string id, std::string label,
+                                       std::vector<std::string> options) const {
+    std::vector<std::string> arguments{BENCH_LOADER, "--threads", std::to_string(limits_.threads)};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return {std::move(id), std::move(label), std::move(arguments), limits_.path, limits_.path};
+  }
+
+  bench::LoadRounds::Contestants contestants(bench::Report& report) const {
+    bench::LoadRounds::Contestants all;
+    const bench::LoaderSpec checked = ours("ckptring", "ckptring", {});
+    describe(report, checked);
+    all.push_back(std::make_unique<bench::Loader>(checked));
+    all.push_back(std::make_unique<bench::Loader>(
+        ours("ckptring_unchecked", "ckptring, checksums off", {"--no-checksums"})));
+    all.push_back(std::make_unique<bench::Memcpy>(limits_));
+    all.push_back(std::make_unique<bench::WarmRead>(limits_));
+    all.push_back(std::make_unique<bench::BareReader>(limits_));
+    if (options_.with_fio && bench::have_fio()) {
+      all.push_back(std::make_unique<bench::FioReader>(limits_));
+    }
+    for (const bench::PeerWay& peer : peers_) {
+      const bench::LoaderSpec spec{
+          peer.id,
+          peer.label,
+          {options_.python, BENCH_PEERS "/loader.py", peer.id, std::to_string(limits_.threads)},
+          limits_.path,
+          work_.path() + "/" + peer.id};
+      bench::progress(fmt::format("saving what {} loads", peer.label));
+      try {
+        bench::make_what_is_loaded(spec);
+        all.push_back(std::make_unique<bench::Loader>(spec));
+      } catch (const bench::ContestantFailed& error) {
+        report.note(fmt::format("{} cannot save: {}", peer.label, error.what()));
+      }
+    }
+    return all;
+  }
+
+  /// How much there is to load.
+  static void describe(bench::Report& report, const bench::LoaderSpec& spec) {
+    bench::Peer loader(spec.arguments);
+    report.parameter("state",
+                     loader.ask({{"state", spec.structure}}, 300, bench::check_interrupts));
+  }
+
+  const Options options_;
+  const std::vector<bench::PeerWay> peers_;
+  const bench::WorkDirectory work_;
+  bench::LimitSetting limits_;
+};
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("--pairs", options.pairs, "rounds in which everybody has one turn")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--scale", options.scale, "share of GPT-2's size, for quick runs")
+      ->check(CLI::Range(0.001, 16.0))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "of everybody (default: the cores, at most 8)")
+      ->check(CLI::Range(1, 256));
+  app.add_option("--peers", options.peers, "to compare with: names in peers/loader.py, all, none")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--python", options.python, "with torch and safetensors, for the peers")
+      ->capture_default_str();
+  app.add_flag("!--no-fio", options.with_fio, "leave fio out");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bench::watch_interrupts();
+  Options options;
+  return bench::run_command(
+      argc, argv,
+      {.name = "bench_load",
+       .description = "What a load costs, beside a memcpy, the disk and PyTorch's ways to load",
+       .add_options = [&](CLI::App& app) { add_options(app, options); },
+       .measure =
+           [&](const std::string& directory) { return LoadBenchmark(options, directory).run(); },
+       .goals_must_be_reached = false});
+}

@@ -1,0 +1,111 @@
+// Rounds in which every contestant has one turn, and what came out of them.
+#pragma once
+
+#include "support/contestant.h"
+#include "support/contestant_series.h"
+#include "support/progress.h"
+#include "support/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace bench {
+
+/// See Contestant for what `Figures` is.
+template <class Figures>
+class Rounds {
+ public:
+  using Contestants = std::vector<std::unique_ptr<Contestant<Figures>>>;
+  using Metrics = std::span<const Metric<Figures>>;
+
+  /// `name` of this part: of its ids, its headings and its sign of life. `metrics`: all that are
+  /// looked at; they outlive this. `gigabytes`: of the state.
+  Rounds(std::string name, double gigabytes, Metrics metrics, Contestants contestants)
+      : name_(std::move(name)) {
+    for (auto& contestant : contestants) {
+      ContestantSeries<Figures> series(name_ + ".", *contestant, metrics, gigabytes);
+      entries_.push_back({std::move(contestant), std::move(series)});
+    }
+  }
+
+  /// Each round in another order, the same ones in every run, so that no one always follows the
+  /// same neighbour. A contestant that failed is left out from then on.
+  void run(int rounds) {
+    std::vector<Entry*> order;
+    for (Entry& entry : entries_) order.push_back(&entry);
+    std::mt19937 random(1);
+    for (int round = 0; round < rounds; ++round) {
+      std::shuffle(order.begin(), order.end(), random);
+      for (Entry* entry : order) {
+        if (entry->failed) continue;
+        progress(fmt::format("{}, round {}/{}: {}", name_, round + 1, rounds,
+                             entry->contestant->label()));
+        turn(*entry, round);
+      }
+    }
+    progress("");
+  }
+
+  /// A section for each of the metrics that somebody has.
+  void add_to(Report& report, Metrics metrics) const {
+    for (const Metric<Figures>& metric : metrics) {
+      if (std::ranges::all_of(entries_, [&](const Entry& entry) {
+            return entry.series.of(metric.id).samples.empty();
+          })) {
+        continue;
+      }
+      report.heading(fmt::format("{}: {}", name_, metric.label));
+      for (const Entry& entry : entries_) report.add(entry.series.of(metric.id));
+    }
+  }
+
+  /// Who failed, and what to beware of.
+  void add_notes_to(Report& report) const {
+    for (const std::string& text : notes_) report.note(text);
+  }
+
+  /// Null if there is no such contestant.
+  [[nodiscard]] const ContestantSeries<Figures>* find(const std::string& id) const {
+    for (const Entry& entry : entries_) {
+      if (entry.contestant->id() == id) return &entry.series;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+
+ private:
+  struct Entry {
+    std::unique_ptr<Contestant<Figures>> contestant;
+    ContestantSeries<Figures> series;
+    bool failed = false;
+  };
+
+  void turn(Entry& entry, int round) {
+    const std::string& label = entry.contestant->label();
+    try {
+      const Figures run = entry.contestant->run(round);
+      entry.series.add(run);
+      for (const std::string& text : run.notes) note(fmt::format("{}: {}: {}", name_, label, text));
+    } catch (const ContestantFailed& error) {
+      entry.failed = true;
+      note(fmt::format("{}: {} failed in round {}: {}", name_, label, round + 1, error.what()));
+    }
+  }
+
+  void note(const std::string& text) {
+    if (std::ranges::find(notes_, text) == notes_.end()) notes_.push_back(text);
+  }
+
+  std::string name_;
+  std::vector<Entry> entries_;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace bench

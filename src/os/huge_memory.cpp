@@ -1,0 +1,33 @@
+#include "os/huge_memory.h"
+
+#include "base/align.h"
+
+#include <ckptring/error.h>
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdint>
+
+namespace ckptring::os {
+namespace {
+
+constexpr std::size_t kHugePage = 2u << 20;
+
+}  // namespace
+
+HugeMemory::HugeMemory(std::size_t bytes) {
+  const std::size_t size = base::align_up(bytes, kHugePage);
+  void* const mapping = ::mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapping == MAP_FAILED) throw Error::from_errno(errno, "allocate memory", "");
+  mapping_ = {static_cast<std::byte*>(mapping), size + kHugePage};
+  const auto address = reinterpret_cast<std::uintptr_t>(mapping);
+  bytes_ = mapping_.subspan(base::align_up(address, kHugePage) - address, size);
+  (void)::madvise(bytes_.data(), size, MADV_HUGEPAGE);  // refused: only slower
+  (void)::madvise(bytes_.data(), size, MADV_DONTFORK);  // of anonymous memory it is not refused
+}
+
+HugeMemory::~HugeMemory() { (void)::munmap(mapping_.data(), mapping_.size()); }
+
+}  // namespace ckptring::os

@@ -1,0 +1,27 @@
+#include "os/thread_count.h"
+
+#include <ckptring/error.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace ckptring::os {
+namespace {
+
+constexpr unsigned kMost = 256;
+constexpr unsigned kMostByDefault = 8;
+
+}  // namespace
+
+unsigned thread_count(const char* setting, unsigned asked, unsigned cores_each) {
+  if (asked > kMost) {
+    throw Error(ErrorCode::invalid_argument, "configure threads", "",
+                fmt::format("{} must be at most {}, and is {}", setting, kMost, asked));
+  }
+  if (asked != 0) return asked;
+  return std::clamp(std::thread::hardware_concurrency() / cores_each, 1u, kMostByDefault);
+}
+
+}  // namespace ckptring::os

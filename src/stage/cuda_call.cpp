@@ -1,0 +1,35 @@
+#include "stage/cuda_call.h"
+
+#include <fmt/format.h>
+
+namespace ckptring::stage {
+
+std::string words_of(const CudaRuntime& runtime, cudaError_t result) {
+  return fmt::format("{}: {}", runtime.get_error_name(result), runtime.get_error_string(result));
+}
+
+void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::string& operation) {
+  if (result == cudaSuccess) return;
+  allow_failure(runtime, result);
+  throw Error(ErrorCode::device_failed, operation, "", words_of(runtime, result));
+}
+
+void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
+  if (result != cudaSuccess) (void)runtime.get_last_error();
+}
+
+CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) : runtime_(runtime) {
+  const std::string operation = fmt::format("use CUDA device {}", device);
+  check_cuda(runtime_, runtime_.get_device(&before_), operation);
+  if (before_ == device) return;
+  check_cuda(runtime_, runtime_.set_device(device), operation);
+  changed_ = true;
+}
+
+CudaDeviceScope::~CudaDeviceScope() {
+  // It was current before, so it can be again, unless its context broke meanwhile: then whatever
+  // the thread does next says so.
+  if (changed_) allow_failure(runtime_, runtime_.set_device(before_));
+}
+
+}  // namespace ckptring::stage

@@ -1,0 +1,207 @@
+#include "stage/cuda_copy_engine.h"
+
+#include "os/background_thread.h"
+#include "stage/cuda_call.h"
+#include "stage/stream_copy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace ckptring::stage {
+
+CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
+                               const CudaPinnedRanges& ranges, int device, Direction direction)
+    : runtime_(runtime),
+      events_(events),
+      ranges_(ranges),
+      device_(device),
+      direction_(direction),
+      window_(runtime) {
+  {
+    const CudaDeviceScope scope(runtime_, device_);
+    // Not held up by, and not holding up, whatever runs on the default stream.
+    check_cuda(runtime_, runtime_.stream_create_with_flags(&stream_, cudaStreamNonBlocking),
+               fmt::format("make a stream of device {}", device_));
+  }
+  name_ =
+      fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
+                  device_, fmt::ptr(static_cast<const void*>(stream_)));
+  thread_ = std::thread([this] { complete_all(); });
+}
+
+CudaCopyEngine::~CudaCopyEngine() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+  allow_failure(runtime_, runtime_.stream_destroy(stream_));  // a broken context holds nothing
+}
+
+cudaMemcpyKind CudaCopyEngine::kind() const noexcept {
+  return direction_ == Direction::to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice;
+}
+
+void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
+  const std::scoped_lock lock(enqueuing_);
+  Batch last;
+  last.ended = std::move(ended);
+  try {
+    for (const Copy& copy : copies) enqueue(copy);
+    submit_direct();
+    last.event = record_event();
+  } catch (...) {
+    // A part of it may be under way: the completion thread sees to its end.
+    last.failure = std::current_exception();
+  }
+  to_.clear();
+  from_.clear();
+  sizes_.clear();
+  hand_over(std::move(last));
+}
+
+void CudaCopyEngine::enqueue(Copy copy) {
+  while (copy.size > 0) {
+    const std::byte* const host = direction_ == Direction::to_host ? copy.to : copy.from;
+    const CudaPinnedRanges::Run run = ranges_.run_at(host, copy.size);
+    Copy part = copy;
+    part.size =
+        run.pinned ? run.bytes : std::min<std::uint64_t>(run.bytes, CudaWindow::kBufferBytes);
+    if (run.pinned) {
+      to_.push_back(part.to);
+      from_.push_back(part.from);
+      sizes_.push_back(static_cast<std::size_t>(part.size));
+    } else {
+      enqueue_through_window(part);
+    }
+    copy.to += part.size;
+    copy.from += part.size;
+    copy.size -= part.size;
+  }
+}
+
+void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
+  Batch batch;
+  {
+    const CudaDeviceScope scope(runtime_, device_);  // the first call allocates
+    batch.buffer = window_.take();
+  }
+  batch.size = static_cast<std::size_t>(copy.size);
+  try {
+    if (direction_ == Direction::to_host) {
+      batch.to = copy.to;
+      check_cuda(runtime_,
+                 runtime_.memcpy_async(batch.buffer, copy.from, batch.size, kind(), stream_),
+                 name_);
+    } else {
+      std::memcpy(batch.buffer, copy.from, batch.size);
+      check_cuda(runtime_,
+                 runtime_.memcpy_async(copy.to, batch.buffer, batch.size, kind(), stream_), name_);
+    }
+    batch.event = record_event();
+  } catch (...) {
+    batch.failure = std::current_exception();
+    hand_over(std::move(batch));
+    throw;
+  }
+  hand_over(std::move(batch));
+}
+
+/// Many small tensors are as many launches, unless they go in one call.
+void CudaCopyEngine::submit_direct() {
+  if (to_.size() > 1 && !batches_refused_) {
+    cudaMemcpyAttributes attributes{};
+    attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+    std::size_t first = 0;
+    const cudaError_t result = runtime_.memcpy_batch_async(
+        to_.data(), from_.data(), sizes_.data(), to_.size(), &attributes, &first, 1, stream_);
+    if (result != cudaErrorNotSupported && result != cudaErrorCallRequiresNewerDriver) {
+      check_cuda(runtime_, result, name_);
+      return;
+    }
+    allow_failure(runtime_, result);
+    batches_refused_ = true;
+  }
+  for (std::size_t i = 0; i < to_.size(); ++i) {
+    check_cuda(runtime_, runtime_.memcpy_async(to_[i], from_[i], sizes_[i], kind(), stream_),
+               name_);
+  }
+}
+
+CudaEvent CudaCopyEngine::record_event() { return events_.record(stream_, name_); }
+
+void CudaCopyEngine::hand_over(Batch batch) noexcept {
+  {
+    const std::scoped_lock lock(mutex_);
+    batches_.push_back(std::move(batch));
+  }
+  changed_.notify_all();
+}
+
+void CudaCopyEngine::copy_after(const StreamPoint& point) {
+  const auto& made_here = static_cast<const CudaStreamPoint&>(point);
+  const std::scoped_lock lock(enqueuing_);
+  check_cuda(runtime_, runtime_.stream_wait_event(stream_, made_here.event(), 0), name_);
+}
+
+void CudaCopyEngine::fence(void* stream) {
+  const std::scoped_lock lock(enqueuing_);
+  const CudaEvent event = record_event();
+  check_cuda(runtime_,
+             runtime_.stream_wait_event(static_cast<cudaStream_t>(stream), event.get(), 0),
+             fmt::format("let stream {} of device {} wait for copies", fmt::ptr(stream), device_));
+}
+
+void CudaCopyEngine::complete_all() {
+  os::become_background_thread("ckptring-cuda");
+  // Otherwise this thread's calls would make a context on device 0. A failure shows in the calls.
+  allow_failure(runtime_, runtime_.set_device(device_));
+  std::exception_ptr failure;  // of the caller at hand
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stop_ || !batches_.empty(); });
+    if (batches_.empty()) return;
+    Batch batch = std::move(batches_.front());
+    batches_.pop_front();
+    lock.unlock();
+    complete(std::move(batch), failure);
+    lock.lock();
+  }
+}
+
+void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
+  if (const std::exception_ptr now = wait_for(batch); now && !failure) failure = now;
+  if (batch.buffer != nullptr) {
+    if (batch.to != nullptr && !failure) {
+      stream_copy(batch.to, batch.buffer, batch.size);
+      order_streamed();
+    }
+    window_.give_back(batch.buffer);
+  }
+  if (!batch.ended) return;
+  batch.event = {};  // whoever is told may end everything
+  batch.ended(std::exchange(failure, nullptr));
+}
+
+/// Returns when the batch's copies have ended, and why they failed, if they did.
+std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const {
+  std::exception_ptr failure = batch.failure;
+  if (!failure) {
+    try {
+      check_cuda(runtime_, runtime_.event_synchronize(batch.event.get()), name_);
+      return nullptr;
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+  }
+  // Whatever went wrong, copies may still be under way. Only a broken context refuses this wait,
+  // and in it nothing moves any more.
+  allow_failure(runtime_, runtime_.stream_synchronize(stream_));
+  return failure;
+}
+
+}  // namespace ckptring::stage

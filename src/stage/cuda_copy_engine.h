@@ -1,0 +1,91 @@
+// Copies between a CUDA device and the host by DMA, on a stream of its own.
+//
+//   enqueuing thread                   stream                  completion thread
+//   copy(a) ─ memcpy async, event A ─▶ a, A, b, B, ...  ─────▶ sleeps until A, tells a's caller,
+//   copy(b) ─ memcpy async, event B ─▶                         sleeps until B, ...
+//
+// Nobody polls, and nobody waits for the whole device.
+#pragma once
+
+#include "stage/cuda_events.h"
+#include "stage/cuda_pinned_memory.h"
+#include "stage/cuda_runtime.h"
+#include "stage/cuda_window.h"
+#include "stage/device_copies.h"
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace ckptring::stage {
+
+class CudaCopyEngine final : public DeviceCopyEngine {
+ public:
+  enum class Direction { to_host, to_device };
+
+  /// `runtime`, `events` (of the device) and `ranges` outlive this.
+  /// @throws Error device_failed
+  CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events, const CudaPinnedRanges& ranges,
+                 int device, Direction direction);
+  /// Waits until every copy has ended.
+  ~CudaCopyEngine() override;
+  CudaCopyEngine(const CudaCopyEngine&) = delete;
+  CudaCopyEngine& operator=(const CudaCopyEngine&) = delete;
+
+  void copy(std::span<const Copy> copies, CopiesEnded ended) override;
+  void copy_after(const StreamPoint& point) override;
+  void fence(void* stream) override;
+
+ private:
+  /// What the completion thread does once the stream has come to `event`.
+  struct Batch {
+    CudaEvent event;              ///< null: the end of what was enqueued on the stream
+    std::exception_ptr failure;   ///< known when it was enqueued
+    std::byte* buffer = nullptr;  ///< of the window, to give back
+    std::byte* to = nullptr;      ///< where the buffer's bytes go first; null: nowhere
+    std::size_t size = 0;
+    CopiesEnded ended;  ///< empty: not the last of its caller's
+  };
+
+  // The enqueuing thread.
+  void enqueue(Copy copy);
+  void enqueue_through_window(const Copy& copy);
+  void submit_direct();
+  CudaEvent record_event();
+  void hand_over(Batch batch) noexcept;
+  [[nodiscard]] cudaMemcpyKind kind() const noexcept;
+
+  // The completion thread.
+  void complete_all();
+  void complete(Batch batch, std::exception_ptr& failure);
+  std::exception_ptr wait_for(const Batch& batch) const;
+
+  const CudaRuntime& runtime_;
+  CudaEvents& events_;
+  const CudaPinnedRanges& ranges_;
+  const int device_;
+  const Direction direction_;
+  cudaStream_t stream_ = nullptr;
+  std::string name_;  ///< for messages: "copy from device 0 (stream 0x...)"
+  CudaWindow window_;
+
+  std::mutex enqueuing_;  ///< one caller at a time
+  // Guarded by enqueuing_: copies that need no window, collected to go in one call.
+  std::vector<void*> to_;
+  std::vector<const void*> from_;
+  std::vector<std::size_t> sizes_;
+  bool batches_refused_ = false;  ///< by the driver
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Batch> batches_;  // guarded by mutex_
+  bool stop_ = false;          // likewise
+  std::thread thread_;
+};
+
+}  // namespace ckptring::stage

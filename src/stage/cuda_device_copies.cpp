@@ -1,0 +1,66 @@
+#include "stage/cuda_device_copies.h"
+
+#include "stage/cuda_call.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace ckptring::stage {
+
+CudaDeviceCopies::Device& CudaDeviceCopies::device(int number) {
+  return devices_.try_emplace(number, runtime_, number).first->second;
+}
+
+DeviceCopyEngine& CudaDeviceCopies::to_host(int number) {
+  const std::scoped_lock lock(mutex_);
+  Device& found = device(number);
+  if (!found.to_host) {
+    found.to_host = std::make_unique<CudaCopyEngine>(runtime_, found.events, ranges_, number,
+                                                     CudaCopyEngine::Direction::to_host);
+  }
+  return *found.to_host;
+}
+
+DeviceCopyEngine& CudaDeviceCopies::to_device(int number) {
+  const std::scoped_lock lock(mutex_);
+  Device& found = device(number);
+  if (!found.to_device) {
+    found.to_device = std::make_unique<CudaCopyEngine>(runtime_, found.events, ranges_, number,
+                                                       CudaCopyEngine::Direction::to_device);
+  }
+  return *found.to_device;
+}
+
+std::shared_ptr<StreamPoint> CudaDeviceCopies::mark(int number, void* stream) {
+  CudaEvents* events = nullptr;
+  {
+    const std::scoped_lock lock(mutex_);
+    events = &device(number).events;
+  }
+  return std::make_shared<CudaStreamPoint>(events->record(
+      static_cast<cudaStream_t>(stream),
+      fmt::format("record an event on stream {} of device {}", fmt::ptr(stream), number)));
+}
+
+std::unique_ptr<PinnedMemory> CudaDeviceCopies::pin(std::span<std::byte> memory,
+                                                    std::uint64_t piece_bytes, int number,
+                                                    WaitPopulated wait) {
+  return std::make_unique<CudaPinnedMemory>(runtime_, ranges_, log_, memory, piece_bytes, number,
+                                            std::move(wait));
+}
+
+FoundDeviceCopies find_device_copies(const base::LogContext& log) {
+  const FoundCudaRuntime found = find_cuda_runtime();
+  if (found.runtime == nullptr) return {nullptr, found.why_not};
+  int count = 0;
+  const cudaError_t result = found.runtime->get_device_count(&count);
+  if (result != cudaSuccess) {
+    allow_failure(*found.runtime, result);
+    return {nullptr, words_of(*found.runtime, result)};
+  }
+  if (count == 0) return {nullptr, "no CUDA device was found"};
+  return {std::make_unique<CudaDeviceCopies>(*found.runtime, log), ""};
+}
+
+}  // namespace ckptring::stage

@@ -1,0 +1,42 @@
+// The engines, events and pinned memory of all devices.
+#pragma once
+
+#include "stage/cuda_copy_engine.h"
+#include "stage/cuda_events.h"
+#include "stage/cuda_pinned_memory.h"
+#include "stage/device_copies.h"
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+namespace ckptring::stage {
+
+class CudaDeviceCopies final : public DeviceCopies {
+ public:
+  CudaDeviceCopies(const CudaRuntime& runtime, base::LogContext log) noexcept
+      : runtime_(runtime), log_(log) {}
+
+  DeviceCopyEngine& to_host(int device) override;
+  DeviceCopyEngine& to_device(int device) override;
+  std::shared_ptr<StreamPoint> mark(int device, void* stream) override;
+  std::unique_ptr<PinnedMemory> pin(std::span<std::byte> memory, std::uint64_t piece_bytes,
+                                    int device, WaitPopulated wait) override;
+
+ private:
+  struct Device {
+    Device(const CudaRuntime& runtime, int number) noexcept : events(runtime, number) {}
+    CudaEvents events;
+    std::unique_ptr<CudaCopyEngine> to_host;
+    std::unique_ptr<CudaCopyEngine> to_device;
+  };
+  Device& device(int number);
+
+  const CudaRuntime& runtime_;
+  const base::LogContext log_;
+  CudaPinnedRanges ranges_;
+  std::mutex mutex_;
+  std::map<int, Device> devices_;  // guarded by mutex_
+};
+
+}  // namespace ckptring::stage

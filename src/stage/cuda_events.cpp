@@ -1,0 +1,47 @@
+#include "stage/cuda_events.h"
+
+#include "stage/cuda_call.h"
+
+#include <fmt/format.h>
+
+namespace ckptring::stage {
+
+CudaEvent::~CudaEvent() {
+  if (event_ != nullptr) owner_->give_back(event_);
+}
+
+CudaEvents::~CudaEvents() {
+  // What fails here belongs to a broken context, which holds nothing any more.
+  for (const cudaEvent_t event : unused_) allow_failure(runtime_, runtime_.event_destroy(event));
+}
+
+CudaEvent CudaEvents::take() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!unused_.empty()) {
+      const cudaEvent_t event = unused_.back();
+      unused_.pop_back();
+      return {*this, event};
+    }
+  }
+  const CudaDeviceScope scope(runtime_, device_);
+  cudaEvent_t event = nullptr;
+  check_cuda(
+      runtime_,
+      runtime_.event_create_with_flags(&event, cudaEventBlockingSync | cudaEventDisableTiming),
+      fmt::format("make an event of device {}", device_));
+  return {*this, event};
+}
+
+CudaEvent CudaEvents::record(cudaStream_t stream, const std::string& operation) {
+  CudaEvent event = take();
+  check_cuda(runtime_, runtime_.event_record(event.get(), stream), operation);
+  return event;
+}
+
+void CudaEvents::give_back(cudaEvent_t event) noexcept {
+  const std::scoped_lock lock(mutex_);
+  unused_.push_back(event);  // out of memory here ends the process, as it does everywhere else
+}
+
+}  // namespace ckptring::stage

@@ -1,0 +1,123 @@
+#include "stage/cuda_pinned_memory.h"
+
+#include "base/align.h"
+#include "os/background_thread.h"
+#include "os/clock.h"
+#include "stage/cuda_call.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace ckptring::stage {
+
+CudaPinnedRanges::Run CudaPinnedRanges::run_at(const std::byte* at, std::uint64_t bytes) const {
+  const std::shared_lock lock(mutex_);
+  std::uint64_t unpinned = bytes;
+  for (CudaPinnedMemory* const range : ranges_) {
+    const std::span<const std::byte> memory = range->memory();
+    if (at >= memory.data() && at < memory.data() + memory.size()) return range->run_at(at, bytes);
+    if (memory.data() > at) {
+      unpinned = std::min(unpinned, static_cast<std::uint64_t>(memory.data() - at));
+    }
+  }
+  return {unpinned, false};
+}
+
+CudaPinnedMemory::CudaPinnedMemory(const CudaRuntime& runtime, CudaPinnedRanges& ranges,
+                                   base::LogContext log, std::span<std::byte> memory,
+                                   std::uint64_t piece_bytes, int device, WaitPopulated wait)
+    : runtime_(runtime),
+      ranges_(ranges),
+      log_(log),
+      memory_(memory),
+      piece_bytes_(piece_bytes),
+      device_(device),
+      pieces_(static_cast<std::size_t>(base::ceil_div(memory.size(), piece_bytes))) {
+  thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
+    os::become_background_thread("ckptring-pin");
+    pin_all(stop, wait);
+  });
+  const std::unique_lock lock(ranges_.mutex_);
+  ranges_.ranges_.push_back(this);
+}
+
+CudaPinnedMemory::~CudaPinnedMemory() {
+  {
+    const std::unique_lock lock(ranges_.mutex_);
+    std::erase(ranges_.ranges_, this);
+  }
+  thread_.request_stop();
+  thread_.join();
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    // Written by a thread that was joined, or before a copy that has ended.
+    if (pieces_[i].load(std::memory_order_relaxed) != Piece::registered) continue;
+    try {
+      check_cuda(runtime_, runtime_.host_unregister(piece(i).data()),
+                 "unregister host memory from CUDA");
+    } catch (const Error& error) {  // a broken context; it holds nothing any more
+      if (!std::exchange(warned_, true)) log_.warn("{}", error.what());
+    }
+  }
+}
+
+std::span<std::byte> CudaPinnedMemory::piece(std::size_t index) const noexcept {
+  const std::uint64_t begin = index * piece_bytes_;
+  return memory_.subspan(static_cast<std::size_t>(begin),
+                         static_cast<std::size_t>(std::min(piece_bytes_, memory_.size() - begin)));
+}
+
+CudaPinnedRanges::Run CudaPinnedMemory::run_at(const std::byte* at, std::uint64_t bytes) {
+  const auto index =
+      static_cast<std::size_t>(static_cast<std::uint64_t>(at - memory_.data()) / piece_bytes_);
+  const std::span<std::byte> whole = piece(index);
+  const auto left = static_cast<std::uint64_t>(whole.data() + whole.size() - at);
+  return {std::min(bytes, left), ensure(index)};
+}
+
+bool CudaPinnedMemory::ensure(std::size_t index) noexcept {
+  std::atomic<Piece>& state = pieces_[index];
+  // Pairs with the store below: the driver knows the piece.
+  if (const Piece known = state.load(std::memory_order_acquire); known != Piece::fresh) {
+    return known == Piece::registered;
+  }
+  const std::scoped_lock lock(registering_);
+  Piece now = state.load(std::memory_order_relaxed);  // ordered by the mutex
+  if (now == Piece::fresh) {
+    now = try_register(index);
+    state.store(now, std::memory_order_release);  // pairs with the load above
+  }
+  return now == Piece::registered;
+}
+
+CudaPinnedMemory::Piece CudaPinnedMemory::try_register(std::size_t index) noexcept {
+  const std::span<std::byte> bytes = piece(index);
+  try {
+    const CudaDeviceScope scope(runtime_, device_);
+    check_cuda(runtime_,
+               runtime_.host_register(bytes.data(), bytes.size(), cudaHostRegisterPortable),
+               "register host memory with CUDA");
+    return Piece::registered;
+  } catch (const std::exception& error) {
+    if (!std::exchange(warned_, true)) {
+      log_.warn("{}; copies between devices and this memory go through a small window",
+                error.what());
+    }
+    return Piece::refused;
+  }
+}
+
+void CudaPinnedMemory::pin_all(const std::stop_token& stop, const WaitPopulated& wait) {
+  const std::uint64_t began = os::monotonic_ns();
+  std::uint64_t pinned = 0;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    const std::uint64_t end = static_cast<std::uint64_t>(i) * piece_bytes_ + piece(i).size();
+    if (wait) wait(stop, end);
+    if (stop.stop_requested()) return;
+    if (ensure(i)) pinned += piece(i).size();
+  }
+  log_.info("{} of {} MiB of host memory registered with CUDA, after {:.2f} s", pinned >> 20,
+            memory_.size() >> 20, os::seconds_since(began));
+}
+
+}  // namespace ckptring::stage

@@ -1,0 +1,20 @@
+// Reads what a load asked for, after everything but the payloads was checked.
+#pragma once
+
+#include "store/file_source.h"
+#include "torch/fill_plan.h"
+
+#include <ckptring/reader.h>
+
+#include <vector>
+
+namespace ckptring::torch_state {
+
+/// Fills the tensors of all records, which come in the order of the file.
+/// @throws Error damaged, also where reading fails: it names the key at hand and those that are no
+///         longer as they were; device_failed, likewise; invalid_argument (LoadOptions::threads),
+///         out_of_memory
+void fill_records(const store::FileSource& source, const FillPlan& plan,
+                  std::vector<RecordFills>& records, const LoadOptions& options);
+
+}  // namespace ckptring::torch_state

@@ -1,0 +1,167 @@
+// Whatever the CUDA runtime refuses fails that save, in words that tell where to look, and nothing
+// else.
+#include "device/device_training.h"
+#include "support/checked_fake_cuda.h"
+#include "support/temporary_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace ckptring::test {
+namespace {
+
+using testing::AllOf;
+using testing::AnyOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+enum class Way { sync, async };
+void PrintTo(Way way, std::ostream* out) { *out << (way == Way::sync ? "Sync" : "Async"); }
+
+std::unique_ptr<Checkpointer> make(Way way, std::uint64_t blocks = 8) {
+  if (way == Way::sync) return make_sync_checkpointer();
+  return make_async_checkpointer(ring_of(blocks));
+}
+
+/// Trains, saves and trains on. Returns why it failed, or empty words.
+std::string save_and_train(Checkpointer& checkpointer, DeviceTraining& training,
+                           const std::string& path) {
+  try {
+    const SaveHandle save = checkpointer.save(path, training.state());
+    std::string fence_failed;
+    try {
+      fence_both(save);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::device_failed) << error.what();
+      fence_failed = error.what();
+      save.staged.wait();  // as a trainer has to, which cannot have the device wait
+    }
+    training.step_on_devices();
+    const std::string failed = words_of(save.written.error());
+    EXPECT_EQ(words_of(save.staged.error()), failed);
+    return failed.empty() ? fence_failed : failed;
+  } catch (const Error& error) {
+    // The second before any device was found.
+    EXPECT_THAT(error.code(), AnyOf(ErrorCode::device_failed, ErrorCode::unsupported_value))
+        << error.what();
+    return error.what();
+  }
+}
+
+class DeviceFailures : public testing::TestWithParam<Way> {};
+INSTANTIATE_TEST_SUITE_P(Ways, DeviceFailures, testing::Values(Way::sync, Way::async),
+                         testing::PrintToStringParamName());
+
+TEST_P(DeviceFailures, AnyCallMayFailAndTheNextSaveIsWhole) {
+  unsigned failed = 0;
+  for (std::size_t call = 0; call < kCalls; ++call) {
+    const auto which = static_cast<Call>(call);
+    for (unsigned nth = 1;; nth += 1 + nth / 4) {
+      CheckedFakeCuda cuda(2, Schedule::random(nth));
+      DeviceTraining training;
+      const TemporaryDirectory directory;
+      auto checkpointer = make(GetParam());
+      cuda.reset_counters();
+      cuda.fail(which, nth, cudaErrorUnknown);
+      const StateDict values = training.values();
+      const std::string words = save_and_train(*checkpointer, training, directory / "it");
+      const bool reached = cuda.counters().of(which) >= nth;
+      if (words.empty()) {
+        expect_equal(values, loaded(directory / "it"), "state");
+      } else {
+        ++failed;
+        EXPECT_THAT(words, AllOf(HasSubstr("cudaErrorUnknown: "), HasSubstr("device")));
+      }
+      if (reached) {
+        const StateDict next = training.values();
+        EXPECT_EQ(save_and_train(*checkpointer, training, directory / "next"), "")
+            << "after " << name(which) << " " << nth << ": " << words;
+        expect_equal(next, loaded(directory / "next"), "state");
+      }
+      checkpointer.reset();
+      if (cuda.counters().of(which) < nth) break;
+      // The training's own calls are not to find an error of ours.
+      EXPECT_EQ(FakeCuda::runtime().get_last_error(), cudaSuccess) << name(which) << " " << nth;
+    }
+  }
+  EXPECT_GE(failed, 10u);
+}
+
+TEST_P(DeviceFailures, AFailedCopyIsToldWithDeviceStreamKeysAndCudasWords) {
+  for (const Call call : {Call::memcpy_batch_async, Call::event_synchronize}) {
+    CheckedFakeCuda cuda(2, Schedule::random(1));
+    DeviceTraining training;
+    const TemporaryDirectory directory;
+    const auto checkpointer = make(GetParam());
+    cuda.fail(call, 1, cudaErrorInvalidValue);
+    const std::string words = save_and_train(*checkpointer, training, directory / "it");
+    EXPECT_THAT(words, ContainsRegex("stage keys? [a-z]"));
+    EXPECT_THAT(words, AnyOf(HasSubstr("embedding"), HasSubstr("layers["), HasSubstr("small[")));
+    EXPECT_THAT(words, ContainsRegex("copy from device [01] \\(stream 0x[0-9a-f]+\\)"));
+    EXPECT_THAT(words, HasSubstr("cudaErrorInvalidValue: invalid argument"));
+    EXPECT_FALSE(std::filesystem::exists(directory / "it"));
+  }
+}
+
+TEST_P(DeviceFailures, AFaultOfADeviceFailsSavesFromItAndNoOthers) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  DeviceTraining training;
+  const TemporaryDirectory directory;
+  const auto checkpointer = make(GetParam());
+  const StateDict values = training.values();
+  EXPECT_EQ(save_and_train(*checkpointer, training, directory / "before"), "");
+  const std::vector<StateDict> on = {to_device(sample_state(), 0), to_device(sample_state(), 1)};
+  cuda.fault_copy(1);
+  std::string words;
+  for (int i = 0; i < 3; ++i) {
+    words = save_and_train(*checkpointer, training, directory / "broken");
+    EXPECT_THAT(words, HasSubstr("cudaErrorIllegalAddress: ")) << i;
+  }
+  const bool first_broke = words.find("device 0") != std::string::npos;
+  EXPECT_FALSE(std::filesystem::exists(directory / "broken"));
+  checkpointer->save(directory / "other", on[first_broke ? 1 : 0]).written.get();
+  checkpointer->save(directory / "host", sample_state()).written.get();
+  expect_equal(values, loaded(directory / "before"), "state");
+  expect_equal(sample_state(), loaded(directory / "other"), "state");
+  expect_equal(sample_state(), loaded(directory / "host"), "state");
+}
+
+TEST(DeviceFault, WhileCopiesAreUnderWayFailsTheSaveAndHoldsNobody) {
+  for (const Schedule& schedule : all_schedules(4)) {
+    CheckedFakeCuda cuda(2, schedule);
+    DeviceTraining training;
+    const TemporaryDirectory directory;
+    const auto checkpointer = make(Way::async, kLargeRing);
+    auto held = cuda.hold(cuda.null_stream(1));
+    const SaveHandle save = checkpointer->save(directory / "it", training.state());
+    fence_both(save);
+    cuda.fault_device(1);
+    held.release();
+    const std::string words = words_of(save.written.error());
+    EXPECT_THAT(words, ContainsRegex("copy from device 1 "));
+    EXPECT_THAT(words, HasSubstr("cudaErrorLaunchFailure: "));
+    EXPECT_FALSE(std::filesystem::exists(directory / "it"));
+  }
+}
+
+TEST(DeviceFault, AFailureThatNobodyFetchedIsHandedOverOnce) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  DeviceTraining training;
+  const TemporaryDirectory directory;
+  const auto checkpointer = make(Way::async, kLargeRing);
+  cuda.fail(Call::memcpy_batch_async, 1, cudaErrorInvalidValue);
+  checkpointer->save(directory / "it", training.state()).written.wait();
+  const SaveHandle next = checkpointer->save(directory / "next", training.state());
+  EXPECT_THAT(words_of(next.previous_failure), HasSubstr("cudaErrorInvalidValue: "));
+  next.written.get();
+  EXPECT_EQ(checkpointer->save(directory / "last", training.state()).previous_failure, nullptr);
+}
+
+}  // namespace
+}  // namespace ckptring::test

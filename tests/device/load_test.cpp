@@ -1,0 +1,174 @@
+// Loading into tensors on devices: straight from pinned windows, after what was enqueued before.
+#include "device/device_training.h"
+#include "support/checked_fake_cuda.h"
+#include "support/temporary_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <utility>
+
+namespace ckptring::test {
+namespace {
+
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+/// Saves the values that a training has now. Returns them, in host memory.
+StateDict save_values(const DeviceTraining& training, const std::string& path) {
+  StateDict values = training.values();
+  make_sync_checkpointer()->save(path, values).written.get();
+  return values;
+}
+
+class LoadToDevices : public testing::TestWithParam<Schedule> {
+ protected:
+  CheckedFakeCuda cuda_{2, GetParam()};
+  DeviceTraining training_;
+  TemporaryDirectory directory_;
+};
+INSTANTIATE_TEST_SUITE_P(Schedules, LoadToDevices, testing::ValuesIn(all_schedules(4)),
+                         [](const auto& one) { return one.param.name(); });
+
+TEST_P(LoadToDevices, TensorsInPlaceAreFilledAfterTheKernelsThatWereEnqueuedOnThem) {
+  const StateDict saved = save_values(training_, directory_ / "it");
+  for (const bool verify_first : {false, true}) {
+    training_.step();  // has not run on the devices yet
+    const LoadResult result = CheckpointReader().read(directory_ / "it", training_.state(),
+                                                      {.verify_first = verify_first});
+    EXPECT_TRUE(result.missing_keys.empty());
+    expect_equal(saved, to_host(training_.state()), "state");
+  }
+  EXPECT_TRUE(tensor_at(training_.state(), "embedding").is_cuda());
+  EXPECT_TRUE(
+      tensor_at(training_.state(), "embedding").is_alias_of(tensor_at(training_.state(), "head")));
+}
+
+TEST_P(LoadToDevices, WhatIsEnqueuedAfterwardsSeesWhatWasLoaded) {
+  (void)save_values(training_, directory_ / "it");
+  (void)CheckpointReader().read(directory_ / "it", training_.state());
+  training_.step();
+  expect_equal(training_.values(), to_host(training_.state()), "state");
+}
+
+TEST_P(LoadToDevices, NewTensorsAreMadeOnTheDeviceAndShareStoragesAsBefore) {
+  const StateDict saved = save_values(training_, directory_ / "it");
+  const StateDict made = CheckpointReader()
+                             .read(directory_ / "it", {}, {.default_map_location = cuda_device(1)})
+                             .state;
+  EXPECT_EQ(tensor_at(made, "embedding").device(), cuda_device(1));
+  EXPECT_TRUE(tensor_at(made, "embedding").is_alias_of(tensor_at(made, "head")));
+  EXPECT_TRUE(tensor_at(made, "embedding").is_alias_of(tensor_at(made, "column")));
+  expect_equal(saved, to_host(made), "state");
+}
+
+TEST_P(LoadToDevices, TensorsOfAnotherLayoutAreFilledToo) {
+  const at::Tensor values = noise({50, 70}, c10::kInt);
+  make_sync_checkpointer()->save(directory_ / "it", dict({{"w", values}})).written.get();
+  const at::Tensor turned = to_device(at::zeros({70, 50}, c10::kInt), 1).t();
+  (void)CheckpointReader().read(directory_ / "it", dict({{"w", turned}}));
+  EXPECT_TRUE(to_host(turned).equal(values));
+}
+
+TEST_P(LoadToDevices, NothingWaitsForADeviceAndTheWindowsAreRegisteredOnce) {
+  (void)save_values(training_, directory_ / "it");
+  const StateDict whole_tensors = dict({{"embedding", tensor_at(training_.state(), "embedding")},
+                                        {"layers", training_.state().at("layers")}});
+  cuda_.reset_counters();
+  (void)CheckpointReader().read(directory_ / "it", whole_tensors);
+  const CudaCounters counters = cuda_.counters();
+  EXPECT_EQ(counters.device_synchronisations, 0u);
+  EXPECT_EQ(counters.busy_waits, 0u);
+  EXPECT_EQ(counters.pageable_copies, 0u);
+  EXPECT_EQ(counters.straddling_copies, 0u);
+  EXPECT_EQ(counters.registrations, 1u);
+  EXPECT_EQ(counters.of(Call::host_unregister), 1u);
+  EXPECT_GT(counters.copies, 0u);
+  EXPECT_EQ(cuda_.pinned_bytes(), 0u);
+}
+
+TEST(FailingLoadToDevices, AnyCallMayFailAndTheNextLoadIsWhole) {
+  unsigned failed = 0;
+  for (std::size_t call = 0; call < kCalls; ++call) {
+    const auto which = static_cast<Call>(call);
+    for (unsigned nth = 1;; nth += 1 + nth / 4) {
+      CheckedFakeCuda cuda(2, Schedule::random(nth));
+      DeviceTraining training;
+      const TemporaryDirectory directory;
+      const StateDict saved = save_values(training, directory / "it");
+      cuda.reset_counters();
+      cuda.fail(which, nth, cudaErrorUnknown);
+      try {
+        (void)CheckpointReader().read(directory / "it", training.state());
+      } catch (const Error& error) {
+        ++failed;
+        EXPECT_EQ(error.code(), ErrorCode::device_failed);
+        EXPECT_THAT(error.what(), AllOf(HasSubstr("cudaErrorUnknown: "), HasSubstr("device"),
+                                        HasSubstr(directory / "it")));
+      }
+      const bool reached = cuda.counters().of(which) >= nth;
+      (void)CheckpointReader().read(directory / "it", training.state());
+      expect_equal(saved, to_host(training.state()), "state");
+      if (!reached) break;
+    }
+  }
+  EXPECT_GE(failed, 5u);
+}
+
+TEST(FailingLoadToDevices, AFailedCopyIsToldWithDeviceStreamKeyAndCudasWords) {
+  CheckedFakeCuda cuda(2, Schedule::random(1));
+  const DeviceTraining training;
+  const TemporaryDirectory directory;
+  (void)save_values(training, directory / "it");
+  cuda.fail(Call::event_synchronize, 1, cudaErrorInvalidValue);
+  try {
+    (void)CheckpointReader().read(directory / "it", training.state());
+    FAIL() << "nothing failed";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ContainsRegex("load key [a-z]"));
+    EXPECT_THAT(error.what(), ContainsRegex("copy to device [01] \\(stream 0x[0-9a-f]+\\)"));
+    EXPECT_THAT(error.what(), HasSubstr("cudaErrorInvalidValue: invalid argument"));
+  }
+}
+
+TEST(FailingLoadToDevices, AWindowThatCannotBeRegisteredOnlyMakesItSlower) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  DeviceTraining training;
+  const TemporaryDirectory directory;
+  const StateDict saved = save_values(training, directory / "it");
+  training.step();
+  cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+  (void)CheckpointReader().read(directory / "it", training.state());
+  expect_equal(saved, to_host(training.state()), "state");
+}
+
+TEST(FailingLoadToDevices, DamageIsFoundBeforeAnythingIsChangedIfAskedFor) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  DeviceTraining training;
+  const TemporaryDirectory directory;
+  (void)save_values(training, directory / "it");
+  training.step();
+  const StateDict before = training.values();
+  {
+    std::fstream file(directory / "it/checkpoint_0.pt",
+                      std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(400'000);
+    const int byte = file.peek();
+    file.put(static_cast<char>(byte ^ 1));
+    ASSERT_TRUE(file);
+  }
+  try {
+    (void)CheckpointReader().read(directory / "it", training.state(), {.verify_first = true});
+    FAIL() << "nothing was found";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::damaged);
+    EXPECT_THAT(error.what(), HasSubstr("nothing of the state was changed"));
+  }
+  expect_equal(before, to_host(training.state()), "state");
+}
+
+}  // namespace
+}  // namespace ckptring::test

@@ -1,0 +1,377 @@
+// Saves of a state that is partly on devices, through both paths, with the stand-in for CUDA.
+#include "os/pidfd.h"
+#include "os/poll.h"
+#include "save/async_save.h"
+#include "save/sync_save.h"
+#include "support/checked_fake_cuda.h"
+#include "support/sample_save.h"
+#include "support/temporary_directory.h"
+
+#include <ckptring/error.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+namespace ckptring::save {
+namespace {
+
+using test::Call;
+using test::CheckedFakeCuda;
+using test::contents_of;
+using test::noise;
+using test::Schedule;
+
+constexpr std::uint64_t kBlock = 64 << 10;
+
+CheckpointerConfig ring_of(std::uint64_t blocks) {
+  CheckpointerConfig config;
+  config.process_config.executable = CKPTRING_DRAIN_PATH;
+  config.process_config.block_bytes = kBlock;
+  config.process_config.ring_bytes = blocks * kBlock;
+  return config;
+}
+
+/// A state whose tensors are on the host, device 0 and device 1 in turn, and training streams that
+/// change it.
+class DeviceRun {
+ public:
+  DeviceRun(test::FakeCuda& cuda, std::uint64_t seed)
+      : cuda_(cuda),
+        before_(noise({100, 400'000, 7, 5'000, 300'000, 70'000, 1, 64, 4'096}, seed)),
+        on_host_(std::make_shared<test::Storages>(*before_)) {
+    for (int device = 0; device < 2; ++device) streams_.push_back(cuda.training_stream(device));
+    for (std::size_t i = 0; i < before_->size(); ++i) {
+      const int place = static_cast<int>(i % 3) - 1;
+      std::byte* memory = (*on_host_)[i].data();
+      if (place != stage::kHost) {
+        memory = static_cast<std::byte*>(cuda.device_alloc(place, (*before_)[i].size()));
+      }
+      places_.push_back({memory, (*before_)[i].size(), place});
+    }
+    restore();
+  }
+
+  /// Writes the values of `before` by kernels that have not run yet.
+  void restore() {
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      if (places_[i].place == stage::kHost) {
+        (*on_host_)[i] = (*before_)[i];
+        continue;
+      }
+      cuda_.launch(stream(places_[i].place),
+                   [from = (*before_)[i], to = places_[i].data](test::DeviceMemoryAccess& memory) {
+                     std::ranges::copy(from, memory.at(to, from.size()).begin());
+                   });
+    }
+  }
+  /// The next step of training, enqueued on the devices.
+  void change_devices() {
+    for (const stage::Source& source : places_) {
+      if (source.place == stage::kHost) continue;
+      cuda_.launch_fill(stream(source.place), const_cast<std::byte*>(source.data), source.size,
+                        std::byte{0xee});
+    }
+  }
+  void change_host() {
+    for (auto& storage : *on_host_) std::ranges::fill(storage, std::byte{0xdd});
+  }
+
+  [[nodiscard]] cudaStream_t stream(int device) const {
+    return streams_[static_cast<std::size_t>(device)];
+  }
+
+  SaveJob job(const std::string& path, stage::DeviceAccess& devices) const {
+    SaveJob job = test::job_for(path, before_);
+    job.sources = places_;
+    job.name_of = [](std::uint32_t source) { return "t" + std::to_string(source); };
+    stage::DeviceCopies* const copies = devices.copies();
+    if (copies == nullptr) throw Error(ErrorCode::device_failed, "", "", devices.why_not());
+    for (int device = 0; device < 2; ++device) {
+      job.devices.push_back({device, copies->mark(device, stream(device))});
+    }
+    return job;
+  }
+
+  /// The file that a save of the values of `before` has to be.
+  [[nodiscard]] std::string expected(const test::TemporaryDirectory& directory) const {
+    SyncSave sync({}, {}, {});
+    (void)sync.run(test::job_for(directory / "expected", before_));
+    return contents_of(directory / "expected/checkpoint_0.pt");
+  }
+
+ private:
+  test::FakeCuda& cuda_;
+  std::shared_ptr<test::Storages> before_;
+  std::shared_ptr<test::Storages> on_host_;
+  std::vector<cudaStream_t> streams_;
+  std::vector<stage::Source> places_;
+};
+
+class DeviceSave : public ::testing::TestWithParam<Schedule> {
+ protected:
+  CheckedFakeCuda cuda_{2, GetParam()};
+  DeviceRun run_{cuda_, 5};
+  test::TemporaryDirectory directory_;
+};
+INSTANTIATE_TEST_SUITE_P(Schedules, DeviceSave, ::testing::ValuesIn(test::all_schedules(4)),
+                         [](const auto& one) { return one.param.name(); });
+
+TEST_P(DeviceSave, BothPathsSaveWhatTheStreamsHadDoneWhenSaveWasCalled) {
+  const std::string expected = run_.expected(directory_);
+  SyncSave sync({}, {}, {});
+  for (int round = 0; round < 2; ++round) {
+    run_.restore();
+    (void)sync.run(run_.job(directory_ / "sync", sync.devices()));
+    run_.change_devices();
+    EXPECT_TRUE(contents_of(directory_ / "sync/checkpoint_0.pt") == expected);
+  }
+  for (const std::uint64_t blocks : {4, 32}) {  // of the file's 12
+    AsyncSave async(ring_of(blocks), {});
+    for (int round = 0; round < 3; ++round) {
+      run_.restore();
+      const SaveHandle save = async.submit(run_.job(directory_ / "async", async.devices()));
+      save.staged.get();
+      run_.change_devices();
+      run_.change_host();
+      save.written.get();
+      EXPECT_TRUE(contents_of(directory_ / "async/checkpoint_0.pt") == expected);
+    }
+  }
+}
+
+TEST_P(DeviceSave, AFencedStreamMayChangeTheTensorsAtOnce) {
+  const std::string expected = run_.expected(directory_);
+  for (const std::uint64_t blocks : {4, 32}) {
+    AsyncSave async(ring_of(blocks), {});
+    for (int round = 0; round < 3; ++round) {
+      run_.restore();
+      const SaveHandle save = async.submit(run_.job(directory_ / "async", async.devices()));
+      for (int device = 0; device < 2; ++device) save.device_fence(device, run_.stream(device));
+      run_.change_devices();
+      save.written.get();
+      EXPECT_TRUE(contents_of(directory_ / "async/checkpoint_0.pt") == expected);
+    }
+  }
+}
+
+TEST_P(DeviceSave, SeveralSavesInFlightEachHaveTheirOwnValues) {
+  CheckpointerConfig config = ring_of(40);
+  config.max_saves_in_flight = 3;
+  const std::string expected = run_.expected(directory_);
+  AsyncSave async(config, {});
+  std::vector<SaveHandle> saves;
+  for (int i = 0; i < 6; ++i) {
+    run_.restore();
+    saves.push_back(async.submit(run_.job(directory_ / std::to_string(i), async.devices())));
+    for (int device = 0; device < 2; ++device) {
+      saves.back().device_fence(device, run_.stream(device));
+    }
+    run_.change_devices();
+    saves.back().staged.get();  // tensors in host memory change with the next restore
+  }
+  for (int i = 0; i < 6; ++i) {
+    saves[static_cast<std::size_t>(i)].written.get();
+    EXPECT_TRUE(contents_of(directory_ / (std::to_string(i) + "/checkpoint_0.pt")) == expected);
+  }
+}
+
+TEST_P(DeviceSave, TheHelperMayDieWhileCopiesAreUnderWay) {
+  const std::string expected = run_.expected(directory_);
+  AsyncSave async(ring_of(32), {});
+  for (int round = 0; round < 3; ++round) {
+    run_.restore();
+    auto held = cuda_.hold(run_.stream(0));
+    const SaveHandle save = async.submit(run_.job(directory_ / "async", async.devices()));
+    for (int device = 0; device < 2; ++device) save.device_fence(device, run_.stream(device));
+    run_.change_devices();
+    async.ready();
+    ASSERT_EQ(::kill(async.process_id(), SIGKILL), 0);
+    held.release();
+    save.written.get();
+    EXPECT_TRUE(contents_of(directory_ / "async/checkpoint_0.pt") == expected);
+  }
+}
+
+class DeviceSaveTest : public ::testing::Test {
+ protected:
+  CheckedFakeCuda cuda_{2, Schedule::random(9)};
+  DeviceRun run_{cuda_, 6};
+  test::TemporaryDirectory directory_;
+};
+
+TEST_F(DeviceSaveTest, ARingIsRegisteredOnceAndSavesWaitForNoDevice) {
+  AsyncSave async(ring_of(32), {});
+  const auto save = [&] {
+    const SaveHandle handle = async.submit(run_.job(directory_ / "run", async.devices()));
+    for (int device = 0; device < 2; ++device) handle.device_fence(device, run_.stream(device));
+    handle.written.get();
+  };
+  save();
+  EXPECT_EQ(cuda_.counters().registered_bytes, 32 * kBlock);
+  cuda_.reset_counters();
+  for (int i = 0; i < 5; ++i) save();
+  const auto counters = cuda_.counters();
+  EXPECT_EQ(counters.registrations, 0u);
+  EXPECT_EQ(counters.device_synchronisations, 0u);
+  EXPECT_EQ(counters.of(Call::stream_synchronize), 0u);
+  EXPECT_EQ(counters.pageable_copies, 0u);
+  EXPECT_EQ(counters.busy_waits, 0u);
+  EXPECT_EQ(counters.of(Call::stream_create_with_flags), 0u);
+  async.close();
+  EXPECT_EQ(cuda_.pinned_bytes(), 0u);
+}
+
+TEST_F(DeviceSaveTest, ALargerStateGetsALargerRingWhichIsRegisteredInItsTurn) {
+  CheckpointerConfig config = ring_of(0);
+  AsyncSave async(config, {});
+  async.submit(test::job_for(directory_ / "host", noise({100}, 1))).written.get();
+  EXPECT_EQ(cuda_.counters().registrations, 0u);  // nobody asked for a device so far
+  const std::string expected = run_.expected(directory_);
+  async.submit(run_.job(directory_ / "run", async.devices())).written.get();
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
+  EXPECT_GT(cuda_.pinned_bytes(), 0u);
+}
+
+TEST_F(DeviceSaveTest, WhereNothingCanBeRegisteredAWindowDoes) {
+  cuda_.limit_pinned_bytes(40 << 20);
+  const std::string expected = run_.expected(directory_);
+  CheckpointerConfig config = ring_of(1'000);
+  AsyncSave async(config, {});
+  for (int i = 0; i < 2; ++i) {
+    async.submit(run_.job(directory_ / "run", async.devices())).written.get();
+    EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
+  }
+  EXPECT_EQ(cuda_.counters().pageable_copies, 0u);
+}
+
+/// What a save's futures carry.
+struct Carried {
+  std::string staged;
+  std::string written;
+};
+
+std::string words_of(const std::exception_ptr& error) {
+  if (!error) return "";
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& failure) {
+    return failure.what();
+  }
+}
+
+TEST_F(DeviceSaveTest, AFailedCopyFailsItsSaveByNameAndNotTheNextOne) {
+  AsyncSave async(ring_of(32), {});
+  async.submit(run_.job(directory_ / "run", async.devices())).written.get();
+  cuda_.fail(Call::memcpy_batch_async, 1, cudaErrorInvalidValue);
+  const SaveHandle failed = async.submit(run_.job(directory_ / "run", async.devices()));
+  for (int device = 0; device < 2; ++device) failed.device_fence(device, run_.stream(device));
+  for (const std::string& words :
+       {words_of(failed.staged.error()), words_of(failed.written.error())}) {
+    EXPECT_THAT(words, ::testing::AllOf(::testing::ContainsRegex("stage keys t[0-9] to t[0-9]"),
+                                        ::testing::HasSubstr("copy from device "),
+                                        ::testing::HasSubstr("(stream 0x"),
+                                        ::testing::HasSubstr("cudaErrorInvalidValue: ")));
+  }
+  const std::string expected = run_.expected(directory_);
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);  // of the first save
+  std::filesystem::remove_all(directory_ / "run");
+  async.submit(run_.job(directory_ / "run", async.devices())).written.get();
+  EXPECT_TRUE(contents_of(directory_ / "run/checkpoint_0.pt") == expected);
+}
+
+TEST_F(DeviceSaveTest, ABrokenDeviceFailsSavesThatNeedItAndNoOthers) {
+  AsyncSave async(ring_of(32), {});
+  async.submit(run_.job(directory_ / "run", async.devices())).written.get();
+  cuda_.fault_copy(1);
+  const SaveHandle failed = async.submit(run_.job(directory_ / "run", async.devices()));
+  EXPECT_THAT(words_of(failed.written.error()), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
+  const auto on_host = noise({300'000}, 3);
+  async.submit(test::job_for(directory_ / "host", on_host)).written.get();
+  SyncSave sync({}, {}, {});
+  (void)sync.run(test::job_for(directory_ / "sync", on_host));
+  EXPECT_TRUE(contents_of(directory_ / "host/checkpoint_0.pt") ==
+              contents_of(directory_ / "sync/checkpoint_0.pt"));
+}
+
+TEST(DeviceSaveFailures, AnyCallOfASaveMayFailAndTheNextSaveIsWhole) {
+  unsigned failed = 0;
+  for (std::size_t call = 0; call < test::kCalls; ++call) {
+    for (unsigned nth = 1; nth < 60; nth += 1 + nth / 6) {
+      CheckedFakeCuda cuda(2, Schedule::random(nth));
+      const test::TemporaryDirectory directory;
+      DeviceRun run(cuda, 7);
+      const std::string expected = run.expected(directory);
+      const auto which = static_cast<Call>(call);
+      AsyncSave async(ring_of(8), {});
+      cuda.fail(which, nth, cudaErrorUnknown);
+      std::string words;
+      try {
+        const SaveHandle save = async.submit(run.job(directory / "run", async.devices()));
+        for (int device = 0; device < 2; ++device) save.device_fence(device, run.stream(device));
+        save.written.get();
+        EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::device_failed) << error.what();
+        words = error.what();
+        ++failed;
+      }
+      if (cuda.counters().of(which) < nth) break;
+      if (const auto last =
+              async.wait_written(std::chrono::steady_clock::now() + std::chrono::seconds(60));
+          !last.empty() && !last.front().error) {
+        FAIL() << "a save does not end after " << name(which) << " " << nth;
+      }
+      async.submit(run.job(directory / "run", async.devices())).written.get();
+      EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected)
+          << name(which) << " " << nth << ": " << words;
+    }
+  }
+  EXPECT_GE(failed, 10u);
+}
+
+/// The trainer's part, in a process of its own.
+[[noreturn]] void train_until_killed(const std::string& directory, int to_parent) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  DeviceRun run(cuda, 8);
+  AsyncSave async(ring_of(32), {});
+  async.submit(run.job(directory + "/first", async.devices())).written.get();
+  const auto held = cuda.hold(run.stream(0));
+  const SaveHandle save = async.submit(run.job(directory + "/second", async.devices()));
+  save.device_fence(0, run.stream(0));  // every copy is enqueued
+  const int helper = async.process_id();
+  if (::write(to_parent, &helper, sizeof helper) != sizeof helper) ::_exit(1);
+  for (;;) ::pause();
+}
+
+TEST(DeviceSaveTrainer, ThatDiesWithCopiesUnderWayLeavesTheEarlierSaveAndNothingElse) {
+  const test::TemporaryDirectory directory;
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  const ::pid_t trainer = ::fork();
+  ASSERT_GE(trainer, 0);
+  if (trainer == 0) train_until_killed(directory.path(), ends[1]);
+  ASSERT_EQ(::close(ends[1]), 0);
+  int helper = 0;
+  ASSERT_EQ(::read(ends[0], &helper, sizeof helper), static_cast<::ssize_t>(sizeof helper));
+  const os::UniqueFd pidfd = os::open_pidfd(helper);
+  ASSERT_EQ(::kill(trainer, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(trainer, nullptr, 0), trainer);
+  std::array<os::Waitable, 1> gone{os::Waitable{pidfd.get()}};
+  ASSERT_TRUE(os::wait_any(gone, os::Deadline::after(60)));
+  ASSERT_EQ(::close(ends[0]), 0);
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory.path())) {
+    left.insert(std::filesystem::relative(entry.path(), directory.path()).string());
+  }
+  EXPECT_EQ(left, (std::set<std::string>{"first", "first/checkpoint_0.pt"}));
+}
+
+}  // namespace
+}  // namespace ckptring::save
