@@ -3,18 +3,18 @@
 #include "cuda/staged_saves.h"
 #include "cuda/training.h"
 #include "gpu/devices.h"
-#include "support/progress.h"
 #include "save/state_shape.h"
 #include "support/command.h"
 #include "support/machine.h"
 #include "support/moved_state.h"
 #include "support/peer.h"
+#include "support/peer_ways.h"
+#include "support/progress.h"
 #include "support/report.h"
 #include "support/work_directory.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -45,23 +45,19 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// One of the ways to use DCP's async_save that peers/cuda_saver.py knows.
-struct PeerWay {
-  const char* id;
-  const char* label;
-};
-constexpr PeerWay kPeers[] = {{"dcp_pinned_thread", "DCP async_save, thread, pinned"},
-                              {"dcp_pinned_process", "DCP async_save, process, pinned"}};
+/// The ways to use DCP's async_save that peers/cuda_saver.py knows.
+constexpr bench::PeerWay kPeers[] = {{"dcp_pinned_thread", "DCP async_save, thread, pinned"},
+                                     {"dcp_pinned_process", "DCP async_save, process, pinned"}};
 
 /// A peer's figures over the rounds.
 struct PeerSeries {
-  explicit PeerSeries(const PeerWay& of) : way(of) {}
+  explicit PeerSeries(const bench::PeerWay& of) : way(of) {}
 
   [[nodiscard]] Series make(const char* id, const char* label, const char* unit) const {
     return {std::string(way.id) + "." + id, std::string(way.label) + ": " + label, unit, {}};
   }
 
-  PeerWay way;
+  bench::PeerWay way;
   Series returned = make("returned", "until it returns", "ms");
   Series staged = make("staged", "until the state may change again", "GB/s");
   Series durable = make("durable", "from call to durable", "GB/s");
@@ -75,10 +71,8 @@ class CudaBenchmark {
  public:
   CudaBenchmark(Options options, const std::string& directory)
       : options_(std::move(options)), work_(directory) {
-    for (const PeerWay& way : kPeers) {
-      const bool wanted = std::ranges::any_of(
-          options_.peers, [&](const std::string& name) { return name == "all" || name == way.id; });
-      if (wanted) peers_.emplace_back(way);
+    for (const bench::PeerWay& way : bench::chosen_peers(kPeers, options_.peers)) {
+      peers_.emplace_back(way);
     }
   }
 
@@ -293,7 +287,6 @@ void add_options(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_option("--peers", options.peers, "dcp_pinned_thread, dcp_pinned_process, all or none")
       ->delimiter(',')
-      ->check(CLI::IsMember({"dcp_pinned_thread", "dcp_pinned_process", "all", "none"}))
       ->capture_default_str();
   app.add_option("--python", options.python, "with torch, for the peers")->capture_default_str();
 }

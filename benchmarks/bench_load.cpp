@@ -8,6 +8,7 @@
 #include "support/fio.h"
 #include "support/machine.h"
 #include "support/peer.h"
+#include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
 #include "support/rounds.h"
@@ -39,7 +40,7 @@ class LoadBenchmark {
  public:
   LoadBenchmark(Options options, const std::string& directory)
       : options_(std::move(options)),
-        peers_(bench::chosen_loaders(options_.peers)),
+        peers_(bench::chosen_peers(bench::peer_loaders(), options_.peers)),
         work_(directory) {
     limits_.directory = work_.path();
     limits_.threads = options_.threads != 0
@@ -100,7 +101,7 @@ class LoadBenchmark {
     if (options_.with_fio && bench::have_fio()) {
       all.push_back(std::make_unique<bench::FioReader>(limits_));
     }
-    for (const bench::PeerLoader& peer : peers_) {
+    for (const bench::PeerWay& peer : peers_) {
       const bench::LoaderSpec spec{
           peer.id,
           peer.label,
@@ -126,7 +127,7 @@ class LoadBenchmark {
   }
 
   const Options options_;
-  const std::vector<bench::PeerLoader> peers_;
+  const std::vector<bench::PeerWay> peers_;
   const bench::WorkDirectory work_;
   bench::LimitSetting limits_;
 };

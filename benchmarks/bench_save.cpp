@@ -8,6 +8,7 @@
 #include "support/command.h"
 #include "support/fio.h"
 #include "support/machine.h"
+#include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
 #include "support/rounds.h"
@@ -17,7 +18,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -48,23 +48,12 @@ std::vector<Shape> shapes_of(const Options& options) {
   return shapes;
 }
 
-std::vector<bench::SaverWay> peers_of(const Options& options) {
-  std::vector<bench::SaverWay> peers;
-  for (const std::string& name : options.peers) {
-    if (name == "none") continue;
-    const std::size_t before = peers.size();
-    for (const bench::SaverWay& way : bench::saver_ways()) {
-      if (name == "all" || name == way.id) peers.push_back(way);
-    }
-    if (peers.size() == before) throw std::runtime_error("there is no peer '" + name + "'");
-  }
-  return peers;
-}
-
 class SaveBenchmark {
  public:
   SaveBenchmark(Options options, const std::string& directory)
-      : options_(std::move(options)), peers_(peers_of(options_)), work_(directory) {
+      : options_(std::move(options)),
+        peers_(bench::chosen_peers(bench::peer_ways(), options_.peers)),
+        work_(directory) {
     config_.staging_config.copy_threads =
         options_.threads != 0 ? options_.threads
                               : std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
@@ -153,14 +142,14 @@ class SaveBenchmark {
     if (options_.with_fio && bench::have_fio()) {
       all.push_back(std::make_unique<bench::Fio>(setting));
     }
-    for (const bench::SaverWay& way : peers_) {
+    for (const bench::PeerWay& way : peers_) {
       all.push_back(std::make_unique<bench::Saver>(setting, way, options_.python, description));
     }
     return all;
   }
 
   const Options options_;
-  const std::vector<bench::SaverWay> peers_;
+  const std::vector<bench::PeerWay> peers_;
   const bench::WorkDirectory work_;
   bench::CurrentState states_;
   ckptring::CheckpointerConfig config_;

@@ -5,7 +5,6 @@
 #include "support/progress.h"
 
 #include <array>
-#include <stdexcept>
 #include <utility>
 
 namespace bench {
@@ -14,11 +13,11 @@ namespace {
 constexpr double kAnswerSecs = 300;
 
 constexpr std::array kPeers{
-    PeerLoader{"torch_mmap", "torch.load(mmap=True) + copy"},
-    PeerLoader{"torch_load", "torch.load (+ copy)"},
-    PeerLoader{"safetensors", "safetensors (+ copy)"},
-    PeerLoader{"experimental", "_experimental"},
-    PeerLoader{"dcp", "DCP load"},
+    PeerWay{"torch_mmap", "torch.load(mmap=True) + copy"},
+    PeerWay{"torch_load", "torch.load (+ copy)"},
+    PeerWay{"safetensors", "safetensors (+ copy)"},
+    PeerWay{"experimental", "_experimental"},
+    PeerWay{"dcp", "DCP load"},
 };
 
 nlohmann::json ask(Peer& peer, const nlohmann::json& command) {
@@ -35,18 +34,7 @@ LoadFigures load(Peer& peer, const std::string& path, LoadKind kind) {
 
 }  // namespace
 
-std::vector<PeerLoader> chosen_loaders(const std::vector<std::string>& names) {
-  std::vector<PeerLoader> chosen;
-  for (const std::string& name : names) {
-    if (name == "none") continue;
-    const std::size_t before = chosen.size();
-    for (const PeerLoader& peer : kPeers) {
-      if (name == "all" || name == peer.id) chosen.push_back(peer);
-    }
-    if (chosen.size() == before) throw std::runtime_error("there is no peer '" + name + "'");
-  }
-  return chosen;
-}
+std::span<const PeerWay> peer_loaders() { return kPeers; }
 
 void make_what_is_loaded(const LoaderSpec& spec) {
   try {

@@ -2,23 +2,18 @@
 #pragma once
 
 #include "load/run_figures.h"
+#include "support/peer_ways.h"
 
 #include <nlohmann/json.hpp>
 
-#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace bench {
 
-/// One that peers/loader.py knows.
-struct PeerLoader {
-  const char* id;
-  const char* label;
-};
-/// Those that the command line names; "all" and "none" are names too.
-/// @throws std::runtime_error for a name that nobody has
-std::vector<PeerLoader> chosen_loaders(const std::vector<std::string>& names);
+/// The ways to load of peers/loader.py.
+std::span<const PeerWay> peer_loaders();
 
 /// How a loader's program is started, and what it loads.
 struct LoaderSpec {

@@ -18,10 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-import saver
 import torch
 from torch.distributed.checkpoint.staging import StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
+
+from commands import serve
+from nested import bytes_of, each_tensor
+from saver import Saver, build
+from ways import Dcp
 
 KINDS = {
     "dcp_pinned_thread": AsyncCheckpointerType.THREAD,
@@ -33,15 +37,9 @@ def way_for(name, device):
     process = KINDS[name] is AsyncCheckpointerType.PROCESS
     pinned = device.type == "cuda"
     # What a process is handed has to be in shared memory.
-    return saver.Dcp(KINDS[name], StagingOptions(
+    return Dcp(KINDS[name], StagingOptions(
         use_pinned_memory=pinned, use_shared_memory=process, use_async_staging=True,
         use_non_blocking_copy=pinned))
-
-
-def moved(value, device):
-    if isinstance(value, dict):
-        return {key: moved(inner, device) for key, inner in value.items()}
-    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 class Training:
@@ -85,7 +83,7 @@ def synchronise(device):
         torch.cuda.synchronize(device)
 
 
-class DeviceSaves(saver.Saves):
+class DeviceSaver(Saver):
     def __init__(self, name, device):
         super().__init__(way_for(name, device))
         self.name = name
@@ -93,9 +91,9 @@ class DeviceSaves(saver.Saves):
         self.training = None
 
     def build(self, entries):
-        return moved(saver.build(entries), self.device)
+        return each_tensor(build(entries), lambda tensor: tensor.to(self.device))
 
-    def answer(self, command):
+    def answer_to(self, command):
         if "training" in command:
             return self.begin_training(**command["training"])
         if "during" in command:
@@ -103,15 +101,15 @@ class DeviceSaves(saver.Saves):
         if "steps" in command:
             return {"seconds": [self.timed_step(lambda: None) for _ in range(command["steps"])]}
         synchronise(self.device)
-        return super().answer(command)
+        return super().answer_to(command)
 
     def begin_training(self, layers, width):
         self.way.close()  # a stager keeps the copy of one state
         self.way = way_for(self.name, self.device)
         self.training = Training(layers, width, self.device)
         self.state = self.training.state()
-        self.way.prepare(self.state)
-        return {"bytes": saver.bytes_of(self.state)}
+        self.way.prepare()
+        return {"bytes": bytes_of(self.state)}
 
     def timed_step(self, before_update, begin=lambda: None):
         began = time.perf_counter()
@@ -125,7 +123,7 @@ class DeviceSaves(saver.Saves):
         waits = []
 
         def begin():
-            waits.extend(self.way.begin(directory))
+            waits.extend(self.way.begin(self.state, directory))
 
         def wait_staged():
             waits[0]()
@@ -141,7 +139,9 @@ class DeviceSaves(saver.Saves):
 def main():
     if len(sys.argv) != 3 or sys.argv[1] not in KINDS:
         sys.exit(f"usage: cuda_saver.py {'|'.join(KINDS)} DEVICE")
-    saver.obey(lambda: DeviceSaves(sys.argv[1], torch.device(sys.argv[2])))
+    saver = DeviceSaver(sys.argv[1], torch.device(sys.argv[2]))
+    serve(saver.answer_to)
+    saver.close()
 
 
 if __name__ == "__main__":

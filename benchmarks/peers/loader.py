@@ -24,6 +24,7 @@ import torch.distributed.checkpoint as dcp
 import torch.distributed.checkpoint._experimental as experimental
 
 from commands import serve
+from nested import each_tensor
 
 PARTIAL_STEP, PARTIAL_FIRST = 10, 2
 
@@ -38,18 +39,6 @@ def flat(state, name=""):
         elif isinstance(value, torch.Tensor):
             tensors[inner] = value
     return tensors
-
-
-def each_tensor(state, make):
-    """Nested dicts of the same structure with `make(tensor)` in every tensor's place."""
-    made = {}
-    for key, value in state.items():
-        if isinstance(value, dict):
-            value = each_tensor(value, make)
-        elif isinstance(value, torch.Tensor):
-            value = make(value)
-        made[key] = value
-    return made
 
 
 def part_of(state, wanted):

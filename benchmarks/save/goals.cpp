@@ -1,7 +1,7 @@
 #include "save/goals.h"
 
-#include "save/savers.h"
 #include "support/goals.h"
+#include "support/peer_ways.h"
 #include "support/series.h"
 
 #include <fmt/format.h>
@@ -30,7 +30,7 @@ void add_peer_goals(SaveGoals& goals) {
     ours.samples[i] = std::min(ours.samples[i], sync.samples[i]);
   }
   const Series bare = goals.series("bare", "durable");
-  for (const SaverWay& way : saver_ways()) {
+  for (const PeerWay& way : peer_ways()) {
     const Series peer = goals.series(way.id, "durable");
     if (peer.samples.empty() || bare.samples.empty()) continue;
     const double room = median(bare) / median(peer);

@@ -5,7 +5,6 @@
 #include "support/progress.h"
 
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <utility>
 
@@ -13,17 +12,6 @@ namespace bench {
 namespace {
 
 constexpr double kAnswerSecs = 300;
-
-constexpr std::array kWays{
-    SaverWay{"torch_save", "torch.save"},
-    SaverWay{"safetensors", "safetensors"},
-    SaverWay{"dcp", "DCP save"},
-    SaverWay{"dcp_thread", "DCP async_save, thread"},
-    SaverWay{"dcp_process", "DCP async_save, process"},
-    SaverWay{"dcp_shared", "DCP async_save, process, shared stager"},
-    SaverWay{"experimental", "_experimental sync"},
-    SaverWay{"experimental_async", "_experimental async"},
-};
 
 std::optional<double> seconds(const nlohmann::json& answer, const char* name) {
   const nlohmann::json& value = answer.at(name);
@@ -45,9 +33,9 @@ class SaverRun {
 
   SaveFigures save() {
     work_.clear();
-    const SessionCpu cpu_before = peer_.cpu();
+    const FamilyCpu cpu_before = peer_.cpu();
     const nlohmann::json answer = ask(command());
-    const SessionCpu cpu = peer_.cpu();
+    const FamilyCpu cpu = peer_.cpu();
     SaveFigures figures;
     figures.returned = seconds(answer, "returned");
     figures.staged = seconds(answer, "staged");
@@ -84,9 +72,7 @@ class SaverRun {
 
 }  // namespace
 
-std::span<const SaverWay> saver_ways() { return kWays; }
-
-Saver::Saver(const Setting& setting, const SaverWay& way, std::string python,
+Saver::Saver(const Setting& setting, const PeerWay& way, std::string python,
              const nlohmann::json& description)
     : SaveContestant(way.id, way.label),
       setting_(setting),

@@ -3,27 +3,19 @@
 
 #include "save/checkpointers.h"
 #include "save/run_figures.h"
+#include "support/peer_ways.h"
 
 #include <nlohmann/json.hpp>
 
-#include <span>
 #include <string>
 
 namespace bench {
-
-/// One of the ways that peers/saver.py knows.
-struct SaverWay {
-  const char* id;
-  const char* label;
-};
-
-std::span<const SaverWay> saver_ways();
 
 class Saver : public SaveContestant {
  public:
   /// `python`: an interpreter with torch and safetensors. `description`: of the state, see
   /// `describe`; outlives this.
-  Saver(const Setting& setting, const SaverWay& way, std::string python,
+  Saver(const Setting& setting, const PeerWay& way, std::string python,
         const nlohmann::json& description);
   /// Gives up the state of this process first: two of them, and a peer's copies, are too much.
   RunFigures run(int round) override;

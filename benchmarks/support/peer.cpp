@@ -204,7 +204,7 @@ nlohmann::json Peer::ask(const nlohmann::json& command, double timeout_secs,
 
 ProcessMemory Peer::memory() const {
   ProcessMemory sum;
-  for (const ::pid_t one : session_of(process_)) {
+  for (const ::pid_t one : family_of(process_)) {
     try {
       const ProcessMemory memory = memory_of(one);
       sum.pss += memory.pss;
@@ -216,9 +216,9 @@ ProcessMemory Peer::memory() const {
   return sum;
 }
 
-SessionCpu Peer::cpu() const {
-  SessionCpu sum;
-  for (const ::pid_t one : session_of(process_)) {
+FamilyCpu Peer::cpu() const {
+  FamilyCpu sum;
+  for (const ::pid_t one : family_of(process_)) {
     try {
       (one == process_ ? sum.leader : sum.others) += cpu_seconds_of(one);
     } catch (const std::runtime_error&) {

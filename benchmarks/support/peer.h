@@ -21,8 +21,8 @@ class PeerError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Processor time of a session so far, in seconds.
-struct SessionCpu {
+/// Processor time of a peer so far, in seconds.
+struct FamilyCpu {
   double leader = 0;
   double others = 0;  ///< of those that live
 };
@@ -45,9 +45,10 @@ class Peer {
                      const std::function<void()>& meanwhile);
 
   [[nodiscard]] ::pid_t id() const noexcept { return process_; }
-  /// PSS and page tables of all processes of its session. Those that end meanwhile are left out.
+  /// PSS and page tables of its family (see process.h). Those that end meanwhile are left out.
   [[nodiscard]] ProcessMemory memory() const;
-  [[nodiscard]] SessionCpu cpu() const;
+  /// Of its family.
+  [[nodiscard]] FamilyCpu cpu() const;
 
  private:
   void wait_until_ready(short events, double timeout_secs,

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 #include <filesystem>
@@ -35,6 +36,33 @@ void for_each_size(std::istream& file, Take&& take, Other&& other) {
       other(line);
     }
   }
+}
+
+struct Living {
+  ::pid_t process;
+  ::pid_t parent;
+};
+
+/// All processes, without those that have ended and were not waited for.
+std::vector<Living> everybody() {
+  std::vector<Living> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream stat(entry.path() / "stat");
+    std::string line;
+    std::getline(stat, line);  // empty if it is gone by now
+    // The second field is the name in parentheses and may hold anything; then state and parent.
+    const std::size_t name_end = line.rfind(") ");
+    if (name_end == std::string::npos) continue;
+    std::istringstream fields(line.substr(name_end + 2));
+    char state = 0;
+    ::pid_t parent = 0;
+    if (fields >> state >> parent && state != 'Z' && state != 'X') {
+      found.push_back({std::stoi(name), parent});
+    }
+  }
+  return found;
 }
 
 double seconds(const ::timeval& time) {
@@ -87,19 +115,19 @@ ProcessWithoutRing memory_without_ring(::pid_t process) {
 
 std::vector<::pid_t> session_of(::pid_t leader) {
   std::vector<::pid_t> members;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    const std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    const ::pid_t process = std::stoi(name);
-    if (::getsid(process) != leader) continue;  // also if it has ended since
-    std::ifstream stat(entry.path() / "stat");
-    std::string line;
-    std::getline(stat, line);
-    // The second field is the name in parentheses and may hold anything; the third is the state.
-    const std::size_t name_end = line.rfind(") ");
-    if (name_end == std::string::npos) continue;
-    const char state = line[name_end + 2];
-    if (state != 'Z' && state != 'X') members.push_back(process);
+  for (const Living& one : everybody()) {
+    if (::getsid(one.process) == leader) members.push_back(one.process);
+  }
+  return members;
+}
+
+std::vector<::pid_t> family_of(::pid_t leader) {
+  const std::vector<::pid_t> session = session_of(leader);
+  std::vector<::pid_t> members = session;
+  for (const Living& one : everybody()) {
+    if (std::ranges::count(session, one.parent) > 0 &&
+        std::ranges::count(session, one.process) == 0)
+      members.push_back(one.process);
   }
   return members;
 }

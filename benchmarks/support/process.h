@@ -38,6 +38,10 @@ ProcessWithoutRing memory_without_ring(::pid_t process);
 /// @throws std::filesystem::filesystem_error if /proc cannot be read
 std::vector<::pid_t> session_of(::pid_t leader);
 
+/// The same, and the children of these that began a session of their own.
+/// @throws std::filesystem::filesystem_error if /proc cannot be read
+std::vector<::pid_t> family_of(::pid_t leader);
+
 /// User and system time of all its threads so far, of those that have ended too.
 /// @throws std::system_error if the process is gone
 double cpu_seconds_of(::pid_t process);

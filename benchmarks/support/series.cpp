@@ -4,19 +4,38 @@
 #include <cmath>
 #include <cstddef>
 #include <stdexcept>
+#include <utility>
 
 namespace bench {
+namespace {
+
+/// Quantiles of the same samples.
+class Sorted {
+ public:
+  explicit Sorted(std::vector<double> samples) : samples_(std::move(samples)) {
+    if (samples_.empty()) throw std::logic_error("quantiles of no samples");
+    std::sort(samples_.begin(), samples_.end());
+  }
+  [[nodiscard]] double at(double share) const {
+    const double position = share * static_cast<double>(samples_.size() - 1);
+    const auto below = static_cast<std::size_t>(position);
+    const std::size_t above = std::min(below + 1, samples_.size() - 1);
+    return std::lerp(samples_[below], samples_[above], position - static_cast<double>(below));
+  }
+
+ private:
+  std::vector<double> samples_;
+};
+
+}  // namespace
 
 Quartiles quartiles(std::vector<double> samples) {
-  if (samples.empty()) throw std::logic_error("quartiles of no samples");
-  std::sort(samples.begin(), samples.end());
-  const auto at = [&](double fraction) {
-    const double position = fraction * static_cast<double>(samples.size() - 1);
-    const auto below = static_cast<std::size_t>(position);
-    const std::size_t above = std::min(below + 1, samples.size() - 1);
-    return std::lerp(samples[below], samples[above], position - static_cast<double>(below));
-  };
-  return {at(0.25), at(0.5), at(0.75)};
+  const Sorted sorted(std::move(samples));
+  return {sorted.at(0.25), sorted.at(0.5), sorted.at(0.75)};
+}
+
+double quantile(std::vector<double> samples, double share) {
+  return Sorted(std::move(samples)).at(share);
 }
 
 std::vector<double> ratios(const Series& numerator, const Series& denominator) {

@@ -24,6 +24,8 @@ struct Series {
 /// Interpolates linearly between samples.
 /// @throws std::logic_error without samples
 Quartiles quartiles(std::vector<double> samples);
+/// The same for any share of the samples, 0 to 1, that is to be below.
+double quantile(std::vector<double> samples, double share);
 
 /// Sample by sample. Meant for pairs that were measured right after each other.
 /// @throws std::logic_error if they have different counts
