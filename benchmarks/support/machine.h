@@ -7,8 +7,8 @@
 
 namespace bench {
 
-/// Processor, cores, memory, kernel, NVIDIA devices and their driver, the load when asked, and the commit where the environment
-/// variable CKPTRING_COMMIT names it.
+/// Processor, cores, memory, kernel, NVIDIA devices and their driver, the load when asked, and the
+/// commit where the environment variable CKPTRING_COMMIT names it.
 nlohmann::ordered_json describe_machine();
 
 /// The file system that `directory` lies on, e.g. "ext4".
