@@ -48,22 +48,37 @@ TEST_F(GpuProcess, ARingIsRegisteredOnceHoweverManySavesThereAre) {
   EXPECT_TRUE(log.with("go through a small window").empty());
 }
 
+constexpr std::int64_t kElements = 10 << 20;  // 40 blocks
+
 TEST_F(GpuProcess, ItMayBeKilledWhileCopiesAreUnderWay) {
-  for (const std::uint64_t blocks : {48, 3}) {
-    const auto checkpointer = make_async_checkpointer(ring_of(blocks));
-    at::Tensor w = full(10 << 20, 0, 0);
-    for (int round = 0; round < 3; ++round) {
-      auto busy = devices_.keep_busy(0);
-      w.fill_(round);
-      const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
-      checkpointer->ready();
-      ASSERT_EQ(::kill(checkpointer->process_id(), SIGKILL), 0);
-      busy.reset();
-      save.fence(devices_.current_stream(0));
-      w.fill_(-1);
-      EXPECT_GE(save.written.get().restarts, 1u);
-      expect_equal(dict({{"w", at::full({10 << 20}, round, at::kFloat)}}), load("it"), "state");
-    }
+  const auto checkpointer = make_async_checkpointer(ring_of(48));
+  at::Tensor w = full(kElements, 0, 0);
+  for (int round = 0; round < 3; ++round) {
+    auto busy = devices_.keep_busy(0);
+    w.fill_(round);
+    const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
+    save.fence(devices_.current_stream(0));  // every copy is enqueued
+    w.fill_(-1);
+    checkpointer->ready();
+    ASSERT_EQ(::kill(checkpointer->process_id(), SIGKILL), 0);
+    busy.reset();
+    EXPECT_GE(save.written.get().restarts, 1u);
+    expect_equal(dict({{"w", at::full({kElements}, round, at::kFloat)}}), load("it"), "state");
+  }
+}
+
+TEST_F(GpuProcess, ItMayBeKilledWhileTheStateStreamsThroughASmallerRing) {
+  const auto checkpointer = make_async_checkpointer(ring_of(3));
+  at::Tensor w = full(kElements, 0, 0);
+  for (int round = 0; round < 3; ++round) {
+    w.fill_(round);
+    const SaveHandle save = checkpointer->save(directory_ / "it", dict({{"w", w}}));
+    checkpointer->ready();
+    ASSERT_EQ(::kill(checkpointer->process_id(), SIGKILL), 0);
+    save.fence(devices_.current_stream(0));
+    w.fill_(-1);
+    save.written.get();
+    expect_equal(dict({{"w", at::full({kElements}, round, at::kFloat)}}), load("it"), "state");
   }
 }
 
