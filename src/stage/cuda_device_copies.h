@@ -17,11 +17,11 @@ class CudaDeviceCopies final : public DeviceCopies {
   CudaDeviceCopies(const CudaRuntime& runtime, base::LogContext log) noexcept
       : runtime_(runtime), log_(log) {}
 
-  DeviceCopyEngine& to_host(int device) override;
-  DeviceCopyEngine& to_device(int device) override;
-  std::shared_ptr<StreamPoint> mark(int device, void* stream) override;
+  DeviceCopyEngine& to_host(int number) override;
+  DeviceCopyEngine& to_device(int number) override;
+  std::shared_ptr<StreamPoint> mark(int number, void* stream) override;
   std::unique_ptr<PinnedMemory> pin(std::span<std::byte> memory, std::uint64_t piece_bytes,
-                                    int device, WaitPopulated wait) override;
+                                    int number, WaitPopulated wait) override;
 
  private:
   struct Device {

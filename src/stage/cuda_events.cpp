@@ -12,14 +12,14 @@ CudaEvent::~CudaEvent() {
 
 CudaEvents::~CudaEvents() {
   // What fails here belongs to a broken context, which holds nothing any more.
-  for (const cudaEvent_t event : unused_) allow_failure(runtime_, runtime_.event_destroy(event));
+  for (auto* const event : unused_) allow_failure(runtime_, runtime_.event_destroy(event));
 }
 
 CudaEvent CudaEvents::take() {
   {
     const std::scoped_lock lock(mutex_);
     if (!unused_.empty()) {
-      const cudaEvent_t event = unused_.back();
+      auto* const event = unused_.back();
       unused_.pop_back();
       return {*this, event};
     }

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 
 namespace {
@@ -25,10 +27,7 @@ void tell(const std::string& what) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  if (argc != 5) return 2;
+int train(char** argv) {
   const std::string directory = argv[2];
   const bool stays_held = std::string(argv[4]) == "copying";
   FakeCuda cuda(2, Schedule::late());
@@ -50,4 +49,16 @@ int main(int argc, char** argv) {
     tell("staged");
   }
   for (;;) ::pause();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) return 2;
+  try {
+    return train(argv);
+  } catch (const std::exception& error) {
+    (void)std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
 }
