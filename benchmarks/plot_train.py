@@ -56,8 +56,9 @@ def draw(found):
     what = ", ".join(f"{one['name']}: {one['state_bytes'] / 1e9:.2f} GB" for one in models)
     figure.suptitle(
         f"{what}; saved every {parameters['save_every']} steps, {parameters['rounds']} rounds of "
-        f"{parameters['steps']} steps with and without; {machine['processor']}, {machine['cores']} cores, "
-        f"{parameters['file_system']}, {found['date'][:10]}", fontsize=9)
+        f"{parameters['steps']} steps with and without; {machine['processor']}, "
+        f"{machine['cores']} cores, {parameters['file_system']}, {found['date'][:10]}",
+        fontsize=9)
     return figure
 
 

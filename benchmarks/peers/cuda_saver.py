@@ -1,5 +1,5 @@
-"""Saves a state on a CUDA device by torch.distributed.checkpoint.async_save with pinned staging, and
-trains meanwhile.
+"""Saves a state on a CUDA device by torch.distributed.checkpoint.async_save with pinned staging,
+and trains meanwhile.
 
 Usage: cuda_saver.py WAY DEVICE      (DEVICE cpu: with pageable memory, to try this program)
 
@@ -8,8 +8,8 @@ Takes the commands of saver.py, the state being on the device, and two more:
   {"training": {"layers": N, "width": N}}
       makes a training of its own, and a stager for its state; {"bytes": N}
   {"steps": N}, {"steps": N, "during": DIRECTORY}
-      {"seconds": [SECONDS, ...]} of each of N steps; or of the steps while a save into the directory
-      is under way, which is begun at the first: at least two, N at most
+      {"seconds": [SECONDS, ...]} of each of N steps; or of the steps while a save into the
+      directory is under way, which is begun at the first: at least two, N at most
 """
 
 import math
