@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import traceback
 import warnings
+from pathlib import Path
 
 
 def serve(answer_to):
@@ -24,3 +26,14 @@ def serve(answer_to):
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
         line = None  # may be long, and is no part of what a save needs
+
+
+def main(ways, make, *others):
+    """The program of a peer whose command line is a name in `ways`, and the `others`: serves by
+    what `make` makes of these arguments, and closes it at the end of the input."""
+    program, *arguments = sys.argv
+    if len(arguments) != 1 + len(others) or arguments[0] not in ways:
+        sys.exit(" ".join(["usage:", Path(program).name, "|".join(ways), *others]))
+    peer = make(*arguments)
+    serve(peer.answer_to)
+    peer.close()

@@ -14,7 +14,6 @@ Takes the commands of saver.py, the state being on the device, and two more:
 
 import math
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch
 from torch.distributed.checkpoint.staging import StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
-from commands import serve
+from commands import main
 from nested import bytes_of, each_tensor
 from saver import Saver, build
 from ways import Dcp
@@ -136,13 +135,5 @@ class DeviceSaver(Saver):
         return seconds
 
 
-def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in KINDS:
-        sys.exit(f"usage: cuda_saver.py {'|'.join(KINDS)} DEVICE")
-    saver = DeviceSaver(sys.argv[1], torch.device(sys.argv[2]))
-    serve(saver.answer_to)
-    saver.close()
-
-
 if __name__ == "__main__":
-    main()
+    main(KINDS, lambda name, device: DeviceSaver(name, torch.device(device)), "DEVICE")

@@ -13,7 +13,6 @@ Obeys what load/loader.cpp describes, and one command more:
 import ctypes
 import gc
 import itertools
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 import torch.distributed.checkpoint._experimental as experimental
 
-from commands import serve
+from commands import main
 from nested import each_tensor
 
 PARTIAL_STEP, PARTIAL_FIRST = 10, 2
@@ -185,13 +184,14 @@ class Loader:
         seconds, cpu, loaded = load(way, Path(command["load"]), target)
         return {"seconds": seconds, "cpu": cpu, "bytes": sum(tensor.nbytes for tensor in loaded)}
 
+    def close(self):
+        pass
 
-def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in WAYS:
-        sys.exit(f"usage: loader.py {'|'.join(WAYS)} THREADS")
-    torch.set_num_threads(int(sys.argv[2]))
-    serve(Loader(WAYS[sys.argv[1]]()).answer_to)
+
+def make(way, threads):
+    torch.set_num_threads(int(threads))
+    return Loader(WAYS[way]())
 
 
 if __name__ == "__main__":
-    main()
+    main(WAYS, make, "THREADS")

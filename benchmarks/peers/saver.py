@@ -17,13 +17,12 @@ An answer may be {"error": TEXT} instead. Ends at the end of its input.
 """
 
 import resource
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-from commands import serve
+from commands import main
 from nested import bytes_of
 from ways import WAYS, sync_all
 
@@ -87,13 +86,5 @@ class Saver:
             self.way.close()
 
 
-def main():
-    if len(sys.argv) != 2 or sys.argv[1] not in WAYS:
-        sys.exit(f"usage: saver.py {'|'.join(WAYS)}")
-    saver = Saver(WAYS[sys.argv[1]]())
-    serve(saver.answer_to)
-    saver.close()
-
-
 if __name__ == "__main__":
-    main()
+    main(WAYS, lambda way: Saver(WAYS[way]()))

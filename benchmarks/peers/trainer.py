@@ -20,7 +20,6 @@ Takes commands as lines of JSON, and answers each with a line:
 An answer may be {"error": TEXT} instead. Ends at the end of its input.
 """
 
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +27,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
-from commands import serve
+from commands import main
 from gpt import Gpt
 from nested import bytes_of
 from ways import WAYS, sync_all
@@ -159,13 +158,5 @@ class Trainer:
             self.way.close()
 
 
-def main():
-    if len(sys.argv) != 2 or sys.argv[1] not in WAYS:
-        sys.exit(f"usage: trainer.py {'|'.join(WAYS)}")
-    trainer = Trainer(WAYS[sys.argv[1]]())
-    serve(trainer.answer_to)
-    trainer.close()
-
-
 if __name__ == "__main__":
-    main()
+    main(WAYS, lambda way: Trainer(WAYS[way]()))
