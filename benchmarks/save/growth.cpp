@@ -1,11 +1,10 @@
 #include "save/growth.h"
 
-#include "support/progress.h"
+#include "support/turns.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <random>
 #include <string>
 #include <utility>
 
@@ -38,23 +37,20 @@ Growth::Growth(const WorkDirectory& work, CurrentState& states,
 }
 
 void Growth::run(int rounds) {
-  std::vector<Size*> order;
-  for (Size& size : sizes_) order.push_back(&size);
-  std::mt19937 random(1);
-  for (int round = 0; round < rounds; ++round) {
-    std::shuffle(order.begin(), order.end(), random);
-    for (Size* size : order) {
-      progress(
-          fmt::format("growth, round {}/{}: {}", round + 1, rounds, size->contestant->label()));
-      const RunFigures run = size->contestant->run(round);
-      size->staged.add(run.steady.staged.value() * 1e3 / size->gigabytes);
-      size->durable.add(run.steady.durable.value() * 1e3 / size->gigabytes);
-      if (!run.memory) continue;
-      size->memory.add(run.memory->beyond_state / kMebibyte / size->gigabytes);
-      size->beyond_ring.add(run.memory->beyond_ring.value() / kMebibyte);
-    }
+  std::vector<Turn> turns;
+  for (Size& size : sizes_) {
+    turns.push_back({size.contestant->label(), [&](int round) { turn(size, round); }});
   }
-  progress("");
+  take_turns("growth", turns, rounds, notes_);
+}
+
+void Growth::turn(Size& size, int round) {
+  const RunFigures run = size.contestant->run(round);
+  size.staged.add(run.steady.staged.value() * 1e3 / size.gigabytes);
+  size.durable.add(run.steady.durable.value() * 1e3 / size.gigabytes);
+  if (!run.memory) return;
+  size.memory.add(run.memory->beyond_state / kMebibyte / size.gigabytes);
+  size.beyond_ring.add(run.memory->beyond_ring.value() / kMebibyte);
 }
 
 void Growth::add_to(Report& report) const {
@@ -66,6 +62,7 @@ void Growth::add_to(Report& report) const {
   section("growth: From save to durable", &Size::durable);
   section("growth: Memory of trainer and helper beyond the state", &Size::memory);
   section("growth: The same beyond the ring", &Size::beyond_ring);
+  for (const std::string& text : notes_) report.note(text);
   const auto less = [](const Size& a, const Size& b) { return a.gigabytes < b.gigabytes; };
   const auto smallest = std::ranges::min_element(sizes_, less);
   const auto largest = std::ranges::max_element(sizes_, less);

@@ -11,6 +11,7 @@
 #include <ckptring/config.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace bench {
@@ -23,7 +24,7 @@ class Growth {
          const ckptring::CheckpointerConfig& config, int saves,
          const std::vector<double>& gigabytes);
 
-  /// Each round goes through all sizes, in another order.
+  /// Each size has one turn in each round, see `take_turns`.
   void run(int rounds);
 
   /// Series by size ("growth.1gb.staged"), and as goals what the largest costs, per GB, to what
@@ -37,7 +38,10 @@ class Growth {
     std::unique_ptr<SaveContestant> contestant;
     Series staged, durable, memory, beyond_ring;
   };
+  static void turn(Size& size, int round);
+
   std::vector<Size> sizes_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace bench

@@ -3,14 +3,13 @@
 
 #include "support/contestant.h"
 #include "support/contestant_series.h"
-#include "support/progress.h"
 #include "support/report.h"
+#include "support/turns.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
-#include <random>
 #include <span>
 #include <string>
 #include <utility>
@@ -35,22 +34,13 @@ class Rounds {
     }
   }
 
-  /// Each round in another order, the same ones in every run, so that no one always follows the
-  /// same neighbour. A contestant that failed is left out from then on.
+  /// See `take_turns`.
   void run(int rounds) {
-    std::vector<Entry*> order;
-    for (Entry& entry : entries_) order.push_back(&entry);
-    std::mt19937 random(1);
-    for (int round = 0; round < rounds; ++round) {
-      std::shuffle(order.begin(), order.end(), random);
-      for (Entry* entry : order) {
-        if (entry->failed) continue;
-        progress(fmt::format("{}, round {}/{}: {}", name_, round + 1, rounds,
-                             entry->contestant->label()));
-        turn(*entry, round);
-      }
+    std::vector<Turn> turns;
+    for (Entry& entry : entries_) {
+      turns.push_back({entry.contestant->label(), [&](int round) { turn(entry, round); }});
     }
-    progress("");
+    take_turns(name_, turns, rounds, notes_);
   }
 
   /// A section for each of the metrics that somebody has.
@@ -84,18 +74,13 @@ class Rounds {
   struct Entry {
     std::unique_ptr<Contestant<Figures>> contestant;
     ContestantSeries<Figures> series;
-    bool failed = false;
   };
 
   void turn(Entry& entry, int round) {
-    const std::string& label = entry.contestant->label();
-    try {
-      const Figures run = entry.contestant->run(round);
-      entry.series.add(run);
-      for (const std::string& text : run.notes) note(fmt::format("{}: {}: {}", name_, label, text));
-    } catch (const ContestantFailed& error) {
-      entry.failed = true;
-      note(fmt::format("{}: {} failed in round {}: {}", name_, label, round + 1, error.what()));
+    const Figures run = entry.contestant->run(round);
+    entry.series.add(run);
+    for (const std::string& text : run.notes) {
+      note(fmt::format("{}: {}: {}", name_, entry.contestant->label(), text));
     }
   }
 

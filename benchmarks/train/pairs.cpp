@@ -1,12 +1,12 @@
 #include "train/pairs.h"
 
-#include "support/progress.h"
+#include "support/contestant.h"
+#include "support/turns.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <random>
 #include <utility>
 
 namespace bench {
@@ -45,7 +45,7 @@ constexpr std::size_t kStepsForP99 = 1000;
 Pairs::Pairs(TrainerModel model, const PairPlan& plan, const std::vector<TrainerProgram>& programs)
     : model_(std::move(model)), plan_(plan) {
   for (const TrainerProgram& program : programs) {
-    Entry entry{program, {}, false};
+    Entry entry{program, {}};
     for (const Quantity& quantity : kQuantities) {
       entry.series[quantity.id] = {fmt::format("{}.{}.{}", model_.name, program.id, quantity.id),
                                    program.label,
@@ -57,26 +57,18 @@ Pairs::Pairs(TrainerModel model, const PairPlan& plan, const std::vector<Trainer
 }
 
 void Pairs::run(const WorkDirectory& work) {
-  std::vector<Entry*> order;
-  for (Entry& entry : entries_) order.push_back(&entry);
-  std::mt19937 random(1);
-  for (int round = 0; round < plan_.rounds; ++round) {
-    std::shuffle(order.begin(), order.end(), random);
-    for (Entry* entry : order) {
-      if (entry->failed) continue;
-      progress(fmt::format("{}, round {}/{}: {}", model_.name, round + 1, plan_.rounds,
-                           entry->program.label));
-      try {
-        turn(*entry, round, work);
-      } catch (const PeerError& error) {
-        entry->failed = true;
-        notes_.push_back(fmt::format("{}: {} failed in round {}: {}", model_.name,
-                                     entry->program.label, round + 1, error.what()));
-      }
-    }
+  std::vector<Turn> turns;
+  for (Entry& entry : entries_) {
+    turns.push_back({entry.program.label, [&](int round) {
+                       try {
+                         turn(entry, round, work);
+                       } catch (const PeerError& error) {
+                         throw ContestantFailed(error.what());
+                       }
+                     }});
   }
+  take_turns(model_.name, turns, plan_.rounds, notes_);
   for (Entry& entry : entries_) summarize(entry);
-  progress("");
 }
 
 void Pairs::turn(Entry& entry, int round, const WorkDirectory& work) {

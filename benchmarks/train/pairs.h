@@ -23,9 +23,8 @@ class Pairs {
  public:
   Pairs(TrainerModel model, const PairPlan& plan, const std::vector<TrainerProgram>& programs);
 
-  /// In each round every trainer has one turn, in another order: a fresh process trains
-  /// `save_every` steps after a save, as many without, and so on. Who failed is left out from then
-  /// on.
+  /// In each round every trainer has one turn, see `take_turns`: a fresh process trains
+  /// `save_every` steps after a save, as many without, and so on.
   void run(const WorkDirectory& work);
 
   /// All series, one section for each quantity, and who failed.
@@ -39,7 +38,6 @@ class Pairs {
   struct Entry {
     TrainerProgram program;
     std::map<std::string, Series> series;  ///< by quantity
-    bool failed = false;
   };
   void turn(Entry& entry, int round, const WorkDirectory& work);
   static void add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without);
