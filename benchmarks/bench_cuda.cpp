@@ -117,7 +117,7 @@ class CudaBenchmark {
     (void)copies.whole();
     (void)copies.each();
     for (int round = 0; round < options_.rounds; ++round) {
-      bench::progress(fmt::format("saves: round {}", round + 1));
+      bench::progress(fmt::format("saves, round {}/{}", round + 1, options_.rounds));
       limit_.add(gigabytes_ / copies.whole());
       each_.add(gigabytes_ / copies.each());
       const bench::DeviceSaveTimes times = saves.save();
@@ -144,7 +144,7 @@ class CudaBenchmark {
     checkpointer->wait_prefaulted();
     (void)training.run_during_save(*checkpointer, work_.path() + "/training", kMostSteps);
     for (int round = 0; round < options_.rounds; ++round) {
-      bench::progress(fmt::format("training: round {}", round + 1));
+      bench::progress(fmt::format("training, round {}/{}", round + 1, options_.rounds));
       work_.clear();
       const double without = mean(training.run(options_.steps));
       const auto during =

@@ -83,7 +83,7 @@ class SaveBenchmark {
   void measure_shape(bench::Report& report, Shape shape) {
     const bench::StateSpec spec{shape, options_.scale};
     const std::string name = bench::name_of(shape);
-    bench::progress(name);
+    bench::progress(fmt::format("{}: making the state", name));
     const bench::SavedState& state = states_.get(spec);
     const std::size_t tensors = state.payloads.size();
     const std::uint64_t bytes = state.bytes;

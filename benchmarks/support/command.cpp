@@ -1,5 +1,7 @@
 #include "support/command.h"
 
+#include "support/progress.h"
+
 #include <cstdio>
 #include <exception>
 
@@ -19,10 +21,12 @@ int run_command(int argc, char** argv, const Command& command) {
       return app.exit(error);
     }
     const Report report = command.measure(directory);
+    end_progress();
     report.print();
     if (!json.empty()) report.write_json(json);
     return command.goals_must_be_reached && !report.goals_reached() ? 2 : 0;
   } catch (const std::exception& error) {
+    end_progress();
     (void)std::fprintf(stderr, "%s: %s\n", command.name.c_str(), error.what());
     return 1;
   }

@@ -16,6 +16,8 @@ namespace {
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler sets it
 
+bool on_terminal() { return ::isatty(STDERR_FILENO) == 1; }
+
 }  // namespace
 
 void watch_interrupts() {
@@ -32,7 +34,16 @@ void check_interrupts() {
 
 void progress(const std::string& what) {
   check_interrupts();
-  if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\033[K{}", what);
+  if (on_terminal()) {
+    // Not wrapped: of a line that is too long only the last row would be replaced.
+    fmt::print(stderr, "\r\033[K\033[?7l{}\033[?7h", what);
+  } else {
+    fmt::print(stderr, "{}\n", what);
+  }
+}
+
+void end_progress() {
+  if (on_terminal()) fmt::print(stderr, "\r\033[K");
 }
 
 }  // namespace bench

@@ -12,7 +12,10 @@ void watch_interrupts();
 /// @throws std::runtime_error if the benchmark is to end
 void check_interrupts();
 
-/// Replaces the line on stderr, if that is a terminal, and checks interrupts.
+/// A line on stderr, and checks interrupts. On a terminal it replaces the one before.
 void progress(const std::string& what);
+
+/// Takes the last line away again from a terminal, for what follows on it.
+void end_progress();
 
 }  // namespace bench
