@@ -301,7 +301,7 @@ int main(int argc, char** argv) {
       {.name = "bench_cuda",
        .description = "What a save from a CUDA device costs; skipped where there is none",
        .add_options = [&](CLI::App& app) { add_options(app, options); },
-       .measure =
-           [&](const std::string& directory) { return CudaBenchmark(options, directory).run(); },
+       .measure = [&](const std::string& directory,
+                      bench::NumbersFile&) { return CudaBenchmark(options, directory).run(); },
        .goals_must_be_reached = false});
 }

@@ -7,6 +7,7 @@
 #include "support/command.h"
 #include "support/fio.h"
 #include "support/machine.h"
+#include "support/numbers_file.h"
 #include "support/peer.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
@@ -38,10 +39,11 @@ struct Options {
 
 class LoadBenchmark {
  public:
-  LoadBenchmark(Options options, const std::string& directory)
+  LoadBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
       : options_(std::move(options)),
         peers_(bench::chosen_peers(bench::peer_loaders(), options_.peers)),
-        work_(directory) {
+        work_(directory),
+        numbers_(numbers) {
     limits_.directory = work_.path();
     limits_.threads = options_.threads != 0
                           ? options_.threads
@@ -58,16 +60,21 @@ class LoadBenchmark {
     bench::LoadRounds::Contestants all = contestants(report);
     bench::LoadRounds rounds("load", static_cast<double>(limits_.state_bytes) * 1e-9,
                              bench::load_metrics(), std::move(all));
-    rounds.run(options_.pairs);
+    const auto add_rounds = [&](bench::Report& to) { add(to, rounds); };
+    rounds.run(options_.pairs, numbers_.after_round(report, add_rounds));
+    add_rounds(report);
+    return report;
+  }
+
+ private:
+  void add(bench::Report& report, const bench::LoadRounds& rounds) const {
     rounds.add_to(report, bench::load_metrics());
     rounds.add_notes_to(report);
     bench::add_load_goals(report, rounds);
     if (options_.scale != 1) report.note("scaled: the goals are meant for the whole state");
     if (!options_.with_fio || !bench::have_fio()) report.note("without fio");
-    return report;
   }
 
- private:
   /// The file that this library loads, and all others are made from.
   void save() {
     bench::CurrentState states;
@@ -129,6 +136,7 @@ class LoadBenchmark {
   const Options options_;
   const std::vector<bench::PeerWay> peers_;
   const bench::WorkDirectory work_;
+  bench::NumbersFile& numbers_;
   bench::LimitSetting limits_;
 };
 
@@ -160,6 +168,8 @@ int main(int argc, char** argv) {
        .description = "What a load costs, beside a memcpy, the disk and PyTorch's ways to load",
        .add_options = [&](CLI::App& app) { add_options(app, options); },
        .measure =
-           [&](const std::string& directory) { return LoadBenchmark(options, directory).run(); },
+           [&](const std::string& directory, bench::NumbersFile& numbers) {
+             return LoadBenchmark(options, directory, numbers).run();
+           },
        .goals_must_be_reached = false});
 }

@@ -210,7 +210,7 @@ int main(int argc, char** argv) {
                  ->check(CLI::Range(64, 65536))
                  ->capture_default_str();
            },
-       .measure =
-           [&](const std::string& directory) { return ProcessBenchmark(options, directory).run(); },
+       .measure = [&](const std::string& directory,
+                      bench::NumbersFile&) { return ProcessBenchmark(options, directory).run(); },
        .goals_must_be_reached = false});
 }

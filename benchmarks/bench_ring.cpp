@@ -338,6 +338,7 @@ int main(int argc, char** argv) {
                  ->check(CLI::Range(0, 65536))
                  ->capture_default_str();
            },
-       .measure = [&](const std::string&) { return RingBenchmark(options).run(); },
+       .measure = [&](const std::string&,
+                      bench::NumbersFile&) { return RingBenchmark(options).run(); },
        .goals_must_be_reached = false});
 }

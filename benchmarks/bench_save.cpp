@@ -8,6 +8,7 @@
 #include "support/command.h"
 #include "support/fio.h"
 #include "support/machine.h"
+#include "support/numbers_file.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
@@ -17,6 +18,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -50,10 +52,11 @@ std::vector<Shape> shapes_of(const Options& options) {
 
 class SaveBenchmark {
  public:
-  SaveBenchmark(Options options, const std::string& directory)
+  SaveBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
       : options_(std::move(options)),
         peers_(bench::chosen_peers(bench::peer_ways(), options_.peers)),
-        work_(directory) {
+        work_(directory),
+        numbers_(numbers) {
     config_.staging_config.copy_threads =
         options_.threads != 0 ? options_.threads
                               : std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
@@ -71,15 +74,28 @@ class SaveBenchmark {
     for (const Shape shape : shapes_of(options_)) measure_shape(report, shape);
     if (!options_.growth.empty()) {
       bench::Growth growth(work_, states_, config_, options_.saves, options_.growth);
-      growth.run(options_.pairs);
-      growth.add_to(report);
+      measure(report, growth, [&](bench::Report& to) { growth.add_to(to); });
     }
-    if (options_.scale != 1) report.note("scaled: the goals are meant for the whole state");
-    if (!options_.with_fio || !bench::have_fio()) report.note("without fio");
+    add_notes(report);
     return report;
   }
 
  private:
+  /// All rounds of a part. `add`: what came out of them.
+  template <class Part>
+  void measure(bench::Report& report, Part& part, const std::function<void(bench::Report&)>& add) {
+    part.run(options_.pairs, numbers_.after_round(report, [&](bench::Report& to) {
+      add(to);
+      add_notes(to);
+    }));
+    add(report);
+  }
+
+  void add_notes(bench::Report& report) const {
+    if (options_.scale != 1) report.note("scaled: the goals are meant for the whole state");
+    if (!options_.with_fio || !bench::have_fio()) report.note("without fio");
+  }
+
   void measure_shape(bench::Report& report, Shape shape) {
     const bench::StateSpec spec{shape, options_.scale};
     const std::string name = bench::name_of(shape);
@@ -92,15 +108,16 @@ class SaveBenchmark {
                                  config_, options_.saves};
     bench::SaveRounds rounds(name, static_cast<double>(bytes) * 1e-9, bench::metrics(),
                              contestants(setting, description));
-    rounds.run(options_.pairs);
-    rounds.add_to(report, bench::comparisons());
-    add_phases(report, rounds);
-    rounds.add_notes_to(report);
-    bench::add_goals(report, rounds, shape, tensors);
-    report.parameter("shapes", {{"name", name},
-                                {"tensors", tensors},
-                                {"state_bytes", bytes},
-                                {"file_bytes", setting.file_bytes}});
+    measure(report, rounds, [&](bench::Report& to) {
+      rounds.add_to(to, bench::comparisons());
+      add_phases(to, rounds);
+      rounds.add_notes_to(to);
+      bench::add_goals(to, rounds, shape, tensors);
+      to.parameter("shapes", {{"name", name},
+                              {"tensors", tensors},
+                              {"state_bytes", bytes},
+                              {"file_bytes", setting.file_bytes}});
+    });
     states_.release();
   }
 
@@ -151,6 +168,7 @@ class SaveBenchmark {
   const Options options_;
   const std::vector<bench::PeerWay> peers_;
   const bench::WorkDirectory work_;
+  bench::NumbersFile& numbers_;
   bench::CurrentState states_;
   ckptring::CheckpointerConfig config_;
 };
@@ -197,6 +215,8 @@ int main(int argc, char** argv) {
            "What a save costs, beside a memcpy, a bare writer and PyTorch's ways to save",
        .add_options = [&](CLI::App& app) { add_options(app, options); },
        .measure =
-           [&](const std::string& directory) { return SaveBenchmark(options, directory).run(); },
+           [&](const std::string& directory, bench::NumbersFile& numbers) {
+             return SaveBenchmark(options, directory, numbers).run();
+           },
        .goals_must_be_reached = false});
 }

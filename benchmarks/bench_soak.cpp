@@ -190,6 +190,7 @@ int main(int argc, char** argv) {
                  ->check(CLI::Range(0, 1'000'000))
                  ->capture_default_str();
            },
-       .measure = [&](const std::string& directory) { return Soak(options, directory).run(); },
+       .measure = [&](const std::string& directory,
+                      bench::NumbersFile&) { return Soak(options, directory).run(); },
        .goals_must_be_reached = true});
 }

@@ -1,6 +1,7 @@
 // How much training time a checkpoint costs, beside PyTorch's ways to save
 #include "support/command.h"
 #include "support/machine.h"
+#include "support/numbers_file.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
@@ -59,7 +60,7 @@ std::vector<bench::TrainerProgram> programs_of(const Options& options) {
   return programs;
 }
 
-bench::Report measure(Options options, const std::string& directory) {
+bench::Report measure(Options options, const std::string& directory, bench::NumbersFile& numbers) {
   if (options.steps % options.save_every != 0) {
     throw std::runtime_error("--steps must be a multiple of --save-every");
   }
@@ -76,9 +77,12 @@ bench::Report measure(Options options, const std::string& directory) {
   bench::Pairs pairs(model_of(options),
                      {options.rounds, options.steps, options.save_every, options.copy_threads},
                      programs_of(options));
-  pairs.run(work);
-  pairs.add_to(report);
-  bench::add_goals(report, pairs);
+  const auto add_pairs = [&](bench::Report& to) {
+    pairs.add_to(to);
+    bench::add_goals(to, pairs);
+  };
+  pairs.run(work, numbers.after_round(report, add_pairs));
+  add_pairs(report);
   return report;
 }
 
@@ -118,13 +122,13 @@ int main(int argc, char** argv) {
        .description = "How much training time a checkpoint costs, beside PyTorch's ways to save",
        .add_options = [&](CLI::App& app) { add_options(app, options); },
        .measure =
-           [&](const std::string& directory) {
+           [&](const std::string& directory, bench::NumbersFile& numbers) {
              // Compute threads that wait should sleep: awake they would take the cores that copying
              // and writing need. OpenMP reads this when a trainer starts.
              if (::setenv("OMP_WAIT_POLICY", "passive", 0) != 0) {
                throw std::system_error(errno, std::generic_category(), "set OMP_WAIT_POLICY");
              }
-             return measure(options, directory);
+             return measure(options, directory, numbers);
            },
        .goals_must_be_reached = false});
 }

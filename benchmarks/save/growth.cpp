@@ -1,7 +1,5 @@
 #include "save/growth.h"
 
-#include "support/turns.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -36,12 +34,12 @@ Growth::Growth(const WorkDirectory& work, CurrentState& states,
   }
 }
 
-void Growth::run(int rounds) {
+void Growth::run(int rounds, const AfterRound& after_round) {
   std::vector<Turn> turns;
   for (Size& size : sizes_) {
     turns.push_back({size.contestant->label(), [&](int round) { turn(size, round); }});
   }
-  take_turns("growth", turns, rounds, notes_);
+  take_turns("growth", turns, rounds, notes_, after_round);
 }
 
 void Growth::turn(Size& size, int round) {

@@ -6,6 +6,7 @@
 #include "save/state_shape.h"
 #include "support/report.h"
 #include "support/series.h"
+#include "support/turns.h"
 #include "support/work_directory.h"
 
 #include <ckptring/config.h>
@@ -25,7 +26,7 @@ class Growth {
          const std::vector<double>& gigabytes);
 
   /// Each size has one turn in each round, see `take_turns`.
-  void run(int rounds);
+  void run(int rounds, const AfterRound& after_round);
 
   /// Series by size ("growth.1gb.staged"), and as goals what the largest costs, per GB, to what
   /// the smallest does.

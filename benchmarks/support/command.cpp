@@ -20,13 +20,22 @@ int run_command(int argc, char** argv, const Command& command) {
     } catch (const CLI::ParseError& error) {
       return app.exit(error);
     }
-    const Report report = command.measure(directory);
-    end_progress();
-    report.print();
-    if (!json.empty()) report.write_json(json);
-    return command.goals_must_be_reached && !report.goals_reached() ? 2 : 0;
+    NumbersFile numbers(json);
+    try {
+      const Report report = command.measure(directory, numbers);
+      end_progress();
+      report.print();
+      numbers.write(report);
+      return command.goals_must_be_reached && !report.goals_reached() ? 2 : 0;
+    } catch (...) {
+      end_progress();
+      if (!numbers.so_far().empty()) {
+        (void)std::fprintf(stderr, "%s: %s has %s\n", command.name.c_str(), json.c_str(),
+                           numbers.so_far().c_str());
+      }
+      throw;
+    }
   } catch (const std::exception& error) {
-    end_progress();
     (void)std::fprintf(stderr, "%s: %s\n", command.name.c_str(), error.what());
     return 1;
   }

@@ -1,6 +1,7 @@
 // The main function of a benchmark: its options, its table, its JSON file.
 #pragma once
 
+#include "support/numbers_file.h"
 #include "support/report.h"
 
 #include <CLI/CLI.hpp>
@@ -15,7 +16,8 @@ struct Command {
   std::string name;         ///< of the executable, for its errors
   std::string description;  ///< for --help
   std::function<void(CLI::App&)> add_options;
-  std::function<Report(const std::string& directory)> measure;  ///< `directory`: see WorkDirectory
+  /// `directory`: see WorkDirectory. `numbers`: for what is there so far.
+  std::function<Report(const std::string& directory, NumbersFile& numbers)> measure;
   bool goals_must_be_reached = false;  ///< else a goal that was missed is a line of the table
 };
 

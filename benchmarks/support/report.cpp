@@ -7,8 +7,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <fstream>
-#include <stdexcept>
 #include <utility>
 
 namespace bench {
@@ -100,15 +98,15 @@ void Report::print() const {
   for (const std::string& text : notes_) fmt::print("  note: {}\n", text);
 }
 
-void Report::write_json(const std::string& path) const {
+ordered_json Report::to_json() const {
   ordered_json series = ordered_json::object();
   for (const Section& section : sections_) {
-    for (const Series& one : section.series) series[one.id] = to_json(one);
+    for (const Series& one : section.series) series[one.id] = bench::to_json(one);
   }
   ordered_json goals = ordered_json::array();
   for (const Goal& goal : goals_) {
     ordered_json entry = {{"id", goal.measured.id}};
-    entry.update(to_json(goal.measured));
+    entry.update(bench::to_json(goal.measured));
     entry[goal.kind == Goal::Kind::at_most ? "at_most" : "at_least"] = goal.limit;
     entry["reached"] = goal.reached();
     goals.push_back(std::move(entry));
@@ -123,10 +121,7 @@ void Report::write_json(const std::string& path) const {
       {"notes", notes_},
   };
   if (!skipped_.empty()) document["skipped"] = skipped_;
-  std::ofstream file(path);
-  file << document.dump(2) << '\n';
-  file.close();
-  if (!file) throw std::runtime_error("cannot write " + path);
+  return document;
 }
 
 }  // namespace bench

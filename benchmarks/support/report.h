@@ -40,8 +40,8 @@ class Report {
   [[nodiscard]] bool goals_reached() const;
 
   void print() const;
-  /// @throws std::runtime_error naming the file
-  void write_json(const std::string& path) const;
+  /// What the JSON file holds.
+  [[nodiscard]] nlohmann::ordered_json to_json() const;
 
  private:
   struct Section {

@@ -35,12 +35,12 @@ class Rounds {
   }
 
   /// See `take_turns`.
-  void run(int rounds) {
+  void run(int rounds, const AfterRound& after_round) {
     std::vector<Turn> turns;
     for (Entry& entry : entries_) {
       turns.push_back({entry.contestant->label(), [&](int round) { turn(entry, round); }});
     }
-    take_turns(name_, turns, rounds, notes_);
+    take_turns(name_, turns, rounds, notes_, after_round);
   }
 
   /// A section for each of the metrics that somebody has.

@@ -25,7 +25,7 @@ std::string left_in_words(const TimeLeft& left) {
 }  // namespace
 
 void take_turns(const std::string& part, const std::vector<Turn>& turns, int rounds,
-                std::vector<std::string>& notes) {
+                std::vector<std::string>& notes, const AfterRound& after_round) {
   std::vector<std::size_t> order(turns.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::vector<bool> failed(turns.size());
@@ -50,6 +50,7 @@ void take_turns(const std::string& part, const std::vector<Turn>& turns, int rou
                                     error.what()));
       }
     }
+    after_round(fmt::format("{}, {} of {} rounds", part, round + 1, rounds));
   }
 }
 

@@ -14,12 +14,15 @@ struct Turn {
   std::function<void(int round)> take;
 };
 
+/// Called between rounds, and after the last one, with what is done: "demo, 3 of 5 rounds".
+using AfterRound = std::function<void(const std::string& done)>;
+
 /// Each round in another order, the same ones in every run, so that no one always follows the same
 /// neighbour. Who failed is left out from then on. Before each turn a line on stderr says which one
 /// it is, and about how long all of them will still take.
 /// @param part what is measured: for its sign of life, and for `notes`
 /// @param notes who failed is added here
 void take_turns(const std::string& part, const std::vector<Turn>& turns, int rounds,
-                std::vector<std::string>& notes);
+                std::vector<std::string>& notes, const AfterRound& after_round);
 
 }  // namespace bench

@@ -45,7 +45,8 @@ Series lost_to(const Pairs& pairs, double milliseconds, const std::string& id,
 }  // namespace
 
 void add_goals(Report& report, const Pairs& pairs) {
-  if (pairs.series("async", "lost").samples.empty()) return;  // it failed, and a note says so
+  // It failed before the end of its first turn, and a note says so.
+  if (pairs.series("async", "copied").samples.empty()) return;
   const auto best = best_peer(pairs);
   if (best && best->lost > 0) {
     report.add(Goal{lost_to(pairs, best->lost, "lost_to_best_peer",

@@ -1,7 +1,6 @@
 #include "train/pairs.h"
 
 #include "support/contestant.h"
-#include "support/turns.h"
 
 #include <fmt/format.h>
 
@@ -56,7 +55,7 @@ Pairs::Pairs(TrainerModel model, const PairPlan& plan, const std::vector<Trainer
   }
 }
 
-void Pairs::run(const WorkDirectory& work) {
+void Pairs::run(const WorkDirectory& work, const AfterRound& after_round) {
   std::vector<Turn> turns;
   for (Entry& entry : entries_) {
     turns.push_back({entry.program.label, [&](int round) {
@@ -67,8 +66,7 @@ void Pairs::run(const WorkDirectory& work) {
                        }
                      }});
   }
-  take_turns(model_.name, turns, plan_.rounds, notes_);
-  for (Entry& entry : entries_) summarize(entry);
+  take_turns(model_.name, turns, plan_.rounds, notes_, after_round);
 }
 
 void Pairs::turn(Entry& entry, int round, const WorkDirectory& work) {
@@ -118,18 +116,19 @@ void Pairs::add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& w
   for (const double step : without.steps) add("steps_without", step * 1e3);
 }
 
-void Pairs::summarize(Entry& entry) const {
+std::map<std::string, Series> Pairs::all_series(const Entry& entry) const {
+  std::map<std::string, Series> all = entry.series;
   for (const std::string kind : {"with", "without"}) {
-    const std::vector<double>& steps = entry.series.at("steps_" + kind).samples;
-    if (steps.empty()) return;
-    entry.series.at("p90_" + kind).add(quantile(steps, 0.9));
-    if (steps.size() >= kStepsForP99) entry.series.at("p99_" + kind).add(quantile(steps, 0.99));
-    entry.series.at("worst_" + kind).add(quantile(steps, 1));
+    const std::vector<double>& steps = all.at("steps_" + kind).samples;
+    if (steps.empty()) return all;
+    all.at("p90_" + kind).add(quantile(steps, 0.9));
+    if (steps.size() >= kStepsForP99) all.at("p99_" + kind).add(quantile(steps, 0.99));
+    all.at("worst_" + kind).add(quantile(steps, 1));
   }
   // Steps of the same distance from a save are alike, and their median is not moved by those that
   // something else held up.
-  const double usual = quantile(entry.series.at("steps_without").samples, 0.5);
-  const std::vector<double>& with = entry.series.at("steps_with").samples;
+  const double usual = quantile(all.at("steps_without").samples, 0.5);
+  const std::vector<double>& with = all.at("steps_with").samples;
   const auto save_every = static_cast<std::size_t>(plan_.save_every);
   double lost = 0;
   for (std::size_t place = 0; place < save_every; ++place) {
@@ -137,7 +136,8 @@ void Pairs::summarize(Entry& entry) const {
     for (std::size_t i = place; i < with.size(); i += save_every) alike.push_back(with[i]);
     lost += quantile(alike, 0.5) - usual;
   }
-  entry.series.at("lost_by_steps").add(lost);
+  all.at("lost_by_steps").add(lost);
+  return all;
 }
 
 void Pairs::add_to(Report& report) const {
@@ -145,21 +145,22 @@ void Pairs::add_to(Report& report) const {
                               {"shape", model_.shape},
                               {"parameters", parameters_},
                               {"state_bytes", state_bytes_}});
+  std::vector<std::map<std::string, Series>> trainers;
+  for (const Entry& entry : entries_) trainers.push_back(all_series(entry));
   for (const Quantity& quantity : kQuantities) {
-    if (std::ranges::all_of(entries_, [&](const Entry& entry) {
-          return entry.series.at(quantity.id).samples.empty();
-        })) {
+    if (std::ranges::all_of(
+            trainers, [&](const auto& series) { return series.at(quantity.id).samples.empty(); })) {
       continue;
     }
     report.heading(fmt::format("{}: {}", model_.name, quantity.label));
-    for (const Entry& entry : entries_) report.add(entry.series.at(quantity.id));
+    for (const auto& series : trainers) report.add(series.at(quantity.id));
   }
   for (const std::string& text : notes_) report.note(text);
 }
 
 Series Pairs::series(const std::string& trainer, const std::string& quantity) const {
   for (const Entry& entry : entries_) {
-    if (entry.program.id == trainer) return entry.series.at(quantity);
+    if (entry.program.id == trainer) return all_series(entry).at(quantity);
   }
   return {};
 }

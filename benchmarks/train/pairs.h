@@ -3,6 +3,7 @@
 
 #include "support/report.h"
 #include "support/series.h"
+#include "support/turns.h"
 #include "support/work_directory.h"
 #include "train/trainer_process.h"
 
@@ -25,7 +26,7 @@ class Pairs {
 
   /// In each round every trainer has one turn, see `take_turns`: a fresh process trains
   /// `save_every` steps after a save, as many without, and so on.
-  void run(const WorkDirectory& work);
+  void run(const WorkDirectory& work, const AfterRound& after_round);
 
   /// All series, one section for each quantity, and who failed.
   void add_to(Report& report) const;
@@ -37,11 +38,12 @@ class Pairs {
  private:
   struct Entry {
     TrainerProgram program;
-    std::map<std::string, Series> series;  ///< by quantity
+    std::map<std::string, Series> series;  ///< by quantity; empty where it follows from others
   };
   void turn(Entry& entry, int round, const WorkDirectory& work);
   static void add_pair(Entry& entry, const LoopFigures& with, const LoopFigures& without);
-  void summarize(Entry& entry) const;
+  /// What was added, and what follows from it.
+  [[nodiscard]] std::map<std::string, Series> all_series(const Entry& entry) const;
 
   const TrainerModel model_;
   const PairPlan plan_;

@@ -23,6 +23,7 @@ std::vector<Order> orders(const std::vector<std::string>& labels, int rounds,
                           int fails_in = 0) {
   std::vector<Order> found(static_cast<std::size_t>(rounds));
   std::vector<Turn> turns;
+  turns.reserve(labels.size());
   for (const std::string& label : labels) {
     turns.push_back({label, [&, label](int round) {
                        found.at(static_cast<std::size_t>(round)).push_back(label);
@@ -30,7 +31,7 @@ std::vector<Order> orders(const std::vector<std::string>& labels, int rounds,
                      }});
   }
   testing::internal::CaptureStderr();  // signs of life
-  take_turns("part", turns, rounds, notes);
+  take_turns("part", turns, rounds, notes, [](const std::string&) {});
   (void)testing::internal::GetCapturedStderr();
   return found;
 }
@@ -71,10 +72,19 @@ TEST_F(TurnsTest, WhoFailedIsLeftOutAndNobodyElseMoves) {
 
 TEST_F(TurnsTest, ALineBeforeEachTurnSaysWhichOneItIs) {
   testing::internal::CaptureStderr();
-  take_turns("part", {{"a", [](int) {}}}, 2, notes_);
+  take_turns("part", {{"a", [](int) {}}}, 2, notes_, [](const std::string&) {});
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
             "part, round 1/2, turn 1/1: a\n"
             "part, round 2/2, turn 1/1, about 0 s left: a\n");
+}
+
+TEST_F(TurnsTest, AfterEachRoundItIsSaidWhatIsDone) {
+  std::vector<std::string> seen;
+  const auto see = [&](const std::string& what) { seen.push_back(what); };
+  testing::internal::CaptureStderr();
+  take_turns("part", {{"a", [&](int) { see("a"); }}}, 2, notes_, see);
+  (void)testing::internal::GetCapturedStderr();
+  EXPECT_THAT(seen, ElementsAre("a", "part, 1 of 2 rounds", "a", "part, 2 of 2 rounds"));
 }
 
 }  // namespace
