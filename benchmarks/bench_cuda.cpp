@@ -7,6 +7,8 @@
 #include "support/command.h"
 #include "support/machine.h"
 #include "support/moved_state.h"
+#include "support/numbers_file.h"
+#include "support/options.h"
 #include "support/peer.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
@@ -37,8 +39,7 @@ struct Options {
   int device = 0;
   int steps = 20;
   bench::TrainingSize training;
-  std::vector<std::string> peers{"all"};
-  std::string python = BENCH_PYTHON;
+  bench::PeerOptions peers{.python = BENCH_PYTHON};
 };
 
 double mean(const std::vector<double>& values) {
@@ -69,9 +70,9 @@ struct PeerSeries {
 
 class CudaBenchmark {
  public:
-  CudaBenchmark(Options options, const std::string& directory)
-      : options_(std::move(options)), work_(directory) {
-    for (const bench::PeerWay& way : bench::chosen_peers(kPeers, options_.peers)) {
+  CudaBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
+      : options_(std::move(options)), work_(directory), numbers_(numbers) {
+    for (const bench::PeerWay& way : bench::chosen_peers(kPeers, options_.peers.names)) {
       peers_.emplace_back(way);
     }
   }
@@ -90,9 +91,14 @@ class CudaBenchmark {
     if (options_.device >= devices_.count()) {
       throw std::runtime_error(fmt::format("there is no device {}", options_.device));
     }
+    // Not after each round: what that takes of this process's memory would count as the saves'.
+    const bench::AfterRound after_part =
+        numbers_.after_round(report, [&](bench::Report& to) { add_to(to); });
     measure_saves(report);
+    after_part("saves");
     measure_training();
-    measure_peers();
+    after_part("saves and training");
+    measure_peers(after_part);
     add_to(report);
     return report;
   }
@@ -158,7 +164,7 @@ class CudaBenchmark {
     checkpointer->close();
   }
 
-  void measure_peers() {
+  void measure_peers(const bench::AfterRound& after_part) {
     for (PeerSeries& peer : peers_) {
       bench::progress(peer.way.label);
       try {
@@ -167,11 +173,12 @@ class CudaBenchmark {
         peer.failure = error.what();
       }
       work_.clear();
+      after_part(fmt::format("all up to {}", peer.way.label));
     }
   }
 
   void measure(PeerSeries& series) {
-    bench::Peer peer({options_.python, BENCH_PEERS "/cuda_saver.py", series.way.id,
+    bench::Peer peer({options_.peers.python, BENCH_PEERS "/cuda_saver.py", series.way.id,
                       fmt::format("cuda:{}", options_.device)});
     const auto ask = [&](const nlohmann::json& command) {
       return peer.ask(command, kAnswerSecs, bench::check_interrupts);
@@ -244,6 +251,7 @@ class CudaBenchmark {
   const Options options_;
   const ckptring::test::Devices devices_;
   const bench::WorkDirectory work_;
+  bench::NumbersFile& numbers_;
   nlohmann::json description_;
   double gigabytes_ = 0;
 
@@ -267,41 +275,23 @@ class CudaBenchmark {
 };
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--rounds", options.rounds, "in which everything is measured once")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--scale", options.scale, "share of the state's size, for quick runs")
-      ->check(CLI::Range(0.001, 16.0))
-      ->capture_default_str();
-  app.add_option("--device", options.device, "number of the CUDA device")
-      ->check(CLI::Range(0, 127))
-      ->capture_default_str();
-  app.add_option("--steps", options.steps, "of training without a save, in each round")
-      ->check(CLI::Range(1, 10'000))
-      ->capture_default_str();
-  app.add_option("--layers", options.training.layers, "of the training")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--width", options.training.width, "of its layers")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  app.add_option("--peers", options.peers, "dcp_pinned_thread, dcp_pinned_process, all or none")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--python", options.python, "with torch, for the peers")->capture_default_str();
+  bench::add_times_option(app, "--rounds", options.rounds, "in which everything is measured once");
+  bench::add_scale_option(app, options.scale, "the state's");
+  bench::add_option(app, "--device", options.device, CLI::Range(0, 127),
+                    "number of the CUDA device");
+  bench::add_option(app, "--steps", options.steps, CLI::Range(1, 10'000),
+                    "of training without a save, in each round");
+  bench::add_option(app, "--layers", options.training.layers, CLI::Range(1, 1000),
+                    "of the training");
+  bench::add_option(app, "--width", options.training.width, CLI::Range(1, 65536), "of its layers");
+  bench::add_peers_option(app, options.peers, "dcp_pinned_thread, dcp_pinned_process, all or none");
+  bench::add_python_option(app, options.peers, "torch");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bench::watch_interrupts();
-  Options options;
-  return bench::run_command(
-      argc, argv,
-      {.name = "bench_cuda",
-       .description = "What a save from a CUDA device costs; skipped where there is none",
-       .add_options = [&](CLI::App& app) { add_options(app, options); },
-       .measure = [&](const std::string& directory,
-                      bench::NumbersFile&) { return CudaBenchmark(options, directory).run(); },
-       .goals_must_be_reached = false});
+  return bench::run_benchmark<CudaBenchmark>(
+      argc, argv, "bench_cuda", "What a save from a CUDA device costs; skipped where there is none",
+      add_options);
 }

@@ -8,6 +8,7 @@
 #include "support/fio.h"
 #include "support/machine.h"
 #include "support/numbers_file.h"
+#include "support/options.h"
 #include "support/peer.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
@@ -32,8 +33,7 @@ struct Options {
   int pairs = 15;
   double scale = 1;
   unsigned threads = 0;
-  std::vector<std::string> peers{"all"};
-  std::string python = BENCH_PYTHON;
+  bench::PeerOptions peers{.python = BENCH_PYTHON};
   bool with_fio = true;
 };
 
@@ -41,7 +41,7 @@ class LoadBenchmark {
  public:
   LoadBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
       : options_(std::move(options)),
-        peers_(bench::chosen_peers(bench::peer_loaders(), options_.peers)),
+        peers_(bench::chosen_peers(bench::peer_loaders(), options_.peers.names)),
         work_(directory),
         numbers_(numbers) {
     limits_.directory = work_.path();
@@ -109,12 +109,12 @@ class LoadBenchmark {
       all.push_back(std::make_unique<bench::FioReader>(limits_));
     }
     for (const bench::PeerWay& peer : peers_) {
-      const bench::LoaderSpec spec{
-          peer.id,
-          peer.label,
-          {options_.python, BENCH_PEERS "/loader.py", peer.id, std::to_string(limits_.threads)},
-          limits_.path,
-          work_.path() + "/" + peer.id};
+      const bench::LoaderSpec spec{peer.id,
+                                   peer.label,
+                                   {options_.peers.python, BENCH_PEERS "/loader.py", peer.id,
+                                    std::to_string(limits_.threads)},
+                                   limits_.path,
+                                   work_.path() + "/" + peer.id};
       bench::progress(fmt::format("saving what {} loads", peer.label));
       try {
         bench::make_what_is_loaded(spec);
@@ -141,35 +141,20 @@ class LoadBenchmark {
 };
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--pairs", options.pairs, "rounds in which everybody has one turn")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--scale", options.scale, "share of GPT-2's size, for quick runs")
-      ->check(CLI::Range(0.001, 16.0))
-      ->capture_default_str();
-  app.add_option("--threads", options.threads, "of everybody (default: the cores, at most 8)")
-      ->check(CLI::Range(1, 256));
-  app.add_option("--peers", options.peers, "to compare with: names in peers/loader.py, all, none")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--python", options.python, "with torch and safetensors, for the peers")
-      ->capture_default_str();
-  app.add_flag("!--no-fio", options.with_fio, "leave fio out");
+  bench::add_times_option(app, "--pairs", options.pairs, "rounds in which everybody has one turn");
+  bench::add_scale_option(app, options.scale, "GPT-2's");
+  bench::add_threads_option(app, "--threads", options.threads,
+                            "of everybody (default: the cores, at most 8)");
+  bench::add_peers_option(app, options.peers,
+                          "to compare with: names in peers/loader.py, all, none");
+  bench::add_python_option(app, options.peers, "torch and safetensors");
+  bench::add_fio_option(app, options.with_fio);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bench::watch_interrupts();
-  Options options;
-  return bench::run_command(
-      argc, argv,
-      {.name = "bench_load",
-       .description = "What a load costs, beside a memcpy, the disk and PyTorch's ways to load",
-       .add_options = [&](CLI::App& app) { add_options(app, options); },
-       .measure =
-           [&](const std::string& directory, bench::NumbersFile& numbers) {
-             return LoadBenchmark(options, directory, numbers).run();
-           },
-       .goals_must_be_reached = false});
+  return bench::run_benchmark<LoadBenchmark>(
+      argc, argv, "bench_load",
+      "What a load costs, beside a memcpy, the disk and PyTorch's ways to load", add_options);
 }

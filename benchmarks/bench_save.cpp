@@ -9,6 +9,7 @@
 #include "support/fio.h"
 #include "support/machine.h"
 #include "support/numbers_file.h"
+#include "support/options.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
@@ -36,9 +37,8 @@ struct Options {
   double scale = 1;
   unsigned threads = 0;
   std::vector<double> rings{1, 0.5, 0.1};
-  std::vector<std::string> peers{"all"};
+  bench::PeerOptions peers{.python = BENCH_PYTHON};
   std::vector<double> growth;
-  std::string python = BENCH_PYTHON;
   bool with_fio = true;
 };
 
@@ -54,7 +54,7 @@ class SaveBenchmark {
  public:
   SaveBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
       : options_(std::move(options)),
-        peers_(bench::chosen_peers(bench::peer_ways(), options_.peers)),
+        peers_(bench::chosen_peers(bench::peer_ways(), options_.peers.names)),
         work_(directory),
         numbers_(numbers) {
     config_.staging_config.copy_threads =
@@ -160,7 +160,8 @@ class SaveBenchmark {
       all.push_back(std::make_unique<bench::Fio>(setting));
     }
     for (const bench::PeerWay& way : peers_) {
-      all.push_back(std::make_unique<bench::Saver>(setting, way, options_.python, description));
+      all.push_back(
+          std::make_unique<bench::Saver>(setting, way, options_.peers.python, description));
     }
     return all;
   }
@@ -174,49 +175,32 @@ class SaveBenchmark {
 };
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--shape", options.shape, "gpt2, small, large, all or none")
-      ->check(CLI::IsMember({"gpt2", "small", "large", "all", "none"}))
-      ->capture_default_str();
-  app.add_option("--pairs", options.pairs, "rounds in which everybody has one turn")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--saves", options.saves, "of each turn, after its first; their median counts")
-      ->check(CLI::Range(1, 100))
-      ->capture_default_str();
-  app.add_option("--scale", options.scale, "share of the shape's size, for quick runs")
-      ->check(CLI::Range(0.001, 16.0))
-      ->capture_default_str();
+  bench::add_option(app, "--shape", options.shape,
+                    CLI::IsMember({"gpt2", "small", "large", "all", "none"}),
+                    "gpt2, small, large, all or none");
+  bench::add_times_option(app, "--pairs", options.pairs, "rounds in which everybody has one turn");
+  bench::add_option(app, "--saves", options.saves, CLI::Range(1, 100),
+                    "of each turn, after its first; their median counts");
+  bench::add_scale_option(app, options.scale, "the shape's");
   app.add_option("--ring", options.rings, "sizes of the ring, as shares of the state")
       ->delimiter(',')
       ->check(CLI::Range(0.001, 1.0))
       ->capture_default_str();
-  app.add_option("--peers", options.peers, "to compare with: names in benchmarks/peers, all, none")
-      ->delimiter(',')
-      ->capture_default_str();
+  bench::add_peers_option(app, options.peers,
+                          "to compare with: names in benchmarks/peers, all, none");
   app.add_option("--growth", options.growth, "also measures growth over these sizes in GB")
       ->delimiter(',')
       ->check(CLI::Range(0.001, 1000.0));
-  app.add_option("--threads", options.threads, "that copy (default: half of the cores, at most 8)")
-      ->check(CLI::Range(1, 256));
-  app.add_option("--python", options.python, "with torch and safetensors, for the peers")
-      ->capture_default_str();
-  app.add_flag("!--no-fio", options.with_fio, "leave fio out");
+  bench::add_threads_option(app, "--threads", options.threads,
+                            "that copy (default: half of the cores, at most 8)");
+  bench::add_python_option(app, options.peers, "torch and safetensors");
+  bench::add_fio_option(app, options.with_fio);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bench::watch_interrupts();
-  Options options;
-  return bench::run_command(
-      argc, argv,
-      {.name = "bench_save",
-       .description =
-           "What a save costs, beside a memcpy, a bare writer and PyTorch's ways to save",
-       .add_options = [&](CLI::App& app) { add_options(app, options); },
-       .measure =
-           [&](const std::string& directory, bench::NumbersFile& numbers) {
-             return SaveBenchmark(options, directory, numbers).run();
-           },
-       .goals_must_be_reached = false});
+  return bench::run_benchmark<SaveBenchmark>(
+      argc, argv, "bench_save",
+      "What a save costs, beside a memcpy, a bare writer and PyTorch's ways to save", add_options);
 }

@@ -2,6 +2,7 @@
 #include "support/command.h"
 #include "support/machine.h"
 #include "support/numbers_file.h"
+#include "support/options.h"
 #include "support/peer_ways.h"
 #include "support/progress.h"
 #include "support/report.h"
@@ -28,8 +29,7 @@ struct Options {
   int save_every = 5;
   unsigned threads = 0;
   unsigned copy_threads = 0;
-  std::vector<std::string> peers{"all"};
-  std::string python = BENCH_PYTHON;
+  bench::PeerOptions peers{.python = BENCH_PYTHON};
 };
 
 unsigned cores() { return std::max(std::thread::hardware_concurrency(), 1u); }
@@ -54,81 +54,78 @@ std::vector<bench::TrainerProgram> programs_of(const Options& options) {
             true};
   };
   std::vector<bench::TrainerProgram> programs{ours("async", "async"), ours("sync", "sync")};
-  for (const bench::PeerWay& way : bench::chosen_peers(bench::peer_ways(), options.peers)) {
-    programs.push_back({way.id, way.label, {options.python, BENCH_PEERS "/trainer.py", way.id}});
+  for (const bench::PeerWay& way : bench::chosen_peers(bench::peer_ways(), options.peers.names)) {
+    programs.push_back(
+        {way.id, way.label, {options.peers.python, BENCH_PEERS "/trainer.py", way.id}});
   }
   return programs;
 }
 
-bench::Report measure(Options options, const std::string& directory, bench::NumbersFile& numbers) {
-  if (options.steps % options.save_every != 0) {
-    throw std::runtime_error("--steps must be a multiple of --save-every");
+class TrainBenchmark {
+ public:
+  TrainBenchmark(Options options, const std::string& directory, bench::NumbersFile& numbers)
+      : options_(std::move(options)), work_(directory), numbers_(numbers) {
+    if (options_.steps % options_.save_every != 0) {
+      throw std::runtime_error("--steps must be a multiple of --save-every");
+    }
+    if (options_.threads == 0) options_.threads = std::min(cores(), 8u);
+    if (options_.copy_threads == 0) options_.copy_threads = std::clamp(cores() / 2, 1u, 8u);
+    // Compute threads that wait should sleep: awake they would take the cores that copying and
+    // writing need. OpenMP reads this when a trainer starts.
+    if (::setenv("OMP_WAIT_POLICY", "passive", 0) != 0) {
+      throw std::system_error(errno, std::generic_category(), "set OMP_WAIT_POLICY");
+    }
   }
-  if (options.threads == 0) options.threads = std::min(cores(), 8u);
-  if (options.copy_threads == 0) options.copy_threads = std::clamp(cores() / 2, 1u, 8u);
-  const bench::WorkDirectory work(directory);
-  bench::Report report("train", {{"rounds", options.rounds},
-                                 {"steps", options.steps},
-                                 {"save_every", options.save_every},
-                                 {"threads", options.threads},
-                                 {"copy_threads", options.copy_threads},
-                                 {"omp_wait_policy", std::getenv("OMP_WAIT_POLICY")},
-                                 {"file_system", bench::file_system_of(work.path())}});
-  bench::Pairs pairs(model_of(options),
-                     {options.rounds, options.steps, options.save_every, options.copy_threads},
-                     programs_of(options));
-  const auto add_pairs = [&](bench::Report& to) {
-    pairs.add_to(to);
-    bench::add_goals(to, pairs);
-  };
-  pairs.run(work, numbers.after_round(report, add_pairs));
-  add_pairs(report);
-  return report;
-}
+
+  bench::Report run() {
+    bench::Report report("train", {{"rounds", options_.rounds},
+                                   {"steps", options_.steps},
+                                   {"save_every", options_.save_every},
+                                   {"threads", options_.threads},
+                                   {"copy_threads", options_.copy_threads},
+                                   {"omp_wait_policy", std::getenv("OMP_WAIT_POLICY")},
+                                   {"file_system", bench::file_system_of(work_.path())}});
+    bench::Pairs pairs(
+        model_of(options_),
+        {options_.rounds, options_.steps, options_.save_every, options_.copy_threads},
+        programs_of(options_));
+    const auto add_pairs = [&](bench::Report& to) {
+      pairs.add_to(to);
+      bench::add_goals(to, pairs);
+    };
+    pairs.run(work_, numbers_.after_round(report, add_pairs));
+    add_pairs(report);
+    return report;
+  }
+
+ private:
+  Options options_;
+  const bench::WorkDirectory work_;
+  bench::NumbersFile& numbers_;
+};
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--model", options.model, "demo (10.8 M parameters) or gpt2 (162 M, long)")
-      ->check(CLI::IsMember({"demo", "gpt2"}))
-      ->capture_default_str();
-  app.add_option("--rounds", options.rounds, "in each of which everybody trains, with and without")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  app.add_option("--steps", options.steps, "of a round with checkpoints, and as many without")
-      ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
-  app.add_option("--save-every", options.save_every, "steps from save to save")
-      ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
-  app.add_option("--threads", options.threads, "that compute (default: all cores, up to 8)")
-      ->check(CLI::Range(1, 256));
-  app.add_option("--copy-threads", options.copy_threads,
-                 "of ckptring (default: half of the cores, at most 8)")
-      ->check(CLI::Range(1, 256));
-  app.add_option("--peers", options.peers, "to compare with: names in benchmarks/peers, all, none")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--python", options.python, "with torch and safetensors, for the peers")
-      ->capture_default_str();
+  bench::add_option(app, "--model", options.model, CLI::IsMember({"demo", "gpt2"}),
+                    "demo (10.8 M parameters) or gpt2 (162 M, long)");
+  bench::add_times_option(app, "--rounds", options.rounds,
+                          "in each of which everybody trains, with and without");
+  bench::add_option(app, "--steps", options.steps, CLI::Range(1, 100'000),
+                    "of a round with checkpoints, and as many without");
+  bench::add_option(app, "--save-every", options.save_every, CLI::Range(1, 100'000),
+                    "steps from save to save");
+  bench::add_threads_option(app, "--threads", options.threads,
+                            "that compute (default: all cores, up to 8)");
+  bench::add_threads_option(app, "--copy-threads", options.copy_threads,
+                            "of ckptring (default: half of the cores, at most 8)");
+  bench::add_peers_option(app, options.peers,
+                          "to compare with: names in benchmarks/peers, all, none");
+  bench::add_python_option(app, options.peers, "torch and safetensors");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bench::watch_interrupts();
-  Options options;
-  return bench::run_command(
-      argc, argv,
-      {.name = "bench_train",
-       .description = "How much training time a checkpoint costs, beside PyTorch's ways to save",
-       .add_options = [&](CLI::App& app) { add_options(app, options); },
-       .measure =
-           [&](const std::string& directory, bench::NumbersFile& numbers) {
-             // Compute threads that wait should sleep: awake they would take the cores that copying
-             // and writing need. OpenMP reads this when a trainer starts.
-             if (::setenv("OMP_WAIT_POLICY", "passive", 0) != 0) {
-               throw std::system_error(errno, std::generic_category(), "set OMP_WAIT_POLICY");
-             }
-             return measure(options, directory, numbers);
-           },
-       .goals_must_be_reached = false});
+  return bench::run_benchmark<TrainBenchmark>(
+      argc, argv, "bench_train",
+      "How much training time a checkpoint costs, beside PyTorch's ways to save", add_options);
 }

@@ -1,7 +1,5 @@
 #include "support/command.h"
 
-#include "support/progress.h"
-
 #include <cstdio>
 #include <exception>
 
