@@ -157,7 +157,7 @@ class FailingCalls {
   std::map<long, int> counts_;
 };
 
-class FailingCallsTest : public CrashTestOfModes {
+class FailingCallsTest : public OfTracedTrainers<CrashTestOfModes> {
  protected:
   FailingCallsTest() {
     for (std::size_t i = 0; i < 2; ++i) {
