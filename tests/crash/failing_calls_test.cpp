@@ -167,7 +167,7 @@ class FailingCallsTest : public OfTracedTrainers<CrashTestOfModes> {
 
   static CheckpointerConfig config() {
     CheckpointerConfig config = small_config(GetParam(), 4);
-    config.writer_config.busy_timeout_secs = 0.3;
+    config.writer_config.busy_timeout_secs = 10;
     return config;
   }
 
