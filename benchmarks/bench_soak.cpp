@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <exception>
@@ -21,6 +22,8 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -30,6 +33,9 @@ using bench::Series;
 
 constexpr double kMebibyte = 1 << 20;
 constexpr int kSamples = 200;
+/// Processes are looked at when they have been left alone for so long.
+constexpr std::chrono::milliseconds kPause{3};
+constexpr std::chrono::seconds kSettled{30};
 
 struct Options {
   int saves = 10'000;
@@ -41,13 +47,15 @@ std::size_t entries_of(const std::string& directory) {
       std::distance(std::filesystem::directory_iterator(directory), {}));
 }
 
-/// Descriptors, threads and child processes of one process.
+/// Memory in MiB, descriptors, threads and child processes of one process.
 struct Counts {
+  double memory;
   double descriptors;
   double threads;
   double children;
 
-  explicit Counts(pid_t process) {
+  explicit Counts(pid_t process)
+      : memory(static_cast<double>(bench::memory_of(process).pss_anonymous) / kMebibyte) {
     const std::string folder = "/proc/" + std::to_string(process);
     descriptors = static_cast<double>(entries_of(folder + "/fd"));
     threads = 0;
@@ -110,7 +118,7 @@ class Soak {
       }
       if (i % every != every - 1) continue;
       (void)save.written.get();
-      sample(async.process_id());
+      sample(async);
       if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\033[K{} saves", i + 1);
     }
     async.close();
@@ -122,17 +130,36 @@ class Soak {
   }
 
  private:
-  void sample(pid_t helper) {
-    const Counts trainer(::getpid());
-    trainer_memory_.add(static_cast<double>(bench::memory_of(::getpid()).pss_anonymous) /
-                        kMebibyte);
+  /// While nothing is saved.
+  void sample(ckptring::save::AsyncSave& async) {
+    const auto [trainer, helper] = settled(async);
+    trainer_memory_.add(trainer.memory);
     trainer_descriptors_.add(trainer.descriptors);
     trainer_threads_.add(trainer.threads);
     trainer_children_.add(trainer.children);
-    const Counts other(helper);
-    helper_memory_.add(static_cast<double>(bench::memory_of(helper).pss_anonymous) / kMebibyte);
-    helper_descriptors_.add(other.descriptors);
-    helper_threads_.add(other.threads);
+    helper_memory_.add(helper.memory);
+    helper_descriptors_.add(helper.descriptors);
+    helper_threads_.add(helper.threads);
+  }
+
+  /// Trainer and checkpoint process, once they have put away the last save. Where that was written
+  /// before the kill, the checkpoint process is only now being replaced.
+  static std::pair<Counts, Counts> settled(ckptring::save::AsyncSave& async) {
+    const auto deadline = std::chrono::steady_clock::now() + kSettled;
+    for (int before = 0;;) {
+      std::this_thread::sleep_for(kPause);
+      async.ready();
+      const int helper = async.process_id();
+      try {
+        // A process that has just been started, or just been killed, is looked at a second time.
+        if (helper > 0 && helper == std::exchange(before, helper)) {
+          std::pair<Counts, Counts> seen{Counts(::getpid()), Counts(helper)};
+          if (async.process_id() == helper) return seen;
+        }
+      } catch (const std::exception&) {
+        if (std::chrono::steady_clock::now() > deadline) throw;  // it was not just killed
+      }
+    }
   }
 
   bench::Report make_report() const {

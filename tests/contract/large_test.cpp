@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
@@ -28,7 +29,10 @@ class Repeated {
   Repeated() {
     memory_ =
         ::mmap(nullptr, kMapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    const int fd = ::memfd_create("repeated", MFD_CLOEXEC);
+    // Linux 6.3; where vm.memfd_noexec is 2, nothing else is allowed.
+    constexpr unsigned kNoExecSeal = 0x0008;
+    int fd = ::memfd_create("repeated", MFD_CLOEXEC | kNoExecSeal);
+    if (fd < 0 && errno == EINVAL) fd = ::memfd_create("repeated", MFD_CLOEXEC);
     bool made = memory_ != MAP_FAILED && fd >= 0 && ::ftruncate(fd, kPeriod) == 0;
     for (std::uint64_t at = 0; made && at < kMapped; at += kPeriod) {
       made = ::mmap(begin() + at, std::min(kPeriod, kMapped - at), PROT_READ | PROT_WRITE,

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <deque>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -38,7 +39,8 @@ class BadHelper : public CrashTest {
  protected:
   void SetUp() override {
     CrashTest::SetUp();
-    const std::string refusal = refusal_of(config().writer_config.mode);
+    std::string refusal = refusal_of(config().writer_config.mode);
+    if (refusal.empty()) refusal = refusal_of_ptrace();
     if (!refusal.empty()) GTEST_SKIP() << refusal;
   }
   static CheckpointerConfig config() { return small_config(WriteMode::direct_io_uring, 4); }
@@ -57,22 +59,49 @@ class BadHelper : public CrashTest {
     if (!whole) ++row_.lost;
   }
 
-  /// One save for each of `kPoints`, whose helper meets its fate there. `check` looks at the save.
-  template <class Check>
-  void at_each_point(const CheckpointerConfig& config, const Verdict& fate, const Check& check) {
-    TracedTrainer trainer(config);
-    for (const Point& point : kPoints) {
-      SCOPED_TRACE("system call " + std::to_string(point.number));
-      trainer.meet_new_helper();
-      const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
-      trainer.tracer().release({at(point.number, point.nth, point.entering, fate)});
-      ++row_.cases;
-      ASSERT_NO_FATAL_FAILURE(check(trainer, point, save));
-      trainer.tracer().check();
-    }
+  /// A save whose helper hangs at this point, and the next one.
+  /// @return whether that was the only reason to lose patience: a disk may need as long for one
+  ///         step, and then nothing was tested
+  bool hang_at(const Point& point, double patience_secs) {
+    CheckpointerConfig impatient = config();
+    impatient.process_config.stall_timeout_secs = patience_secs;
+    (void)undisturbed_file(path_, earlier_);
+    std::atomic<bool> hangs{false};
+    TracedTrainer trainer(impatient);
+    trainer.meet_new_helper();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+    trainer.tracer().release({[&, script = at(point.number, point.nth, point.entering,
+                                              Verdict::hold())](const TracedCall& call) {
+      const Verdict verdict = script(call);
+      if (verdict.kind == Verdict::Kind::hold) hangs = true;
+      return verdict;
+    }});
+    const std::exception_ptr failure = save.written.error();
+    const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
+    const bool next_written = !trainer.async().submit(job_for(path_, earlier_)).written.error();
+    trainer.tracer().check();
     trainer.close();
     EXPECT_FALSE(has_children());
-    row_.report();
+    if (!hangs || !next_written) return false;
+
+    // It says `renaming` before it renames; from then on nobody but the directory can tell.
+    const bool may_be_renamed = point.number == SYS_rename || point.nth == 1;
+    try {
+      if (failure) std::rethrow_exception(failure);
+      ADD_FAILURE() << "a save without an end";
+      ++row_.lost;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
+          << error.what();
+      EXPECT_NE(error.cause().find("nothing reached the disk for " +
+                                   std::to_string(static_cast<int>(patience_secs)) + " s"),
+                std::string::npos)
+          << error.what();
+    }
+    const bool renamed = may_be_renamed && !(point.number == SYS_rename && point.entering);
+    if (seen != (renamed ? expected_ : expected_earlier_)) ++row_.torn;
+    expect_file_of(path_, expected_earlier_);
+    return true;
   }
 
   const std::shared_ptr<Storages> storages_ = noise({120'000, 7}, 1);
@@ -86,41 +115,32 @@ class BadHelper : public CrashTest {
 TEST_F(BadHelper, ThatIsStoppedIsKilledAndItsSuccessorCompletesTheSave) {
   row_.fault = "stopped (SIGSTOP) in the middle of a save";
   CheckpointerConfig impatient = config();
-  impatient.process_config.stopped_timeout_secs = 0.1;
-  at_each_point(impatient, Verdict::stop(),
-                [&](TracedTrainer&, const Point&, const SaveHandle& save) {
-                  ASSERT_NO_THROW(EXPECT_EQ(save.written.get().restarts, 1u));
-                  expect_file_of(path_, expected_);
-                });
+  impatient.process_config.stopped_timeout_secs = 0.5;
+  TracedTrainer trainer(impatient);
+  for (const Point& point : kPoints) {
+    SCOPED_TRACE("system call " + std::to_string(point.number));
+    trainer.meet_new_helper();
+    const SaveHandle save = trainer.async().submit(job_for(path_, storages_));
+    trainer.tracer().release({at(point.number, point.nth, point.entering, Verdict::stop())});
+    ++row_.cases;
+    // More than one on a machine so busy that a successor was stopped at the gate for as long.
+    ASSERT_NO_THROW(EXPECT_GE(save.written.get().restarts, 1u));
+    expect_file_of(path_, expected_);
+    trainer.tracer().check();
+  }
+  trainer.close();
+  EXPECT_FALSE(has_children());
+  row_.report();
 }
 
 TEST_F(BadHelper, ThatHangsFailsTheSaveAsStalledAndTheNextOneWorks) {
   row_.fault = "hung in a system call";
-  CheckpointerConfig impatient = config();
-  impatient.process_config.stall_timeout_secs = 1;
-  at_each_point(
-      impatient, Verdict::hold(),
-      [&](TracedTrainer& trainer, const Point& point, const SaveHandle& save) {
-        // It says `renaming` before it renames; from then on nobody but the directory can tell.
-        const bool may_be_renamed = point.number == SYS_rename || point.nth == 1;
-        try {
-          (void)save.written.get();
-          ADD_FAILURE() << "a save without an end";
-          ++row_.lost;
-        } catch (const Error& error) {
-          EXPECT_EQ(error.code(), may_be_renamed ? ErrorCode::outcome_unknown : ErrorCode::stalled)
-              << error.what();
-          EXPECT_NE(error.cause().find("nothing reached the disk for 1 s"), std::string::npos)
-              << error.what();
-        }
-        const std::string seen = contents_of(path_ + "/checkpoint_0.pt");
-        const bool renamed = may_be_renamed && !(point.number == SYS_rename && point.entering);
-        if (seen != (renamed ? expected_ : expected_earlier_)) ++row_.torn;
-
-        const SaveHandle next = trainer.async().submit(job_for(path_, earlier_));
-        ASSERT_NO_THROW(next.written.get());
-        expect_file_of(path_, expected_earlier_);
-      });
+  for (const Point& point : kPoints) {
+    SCOPED_TRACE("system call " + std::to_string(point.number));
+    ++row_.cases;
+    EXPECT_TRUE(hang_at(point, 1) || hang_at(point, 20)) << "another step took as long, or failed";
+  }
+  row_.report();
 }
 
 TEST_F(BadHelper, ThatHangsDoesNotHoldUpCloseWhileStagingWaitsForRoom) {
@@ -235,9 +255,20 @@ struct StandIn {
   std::string script;  ///< empty: nothing is there
   bool executable;
   std::string cause;
+  double init_timeout_secs = 60;
 };
 
-class NoHelper : public BadHelper, public ::testing::WithParamInterface<StandIn> {};
+class NoHelper : public BadHelper, public ::testing::WithParamInterface<StandIn> {
+ protected:
+  static bool was_never_ready(const std::exception_ptr& failure) {
+    try {
+      if (failure) std::rethrow_exception(failure);
+    } catch (const Error& error) {
+      return error.cause().find("did not become ready") != std::string::npos;
+    }
+    return false;
+  }
+};
 
 TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
   const StandIn& stand_in = GetParam();
@@ -251,7 +282,7 @@ TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
   CheckpointerConfig with_stand_in = config();
   with_stand_in.process_config.executable = program;
   with_stand_in.process_config.max_restarts = 2;
-  with_stand_in.process_config.subprocess_init_timeout_secs = 1;
+  with_stand_in.process_config.subprocess_init_timeout_secs = stand_in.init_timeout_secs;
   save::AsyncSave async(with_stand_in, {});
   for (int i = 0; i < 2; ++i) {  // and again, with a ring of its own
     ++row_.cases;
@@ -270,7 +301,12 @@ TEST_P(NoHelper, FailsTheSaveWithTheCauseAndWorksOnceThereIsOne) {
   std::filesystem::remove(program);
   std::filesystem::create_symlink(CKPTRING_DRAIN_PATH, program);
   ++row_.cases;
-  EXPECT_NO_THROW(async.submit(job_for(path_, storages_)).written.get());
+  // A machine may be so busy that the right one does not start in that time either.
+  std::exception_ptr failure;
+  for (int attempt = 0; attempt == 0 || (attempt < 10 && was_never_ready(failure)); ++attempt) {
+    failure = async.submit(job_for(path_, storages_)).written.error();
+  }
+  EXPECT_NO_THROW(if (failure) std::rethrow_exception(failure));
   expect_file_of(path_, expected_);
   async.close();
   EXPECT_FALSE(has_children());
@@ -289,7 +325,7 @@ INSTANTIATE_TEST_SUITE_P(
                       StandIn{"that_exits_at_once", "#!/bin/sh\necho 'no licence' >&2; exit 3",
                               true, "exited with status 3 after 2 restarts; its last words"},
                       StandIn{"that_never_becomes_ready", "#!/bin/sh\nexec sleep 1000", true,
-                              "did not become ready within 1 s"}),
+                              "did not become ready within 1 s", 1}),
     [](const auto& stand_in) { return stand_in.param.name; });
 
 }  // namespace

@@ -157,7 +157,7 @@ class FailingCalls {
   std::map<long, int> counts_;
 };
 
-class FailingCallsTest : public CrashTestOfModes {
+class FailingCallsTest : public OfTracedTrainers<CrashTestOfModes> {
  protected:
   FailingCallsTest() {
     for (std::size_t i = 0; i < 2; ++i) {
@@ -167,7 +167,7 @@ class FailingCallsTest : public CrashTestOfModes {
 
   static CheckpointerConfig config() {
     CheckpointerConfig config = small_config(GetParam(), 4);
-    config.writer_config.busy_timeout_secs = 0.3;
+    config.writer_config.busy_timeout_secs = 10;
     return config;
   }
 

@@ -59,6 +59,27 @@ std::string TracedCall::text(unsigned argument) const {
   return text;
 }
 
+std::string refusal_of_ptrace() {
+  const pid_t child = ::fork();
+  if (child < 0) throw std::runtime_error("fork");
+  if (child == 0) {
+    for (;;) ::pause();
+  }
+  std::string refusal;
+  struct __ptrace_syscall_info info {};
+  if (::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) != 0) {
+    refusal = "this host refuses ptrace: " + std::generic_category().message(errno);
+  } else if (::ptrace(PTRACE_INTERRUPT, child, nullptr, nullptr) != 0 ||
+             ::waitpid(child, nullptr, __WALL) != child ||
+             ::ptrace(PTRACE_GET_SYSCALL_INFO, child, as_pointer(sizeof info), &info) <= 0) {
+    refusal = "this host's ptrace does not tell of system calls (Linux 5.3): " +
+              std::generic_category().message(errno);
+  }
+  (void)::kill(child, SIGKILL);
+  (void)::waitpid(child, nullptr, __WALL);
+  return refusal;
+}
+
 HelperTracer::HelperTracer() : thread_([this] { follow(); }) {}
 
 HelperTracer::~HelperTracer() {
@@ -161,6 +182,14 @@ void HelperTracer::on_end(pid_t id) {
   }
 }
 
+/// Whether a child is dead, collected or not.
+bool HelperTracer::has_ended(pid_t process) {
+  ::siginfo_t event{};
+  return ::waitid(P_PID, static_cast<id_t>(process), &event,
+                  WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 ||
+         event.si_pid == process;
+}
+
 void HelperTracer::on_plain_stop(pid_t process) {
   ::siginfo_t event{};
   (void)::waitid(P_PID, static_cast<id_t>(process), &event, WSTOPPED | WNOHANG | __WALL);
@@ -173,6 +202,9 @@ void HelperTracer::on_plain_stop(pid_t process) {
     changed_.notify_all();
     changed_.wait(lock, [this] { return gate_open_ || stopping_; });
     at_gate_ = false;
+    // To the supervisor it is a stopped process, whose patience may be short. The scripts are for
+    // its successors.
+    if (has_ended(process)) return;
     passed_ = process;
     if (!scripts_.empty()) {
       script = std::move(scripts_.front());
@@ -182,7 +214,13 @@ void HelperTracer::on_plain_stop(pid_t process) {
   if (script) {
     const std::uint64_t options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE;
     if (::ptrace(PTRACE_SEIZE, process, nullptr, as_pointer(options)) != 0) {
-      note_problem("ptrace is refused here: " + std::generic_category().message(errno));
+      const int error = errno;
+      if (has_ended(process)) {
+        const std::scoped_lock lock(mutex_);
+        scripts_.push_front(std::move(script));
+        return;
+      }
+      note_problem("ptrace is refused here: " + std::generic_category().message(error));
     } else {
       const std::scoped_lock lock(mutex_);
       helper_ = Helper{process, std::move(script), false, false, 0, {}};

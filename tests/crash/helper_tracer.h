@@ -55,6 +55,9 @@ struct Verdict {
   static Verdict fail(int errno_value) { return {Kind::fail, errno_value}; }
 };
 
+/// Why this host does not let processes be followed; empty: it does.
+std::string refusal_of_ptrace();
+
 /// Called in the tracer's thread at each stop of one helper.
 using Script = std::function<Verdict(const TracedCall&)>;
 
@@ -98,6 +101,7 @@ class HelperTracer {
 
   void follow();
   void on_end(pid_t id);
+  static bool has_ended(pid_t process);
   void on_plain_stop(pid_t process);
   void on_trap(pid_t thread, int status);
   void on_call(pid_t thread);

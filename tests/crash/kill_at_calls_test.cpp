@@ -22,7 +22,7 @@
 namespace ckptring::test {
 namespace {
 
-class KillAtCalls : public CrashTestOfModes {
+class KillAtCalls : public OfTracedTrainers<CrashTestOfModes> {
  protected:
   /// Kills at a stop, after a look at what a reader would find there.
   Script kill_at(std::uint64_t stop) {

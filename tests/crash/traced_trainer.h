@@ -6,10 +6,12 @@
 #include "save/async_save.h"
 
 #include <ckptring/config.h>
+#include <gtest/gtest.h>
 
 #include <csignal>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace ckptring::test {
 
@@ -24,6 +26,18 @@ inline CheckpointerConfig small_config(WriteMode mode, std::uint64_t ring_blocks
   config.writer_config.threads = 2;
   return config;
 }
+
+/// Tests whose helpers are followed are skipped where that is refused.
+template <class Base>
+class OfTracedTrainers : public Base {
+ protected:
+  void SetUp() override {
+    Base::SetUp();
+    if (Base::IsSkipped()) return;
+    const std::string refusal = refusal_of_ptrace();
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
+  }
+};
 
 /// A checkpointer whose helpers are followed. Between `meet` and `release` the next helper stands
 /// at the gate.

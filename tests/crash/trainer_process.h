@@ -2,10 +2,11 @@
 // checkpoint process.
 #pragma once
 
+#include "crash/orphans.h"
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,27 +25,6 @@
 namespace ckptring::test {
 
 constexpr std::uint64_t kTrainersState = 1'500'000;
-constexpr std::chrono::seconds kStuck{60};
-
-/// Orphans of this process's descendants become its own children, so that their end can be seen.
-inline void adopt_orphans() {
-  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) throw std::runtime_error("become subreaper");
-}
-
-/// @return the wait status, 0 if its parent had waited for it before; nothing if it has not ended
-///         in time
-inline std::optional<int> wait_for_end(pid_t process, std::chrono::milliseconds limit = kStuck) {
-  const auto deadline = std::chrono::steady_clock::now() + limit;
-  for (;;) {
-    int status = 0;
-    const pid_t got = ::waitpid(process, &status, WNOHANG);
-    if (got == process) return status;
-    if (got < 0 && errno == ECHILD) return 0;
-    if (got < 0 && errno != EINTR) throw std::runtime_error("wait for " + std::to_string(process));
-    if (std::chrono::steady_clock::now() > deadline) return std::nullopt;
-    ::usleep(500);
-  }
-}
 
 class TrainerProcess {
  public:
@@ -59,6 +39,8 @@ class TrainerProcess {
     if (process_ < 0) throw std::runtime_error("fork");
     if (process_ == 0) {
       (void)::setpgid(0, 0);
+      // Whoever started the tests may have had them ignore these, as nohup does.
+      for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) (void)::signal(number, SIG_DFL);
       (void)::dup2(ends[1], STDOUT_FILENO);
       for (int fd = STDERR_FILENO + 1; fd < 256; ++fd) (void)::close(fd);  // whatever ctest left
       ::execl(CRASH_TRAINER_PATH, CRASH_TRAINER_PATH, helper.c_str(), directory.c_str(),

@@ -104,6 +104,7 @@ TEST_F(SpawnTest, TheProgramHasExactlyTheDescriptorsThatWereGiven) {
 }
 
 TEST_F(SpawnTest, SoItIsWithoutCloseRange) {
+  ASSERT_TRUE(test::limit_descriptors());
   const UniqueFd inheritable(::open("/dev/null", O_RDONLY));
   request_.descriptors = {null_.get(), null_.get()};
   std::thread older([this] {

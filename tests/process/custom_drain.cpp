@@ -30,7 +30,7 @@ class Writer : public ckptring::CheckpointWriter {
     if (offset != next_) throw std::runtime_error("a gap in the file");
     next_ += bytes.size();
     if (offset > 0 && behaviour() == "hang") ::pause();
-    if (behaviour() == "slow") ::usleep(40'000);
+    if (behaviour() == "slow") ::usleep(150'000);
     if (offset > 0 && behaviour() == "throw") throw std::runtime_error("the cloud is full");
     if (offset > 0 && behaviour() == "die") {
       (void)std::fprintf(stderr, "out of luck\n");

@@ -107,7 +107,8 @@ TEST_F(CustomWriter, ThatHangsFailsItsSaveAsStalled) {
 
 TEST_F(CustomWriter, ThatIsSlowHoldsStagingUpAndIsReportedAndIsNoStall) {
   CheckpointerConfig slow = config("slow");
-  slow.process_config.stall_timeout_secs = 0.3;  // less than the whole save takes
+  // Less than the whole save takes, and much more than one of its sixteen blocks does.
+  slow.process_config.stall_timeout_secs = 2.2;
   AsyncSave async(slow, {});
   const SaveHandle handle = save(async);
   EXPECT_FALSE(handle.staged.wait_for(std::chrono::milliseconds(60))) << "the ring holds no more";

@@ -1,5 +1,6 @@
 #include "ring/warm.h"
 
+#include "base/align.h"
 #include "ring/ring_memory.h"
 #include "support/forbid_calls.h"
 #include "support/log_lines.h"
@@ -31,7 +32,8 @@ std::uint64_t allocated_bytes(int fd) {
 
 TEST(Warmer, AllocatesEveryBlock) {
   const Segment segment = Segment::create(kWarmed, {});
-  ASSERT_LT(allocated_bytes(segment.fd()), kWarmed.block_bytes);
+  // One huge page for the header, where the system makes them of everything.
+  ASSERT_LE(allocated_bytes(segment.fd()), kHugePageBytes);
   Warmer warmer(segment, 0);
   warmer.wait();
   EXPECT_GE(allocated_bytes(segment.fd()), kWarmed.slot_count * kWarmed.block_bytes);
@@ -59,7 +61,7 @@ TEST(Warmer, NeverWritesOverWhatIsStagedMeanwhile) {
 TEST(Warmer, EndsEarlyWithItsOwner) {
   const Segment segment = Segment::create(kWarmed, {});
   { const Warmer warmer(segment, 0); }
-  EXPECT_LE(allocated_bytes(segment.fd()), kWarmed.total_bytes());
+  EXPECT_LE(allocated_bytes(segment.fd()), base::align_up(kWarmed.total_bytes(), kHugePageBytes));
 }
 
 /// Bytes of this memory that are mapped by pages of 2 MiB, as the kernel counts them.
@@ -79,26 +81,37 @@ std::uint64_t mapped_huge_bytes(std::span<const std::byte> memory) {
   return kib * 1024;
 }
 
-/// Whether this system makes huge pages of shared memory for whoever asks.
+/// Whether this system makes huge pages of so much shared memory for whoever asks.
 bool collapse_works() {
   const Segment segment = Segment::create(kWarmed, {});
-  const auto page = segment.view().blocks().first(kHugePageBytes);
-  page[0] = std::byte{1};
-  return ::madvise(page.data(), page.size(), 25 /* MADV_COLLAPSE */) == 0;
+  const auto blocks = segment.view().blocks();
+  for (std::size_t at = 0; at < blocks.size(); at += kHugePageBytes) blocks[at] = std::byte{1};
+  return ::madvise(blocks.data(), blocks.size(), 25 /* MADV_COLLAPSE */) == 0;
 }
 
 TEST(Warmer, ReportsThePagesThatItGot) {
-  const ckptring::test::LogLines log;
-  const Segment segment = Segment::create(kWarmed, {});
-  Warmer warmer(segment, 3);
-  warmer.wait();
-  const auto lines = log.with("ring populated: ");
-  ASSERT_EQ(lines.size(), 1u);
-  const std::uint64_t huge = mapped_huge_bytes(segment.view().blocks()) >> 20;
+  std::uint64_t huge = 0;
+  // Where memory is short the system may refuse some of them, and then one step counts for nothing.
+  for (int attempt = 0; attempt < 10 && huge != 70; ++attempt) {
+    const ckptring::test::LogLines log;
+    const Segment segment = Segment::create(kWarmed, {});
+    Warmer warmer(segment, 3);
+    warmer.wait();
+    const auto lines = log.with("ring populated: ");
+    ASSERT_EQ(lines.size(), 1u);
+    huge = mapped_huge_bytes(segment.view().blocks()) >> 20;
+    const std::string told = "[rank 3] ring populated: 70 MiB, ";
+    ASSERT_TRUE(lines[0].text.starts_with(told)) << lines[0].text;
+    const std::uint64_t reported = std::stoull(lines[0].text.substr(told.size()));
+    EXPECT_TRUE(
+        lines[0].text.starts_with(told + fmt::format("{} MiB of it in 2 MiB pages", reported)))
+        << lines[0].text;
+    EXPECT_LE(reported, huge) << lines[0].text;
+    if (huge == 70 || huge == 0) {
+      EXPECT_EQ(reported, huge) << lines[0].text;
+    }
+  }
   EXPECT_TRUE(huge == 70 || !collapse_works()) << huge;
-  EXPECT_TRUE(lines[0].text.starts_with(
-      fmt::format("[rank 3] ring populated: 70 MiB, {} MiB of it in 2 MiB pages", huge)))
-      << lines[0].text << ", and the kernel says " << huge;
 }
 
 /// What an older kernel lacks is said once in a process: each of these runs in one of its own.

@@ -7,10 +7,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
+#include <ctime>
+#include <limits>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -96,6 +98,13 @@ struct Tables {
   }
   DrainTables view() { return {payloads, fixups, ledger}; }
 };
+
+double thread_seconds() {
+  ::timespec now{};
+  if (::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0)
+    throw std::runtime_error("clock_gettime");
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
 
 void finalize_from(BlockDrain& drain, std::vector<std::byte>& image, std::size_t block_bytes,
                    std::size_t first_block) {
@@ -223,22 +232,30 @@ TEST(BlockDrain, RefusesTablesThatContradictEachOther) {
   EXPECT_THROW(make([](auto&, auto&, auto& l) { l = l.first(2); }), Error);
 }
 
-TEST(BlockDrain, IsCheapForTwentyThousandPayloads) {
-  const Case c = random_case(5, 20'000, 600);
+/// Processor time of this thread for all blocks of a file with so many payloads, the least of some
+/// attempts: whoever else uses the machine is not counted.
+double drain_seconds(std::size_t payloads, std::size_t block_bytes) {
+  const Case c = random_case(5, payloads, 60);
   const plan::FilePlan plan = c.plan();
-  constexpr std::size_t kBlock = 4096;
-  Tables tables(plan, kBlock);
-  std::vector<std::byte> image = c.raw;
-  const auto begin = std::chrono::steady_clock::now();
-  BlockDrain drain(tables.view(), kBlock, c.raw.size());
-  finalize_from(drain, image, kBlock, 0);
-  const auto taken = std::chrono::steady_clock::now() - begin;
-  EXPECT_EQ(image, c.finished);
-  // A walk over all payloads for each of the 1500 blocks would take ten times as long.
-  EXPECT_LT(taken, std::chrono::milliseconds(500));
-  RecordProperty(
-      "milliseconds",
-      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(taken).count()));
+  double least = std::numeric_limits<double>::infinity();
+  for (int attempt = 0; attempt < 7; ++attempt) {
+    Tables tables(plan, block_bytes);
+    std::vector<std::byte> image = c.raw;
+    const double begin = thread_seconds();
+    BlockDrain drain(tables.view(), block_bytes, c.raw.size());
+    finalize_from(drain, image, block_bytes, 0);
+    least = std::min(least, thread_seconds() - begin);
+    EXPECT_EQ(image, c.finished);
+  }
+  return least;
+}
+
+TEST(BlockDrain, IsCheapForTwentyThousandPayloads) {
+  // Eight times as many in eight times as many blocks: a walk over all payloads for each block
+  // would take 64 times as long.
+  const double few = drain_seconds(2'500, 256);
+  const double many = drain_seconds(20'000, 256);
+  EXPECT_LT(many, 20 * few) << many << " s and " << few << " s";
 }
 
 }  // namespace

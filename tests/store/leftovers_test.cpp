@@ -247,7 +247,7 @@ TEST_F(Leftovers, SaversThatBeginAtTheSameMomentTakeTurns) {
   const auto work = [&](int thread) {
     for (int round = 0; round < kRounds; ++round) {
       try {
-        const auto one = sink(target());
+        const auto one = sink(target(), 3600);  // others may come first again and again
         while (!one->begin(Beginning::fresh)) {
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }

@@ -250,9 +250,15 @@ TEST(FakeCudaByChance, StreamsOvertakeEachOtherAndCopiesAreTornWhereNothingOrder
     ASSERT_EQ(api.host_alloc(&pinned, kBytes, cudaHostAllocPortable), cudaSuccess);
     auto* const training = cuda.training_stream(0);
     auto* const copies = cuda.training_stream(0);
+    // Both at once: what is enqueued later is not to come later for that.
+    auto* const gate = cuda.training_stream(0);
+    auto held = cuda.hold(gate);
+    cuda.wait_for(training, gate);
+    cuda.wait_for(copies, gate);
     ASSERT_EQ(api.memcpy_async(pinned, memory, kBytes, cudaMemcpyDeviceToHost, copies),
               cudaSuccess);
     cuda.launch_fill(training, memory, kBytes, std::byte{2});
+    held.release();
     cuda.synchronise(training);
     cuda.synchronise(copies);
     auto* const first = static_cast<const std::byte*>(pinned);
