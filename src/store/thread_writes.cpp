@@ -6,11 +6,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <system_error>
 
 namespace ckptring::store {
 namespace {
+
+/// Before a write that was turned away is tried again. Not a yield, which takes no time on an idle
+/// machine and a whole turn of everybody else's on a busy one.
+constexpr std::chrono::microseconds kRetryPause{10};
 
 /// Threads started meanwhile leave all signals to the program's own threads.
 class SignalsBlocked {
@@ -112,7 +117,7 @@ void ThreadWrites::perform(PendingWrite& write) noexcept {
     const ssize_t result =
         files_.pwrite(fd_, write.data(), write.size(), write.offset(), rwf_flags_);
     next = write.advance(result < 0 ? -static_cast<std::int64_t>(errno) : result);
-    if (next == PendingWrite::Next::again && result < 0) std::this_thread::yield();
+    if (next == PendingWrite::Next::again && result < 0) std::this_thread::sleep_for(kRetryPause);
   }
 }
 

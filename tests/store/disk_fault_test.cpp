@@ -7,6 +7,7 @@
 #include "store/on_disk.h"
 
 #include "support/fault_row.h"
+#include "support/write_modes.h"
 
 #include <fmt/format.h>
 #include <sys/uio.h>
@@ -168,6 +169,12 @@ class FaultyFiles final : public ForwardingFiles {
 
 class DiskFault : public ::testing::TestWithParam<std::tuple<Call, int, WriteMode>> {
  protected:
+  void SetUp() override {
+    // Calls that only the way past the page cache makes.
+    if (call() != Call::set_flags && call() != Call::read) return;
+    const std::string refusal = ckptring::test::refusal_of(WriteMode::direct_threads);
+    if (!refusal.empty()) GTEST_SKIP() << refusal;
+  }
   [[nodiscard]] static Call call() { return std::get<0>(GetParam()); }
   [[nodiscard]] static int error_number() { return std::get<1>(GetParam()); }
   [[nodiscard]] static WriteMode mode() { return std::get<2>(GetParam()); }
