@@ -85,6 +85,10 @@ struct SeenState {
   }
 };
 
+Error device_failed(const std::string& key, const std::string& path, std::string cause) {
+  return {ErrorCode::device_failed, fmt::format("save key {} to", key), path, std::move(cause)};
+}
+
 /// Walks a state once: checks every value and writes down steps, tensors and storages.
 class Survey {
  public:
@@ -250,7 +254,14 @@ class Survey {
              fmt::format("a tensor on device {} cannot be stored: {}", device.str(), why));
     };
     if (!device.is_cuda()) refuse_it("only host memory and CUDA devices are supported");
-    if (devices_.copies() == nullptr) refuse_it(devices_.why_not());
+    const stage::DeviceCopies* copies = nullptr;
+    try {
+      copies = devices_.copies();
+    } catch (const Error& failure) {
+      throw device_failed(seen_.keys.path(parent, step), seen_.path,
+                          fmt::format("device {}: {}", device.str(), failure.what()));
+    }
+    if (copies == nullptr) refuse_it(devices_.why_not());
   }
 
   std::uint32_t add_storage(const c10::Storage& storage, Node node) {

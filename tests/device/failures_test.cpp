@@ -20,6 +20,7 @@ using testing::AllOf;
 using testing::AnyOf;
 using testing::ContainsRegex;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 enum class Way { sync, async };
 void PrintTo(Way way, std::ostream* out) { *out << (way == Way::sync ? "Sync" : "Async"); }
@@ -47,9 +48,7 @@ std::string save_and_train(Checkpointer& checkpointer, DeviceTraining& training,
     EXPECT_EQ(words_of(save.staged.error()), failed);
     return failed.empty() ? fence_failed : failed;
   } catch (const Error& error) {
-    // The second before any device was found.
-    EXPECT_THAT(error.code(), AnyOf(ErrorCode::device_failed, ErrorCode::unsupported_value))
-        << error.what();
+    EXPECT_EQ(error.code(), ErrorCode::device_failed) << error.what();
     return error.what();
   }
 }
@@ -106,6 +105,59 @@ TEST_P(DeviceFailures, AFailedCopyIsToldWithDeviceStreamKeysAndCudasWords) {
     EXPECT_THAT(words, ContainsRegex("copy from device [01] \\(stream 0x[0-9a-f]+\\)"));
     EXPECT_THAT(words, HasSubstr("cudaErrorInvalidValue: invalid argument"));
     EXPECT_FALSE(std::filesystem::exists(directory / "it"));
+  }
+}
+
+/// What `save` throws.
+Error refused(Checkpointer& checkpointer, const std::string& path, const StateDict& state) {
+  try {
+    (void)checkpointer.save(path, state);
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {ErrorCode::ok, "", "", ""};
+}
+
+TEST_P(DeviceFailures, WhereCudaIsNotToBeHadATensorIsNamedWithTheReason) {
+  for (const cudaError_t none :
+       {cudaErrorNoDevice, cudaErrorInsufficientDriver, cudaErrorStubLibrary,
+        cudaErrorSystemDriverMismatch, cudaErrorCompatNotSupportedOnDevice}) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    DeviceTraining training;
+    const TemporaryDirectory directory;
+    const auto checkpointer = make(GetParam());
+    cuda.fail(Call::get_device_count, 1, none);
+    const Error error = refused(*checkpointer, directory / "it", training.state());
+    EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+    const std::string reason = std::string(FakeCuda::runtime().get_error_name(none)) + ": " +
+                               FakeCuda::runtime().get_error_string(none);
+    EXPECT_EQ(error.what(), "save key embedding to " + directory / "it" +
+                                ": a tensor on device cuda:0 cannot be stored: " + reason);
+    EXPECT_EQ(FakeCuda::runtime().get_last_error(), cudaSuccess);
+    EXPECT_FALSE(std::filesystem::exists(directory / "it"));
+    checkpointer->save(directory / "host", sample_state()).written.get();
+    expect_equal(sample_state(), loaded(directory / "host"), "state");
+  }
+}
+
+TEST_P(DeviceFailures, ACudaThatFailsToSayWhetherThereAreDevicesIsAFailedDevice) {
+  for (const cudaError_t failure : {cudaErrorUnknown, cudaErrorInitializationError,
+                                    cudaErrorMemoryAllocation, cudaErrorOperatingSystem}) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    DeviceTraining training;
+    const TemporaryDirectory directory;
+    const auto checkpointer = make(GetParam());
+    cuda.fail(Call::get_device_count, 1, failure);
+    const Error error = refused(*checkpointer, directory / "it", training.state());
+    EXPECT_EQ(error.code(), ErrorCode::device_failed);
+    EXPECT_THAT(error.what(),
+                StartsWith("save key embedding to " + directory / "it" + ": device cuda:0: "));
+    EXPECT_THAT(error.what(), HasSubstr(FakeCuda::runtime().get_error_name(failure)));
+    EXPECT_EQ(FakeCuda::runtime().get_last_error(), cudaSuccess);
+    const StateDict values = training.values();
+    EXPECT_EQ(save_and_train(*checkpointer, training, directory / "it"), "");
+    expect_equal(values, loaded(directory / "it"), "state");
   }
 }
 
