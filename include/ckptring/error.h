@@ -37,8 +37,8 @@ enum class ErrorCode : int {
   changed_while_staging = 19,  ///< a tensor was modified before `staged`; names the key
   hook_failed = 20,            ///< `WriterHook::pre_commit` or a custom writer threw
   internal = 21,               ///< a broken invariant of this library
-  device_failed = 22,          ///< a CUDA call failed where there is CUDA; names device, stream
-                               ///< and key, and has CUDA's own words
+  device_failed = 22,          ///< a CUDA call failed where there is CUDA; names what it was for
+                               ///< (device, stream, key), and has CUDA's own words
 };
 
 /// The code's name as written above, e.g. "no_space".

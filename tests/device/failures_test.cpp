@@ -4,6 +4,8 @@
 #include "support/checked_fake_cuda.h"
 #include "support/temporary_directory.h"
 
+#include <ATen/ATen.h>
+#include <c10/core/StreamGuard.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +32,8 @@ std::unique_ptr<Checkpointer> make(Way way, std::uint64_t blocks = 8) {
   return make_async_checkpointer(ring_of(blocks));
 }
 
-/// Trains, saves and trains on. Returns why it failed, or empty words.
+/// Trains, saves and trains on. Returns why it failed, or empty words. Those of a fence begin with
+/// its name.
 std::string save_and_train(Checkpointer& checkpointer, DeviceTraining& training,
                            const std::string& path) {
   try {
@@ -40,7 +43,7 @@ std::string save_and_train(Checkpointer& checkpointer, DeviceTraining& training,
       fence_both(save);
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::device_failed) << error.what();
-      fence_failed = error.what();
+      fence_failed = std::string("fence: ") + error.what();
       save.staged.wait();  // as a trainer has to, which cannot have the device wait
     }
     training.step_on_devices();
@@ -75,7 +78,12 @@ TEST_P(DeviceFailures, AnyCallMayFailAndTheNextSaveIsWhole) {
         expect_equal(values, loaded(directory / "it"), "state");
       } else {
         ++failed;
-        EXPECT_THAT(words, AllOf(HasSubstr("cudaErrorUnknown: "), HasSubstr("device")));
+        EXPECT_THAT(words, HasSubstr("cudaErrorUnknown: "));
+        EXPECT_THAT(words, ContainsRegex("device (cuda:)?[01]"));
+        EXPECT_THAT(words, AnyOf(ContainsRegex("^(save|stage) keys? (embedding|layers|small)"),
+                                 StartsWith("fence: ")));
+        EXPECT_THAT(words, AnyOf(HasSubstr("stream 0x"), HasSubstr("make a stream of device "),
+                                 HasSubstr("count the CUDA devices: ")));
       }
       if (reached) {
         const StateDict next = training.values();
@@ -159,6 +167,71 @@ TEST_P(DeviceFailures, ACudaThatFailsToSayWhetherThereAreDevicesIsAFailedDevice)
     EXPECT_EQ(save_and_train(*checkpointer, training, directory / "it"), "");
     expect_equal(values, loaded(directory / "it"), "state");
   }
+}
+
+TEST_P(DeviceFailures, AStreamThatCannotBeMarkedIsToldWithDeviceStreamKeyAndCudasWords) {
+  for (const Call call : {Call::event_create_with_flags, Call::event_record}) {
+    for (unsigned device = 0; device < 2; ++device) {
+      CheckedFakeCuda cuda(2, Schedule::eager());
+      DeviceTraining training;
+      const TemporaryDirectory directory;
+      const auto checkpointer = make(GetParam());
+      const c10::StreamGuard first(pool_stream(0));
+      const c10::StreamGuard second(pool_stream(1));
+      cuda.fail(call, 1 + device, cudaErrorInvalidValue);
+      const Error error = refused(*checkpointer, directory / "it", training.state());
+      EXPECT_EQ(error.code(), ErrorCode::device_failed);
+      const std::string key = device == 0 ? "embedding" : "layers[0].weight";
+      EXPECT_THAT(error.what(), StartsWith("save key " + key + " to " + directory / "it" + ": "));
+      EXPECT_THAT(error.what(), ContainsRegex("stream 0x[1-9a-f][0-9a-f]* of device " +
+                                              std::to_string(device) + ": "));
+      EXPECT_THAT(error.what(), HasSubstr("cudaErrorInvalidValue: invalid argument"));
+    }
+  }
+}
+
+TEST_P(DeviceFailures, CopiesThatCannotBeOrderedAreToldWithDeviceStreamKeyAndCudasWords) {
+  for (unsigned device = 0; device < 2; ++device) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    DeviceTraining training;
+    const TemporaryDirectory directory;
+    const auto checkpointer = make(GetParam());
+    cuda.fail(Call::stream_wait_event, 1 + device, cudaErrorInvalidValue);
+    const SaveHandle save = checkpointer->save(directory / "it", training.state());
+    const std::string key = device == 0 ? "embedding" : "layers[0].weight";
+    for (const std::exception_ptr& error : {save.staged.error(), save.written.error()}) {
+      EXPECT_THAT(words_of(error), StartsWith("stage key " + key + ": "));
+      EXPECT_THAT(words_of(error), ContainsRegex("copy from device " + std::to_string(device) +
+                                                 " \\(stream 0x[1-9a-f][0-9a-f]*\\): "));
+      EXPECT_THAT(words_of(error), HasSubstr("cudaErrorInvalidValue: invalid argument"));
+    }
+  }
+}
+
+TEST_P(DeviceFailures, WhatLibtorchRefusesIsToldInTheSameWay) {
+  CheckedFakeCuda cuda(2, Schedule::eager());
+  const TemporaryDirectory directory;
+  const auto checkpointer = make(GetParam());
+  const c10::Device nowhere(c10::kCUDA, 7);
+  c10::Storage storage(c10::Storage::use_byte_size_t(), 4, at::DataPtr(nullptr, nowhere), nullptr,
+                       false);
+  at::Tensor lost = at::detail::make_tensor<c10::TensorImpl>(
+      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CUDA),
+      caffe2::TypeMeta::Make<float>());
+  const Error error = refused(*checkpointer, directory / "it", dict({{"w", lost}}));
+  EXPECT_EQ(error.code(), ErrorCode::device_failed);
+  EXPECT_THAT(error.what(), StartsWith("save key w to " + directory / "it" + ": "));
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("of CUDA device 7: "), HasSubstr("invalid device")));
+  const SaveHandle save = checkpointer->save(directory / "it", to_device(sample_state()));
+  if (GetParam() == Way::async) {
+    try {
+      save.fence(c10::Stream(c10::Stream::DEFAULT, nowhere));
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& refused_fence) {
+      EXPECT_EQ(refused_fence.code(), ErrorCode::device_failed);
+    }
+  }
+  save.written.get();
 }
 
 TEST_P(DeviceFailures, AFaultOfADeviceFailsSavesFromItAndNoOthers) {
