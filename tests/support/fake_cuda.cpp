@@ -720,6 +720,13 @@ void* FakeCuda::device_alloc(int device, std::size_t bytes) {
   return state_->memory.at(static_cast<std::size_t>(device)).allocate(bytes)->begin;
 }
 
+void* FakeCuda::device_alloc_repeated(int device, std::size_t bytes, std::size_t period) {
+  const Lock lock(state_->mutex);
+  return state_->memory.at(static_cast<std::size_t>(device))
+      .allocate_repeated(bytes, period)
+      ->begin;
+}
+
 void FakeCuda::device_free(void* memory) { device_free(memory, {}); }
 
 void FakeCuda::device_free(void* memory, std::span<const cudaStream_t> streams) {
