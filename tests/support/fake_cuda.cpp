@@ -50,6 +50,7 @@ struct ThreadState {
   std::uint64_t generation = 0;
   int device = 0;
   cudaError_t last = cudaSuccess;
+  std::uint64_t calls = 0;
 };
 thread_local ThreadState thread_state;
 
@@ -97,7 +98,7 @@ struct FakeCuda::State {
 
   [[nodiscard]] int devices() const { return static_cast<int>(memory.size()); }
   ThreadState& thread() const {
-    if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess};
+    if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess, 0};
     return thread_state;
   }
   void violation(const std::string& what) { violations.push_back(what); }
@@ -173,6 +174,7 @@ State& living_state(Call call) {
 /// Counts the call. Returns the error that it is to fail with.
 std::optional<cudaError_t> begin_call(State& cuda, Call call) {
   ++cuda.counters.calls[static_cast<std::size_t>(call)];
+  ++cuda.thread().calls;
   if (fake_cuda::doing_stream_work()) {
     cuda.violation(call, "called from the work of a stream");
     return cudaErrorNotPermitted;
@@ -908,6 +910,8 @@ CudaCounters FakeCuda::counters() const {
   const Lock lock(state_->mutex);
   return state_->counters;
 }
+
+std::uint64_t FakeCuda::calls_of_this_thread() const { return state_->thread().calls; }
 
 void FakeCuda::reset_counters() {
   const Lock lock(state_->mutex);

@@ -239,6 +239,8 @@ class FakeCuda {
 
   [[nodiscard]] CudaCounters counters() const;
   void reset_counters();
+  /// Calls of the table so far, by the calling thread alone.
+  [[nodiscard]] std::uint64_t calls_of_this_thread() const;
   /// Page-locked at the moment.
   [[nodiscard]] std::size_t pinned_bytes() const;
 
