@@ -13,8 +13,9 @@ namespace ckptring::test {
 namespace {
 
 constexpr std::uint64_t kGiB = 1ull << 30;
-/// More than 32 bits can count.
-constexpr std::uint64_t kBytes = 4 * kGiB + 1;
+/// What 32 bits can count, and several blocks more.
+constexpr std::uint64_t kCountable = 4 * kGiB;
+constexpr std::uint64_t kBytes = kCountable + (16 << 20) + 1;
 /// A number of pages without small factors is repeated, so that a block that got to another block's
 /// place differs from it.
 constexpr std::uint64_t kPeriod = 16'381ull * 4096;
@@ -46,7 +47,7 @@ TEST_P(Large, ARecordOfMoreThan4GiBAndOneBeyondItComeBack) {
   // Large as it is, it is not placed but made in its place.
   const at::Tensor large = repeated_bytes(kBytes, kPeriod);
   period_of(large).copy_(values);
-  const StateDict state = dict({{"large", large}});
+  const StateDict state = dict({{"large", large}, {"end", large.slice(0, kCountable)}});
   state.insert_or_assign("behind", placed(dict({{"behind", behind}})).at("behind"));
   CheckpointerConfig config = small_ring();
   config.process_config.block_bytes = 4 << 20;
@@ -60,6 +61,14 @@ TEST_P(Large, ARecordOfMoreThan4GiBAndOneBeyondItComeBack) {
   (void)checkpointer->load(directory / "it", dict({{"large", loaded}, {"behind", small}}));
   EXPECT_TRUE(at::equal(period_of(loaded).cpu(), values));
   EXPECT_EQ(bits(small), bits(behind));
+
+  // What lies beyond, alone: a period's bytes would otherwise hide those of another one.
+  constexpr std::uint64_t kBegin = kCountable % kPeriod;
+  const at::Tensor expected = values.slice(0, kBegin, kBegin + (kBytes - kCountable));
+  const at::Tensor end =
+      at::zeros(expected.sizes(), at::TensorOptions().dtype(at::kByte).device(training_device()));
+  (void)checkpointer->load(directory / "it", dict({{"end", end}}), {.verify_checksums = false});
+  EXPECT_TRUE(at::equal(end.cpu(), expected));
 }
 
 }  // namespace
