@@ -40,8 +40,9 @@ class CKPTRING_API Checkpointer {
   /// Writes `state` to `path/checkpoint_{rank}.pt`, replacing what is there in one step. Of tensors
   /// on CUDA devices, what the calling thread's current streams have been given so far.
   /// `path` and missing ancestors are made. Throws only for bad arguments, a state that cannot
-  /// be stored (unsupported_value, names the key) or use after close; everything later is
-  /// carried by the futures. Tensors are kept alive until staged.
+  /// be stored (unsupported_value, names the key), a CUDA device that refuses to say how far it is
+  /// (device_failed, names the key) or use after close; everything later is carried by the
+  /// futures. Tensors are kept alive until staged.
   virtual SaveHandle save(const std::string& path, const StateDict& state,
                           const SaveOptions& options = {}) = 0;
 

@@ -15,7 +15,9 @@ enum class ErrorCode : int {
   ok = 0,
   invalid_argument = 1,        ///< a configuration or argument that can never work
   unsupported_value = 2,       ///< the state holds something that cannot be stored, or the file
-                               ///< something that has no counterpart here; names the key
+                               ///< something that has no counterpart here; names the key. So are
+                               ///< tensors on CUDA devices where there is no device, no driver that
+                               ///< fits, or no engine in this build; says which
   io = 3,                      ///< a system call on a file failed; see `errno_value()`
   no_space = 4,                ///< ENOSPC, EDQUOT, or a file size limit
   not_found = 5,               ///< no such file or directory
@@ -35,7 +37,8 @@ enum class ErrorCode : int {
   changed_while_staging = 19,  ///< a tensor was modified before `staged`; names the key
   hook_failed = 20,            ///< `WriterHook::pre_commit` or a custom writer threw
   internal = 21,               ///< a broken invariant of this library
-  device_failed = 22,          ///< a CUDA call failed; the cause has CUDA's own words
+  device_failed = 22,          ///< a CUDA call failed where there is CUDA; names what it was for
+                               ///< (device, stream, key), and has CUDA's own words
 };
 
 /// The code's name as written above, e.g. "no_space".

@@ -9,6 +9,7 @@
 #include "ring/producer.h"
 #include "ring/segment.h"
 #include "ring/warm.h"
+#include "save/follow_streams.h"
 #include "save/ring_size.h"
 #include "stage/default_stager.h"
 #include "store/file_at.h"
@@ -218,9 +219,7 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   bool complete = false;
   try {
     stage::DeviceCopies* const copies = save.job->devices.empty() ? nullptr : devices->copies();
-    for (const DeviceState& state : save.job->devices) {
-      copies->to_host(state.device).copy_after(*state.ready_at);
-    }
+    if (copies != nullptr) follow_streams(*save.job, *copies);
     const stage::StageResult result =
         stager.stage(ring.producer,
                      {.plan = save.job->plan,

@@ -2,6 +2,7 @@
 
 #include "os/clock.h"
 #include "os/poll.h"
+#include "save/follow_streams.h"
 #include "save/inline_drain.h"
 #include "store/file_sink.h"
 
@@ -55,10 +56,9 @@ SaveReport SyncSave::run(SaveJob job) {
     while (!sink->begin(store::Beginning::fresh)) {
       (void)os::wait_any({}, os::Deadline::after(kRetrySecs));
     }
-    for (const DeviceState& state : job.devices) {
-      devices_.copies()->to_host(state.device).copy_after(*state.ready_at);
-    }
-    InlineDrain(job, *sink, blocks, job.devices.empty() ? nullptr : devices_.copies()).run();
+    stage::DeviceCopies* const copies = job.devices.empty() ? nullptr : devices_.copies();
+    if (copies != nullptr) follow_streams(job, *copies);
+    InlineDrain(job, *sink, blocks, copies).run();
     if (job.check_unchanged) job.check_unchanged();
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);

@@ -18,8 +18,9 @@ void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
   if (result != cudaSuccess) (void)runtime.get_last_error();
 }
 
-CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) : runtime_(runtime) {
-  const std::string operation = fmt::format("use CUDA device {}", device);
+CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device,
+                                 const std::string& operation)
+    : runtime_(runtime) {
   check_cuda(runtime_, runtime_.get_device(&before_), operation);
   if (before_ == device) return;
   check_cuda(runtime_, runtime_.set_device(device), operation);

@@ -22,8 +22,9 @@ void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
 /// Makes a device this thread's current one, for as long as this lives.
 class CudaDeviceScope {
  public:
+  /// @param operation  what is to be done there
   /// @throws Error device_failed
-  CudaDeviceScope(const CudaRuntime& runtime, int device);
+  CudaDeviceScope(const CudaRuntime& runtime, int device, const std::string& operation);
   ~CudaDeviceScope();
   CudaDeviceScope(const CudaDeviceScope&) = delete;
   CudaDeviceScope& operator=(const CudaDeviceScope&) = delete;

@@ -21,10 +21,11 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
       direction_(direction),
       window_(runtime) {
   {
-    const CudaDeviceScope scope(runtime_, device_);
+    const std::string operation = fmt::format("make a stream of device {}", device_);
+    const CudaDeviceScope scope(runtime_, device_, operation);
     // Not held up by, and not holding up, whatever runs on the default stream.
     check_cuda(runtime_, runtime_.stream_create_with_flags(&stream_, cudaStreamNonBlocking),
-               fmt::format("make a stream of device {}", device_));
+               operation);
   }
   name_ =
       fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
@@ -87,8 +88,8 @@ void CudaCopyEngine::enqueue(Copy copy) {
 void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
   Batch batch;
   {
-    const CudaDeviceScope scope(runtime_, device_);  // the first call allocates
-    batch.buffer = window_.take();
+    const CudaDeviceScope scope(runtime_, device_, name_);  // the first call allocates
+    batch.buffer = window_.take(name_);
   }
   batch.size = static_cast<std::size_t>(copy.size);
   try {

@@ -50,15 +50,28 @@ std::unique_ptr<PinnedMemory> CudaDeviceCopies::pin(std::span<std::byte> memory,
                                             std::move(wait));
 }
 
+namespace {
+
+/// What the runtime answers where CUDA is not to be had: no device, no driver, or one that does not
+/// fit. Anything else is a failure of CUDA that is there.
+bool means_none(cudaError_t result) {
+  return result == cudaErrorNoDevice || result == cudaErrorInsufficientDriver ||
+         result == cudaErrorStubLibrary || result == cudaErrorSystemDriverMismatch ||
+         result == cudaErrorCompatNotSupportedOnDevice;
+}
+
+}  // namespace
+
 FoundDeviceCopies find_device_copies(const base::LogContext& log) {
   const FoundCudaRuntime found = find_cuda_runtime();
   if (found.runtime == nullptr) return {nullptr, found.why_not};
   int count = 0;
   const cudaError_t result = found.runtime->get_device_count(&count);
-  if (result != cudaSuccess) {
+  if (means_none(result)) {
     allow_failure(*found.runtime, result);
     return {nullptr, words_of(*found.runtime, result)};
   }
+  check_cuda(*found.runtime, result, "count the CUDA devices");
   if (count == 0) return {nullptr, "no CUDA device was found"};
   return {std::make_unique<CudaDeviceCopies>(*found.runtime, log), ""};
 }

@@ -2,8 +2,6 @@
 
 #include "stage/cuda_call.h"
 
-#include <fmt/format.h>
-
 namespace ckptring::stage {
 
 CudaEvent::~CudaEvent() {
@@ -15,7 +13,7 @@ CudaEvents::~CudaEvents() {
   for (auto* const event : unused_) allow_failure(runtime_, runtime_.event_destroy(event));
 }
 
-CudaEvent CudaEvents::take() {
+CudaEvent CudaEvents::take(const std::string& operation) {
   {
     const std::scoped_lock lock(mutex_);
     if (!unused_.empty()) {
@@ -24,17 +22,17 @@ CudaEvent CudaEvents::take() {
       return {*this, event};
     }
   }
-  const CudaDeviceScope scope(runtime_, device_);
+  const CudaDeviceScope scope(runtime_, device_, operation);
   cudaEvent_t event = nullptr;
   check_cuda(
       runtime_,
       runtime_.event_create_with_flags(&event, cudaEventBlockingSync | cudaEventDisableTiming),
-      fmt::format("make an event of device {}", device_));
+      operation);
   return {*this, event};
 }
 
 CudaEvent CudaEvents::record(cudaStream_t stream, const std::string& operation) {
-  CudaEvent event = take();
+  CudaEvent event = take(operation);
   check_cuda(runtime_, runtime_.event_record(event.get(), stream), operation);
   return event;
 }

@@ -44,17 +44,16 @@ class CudaEvents {
   CudaEvents(const CudaEvents&) = delete;
   CudaEvents& operator=(const CudaEvents&) = delete;
 
-  /// An event that nobody waits for. Used again once it is back: what waits for it in a stream by
-  /// then waits for what it was recorded for before.
-  /// @throws Error device_failed
-  CudaEvent take();
-
-  /// Records what `stream`, of the same device, has been given so far.
+  /// Records what `stream`, of the same device, has been given so far. The event is used again once
+  /// it is back: what waits for it in a stream by then waits for what it was recorded for before.
+  /// @param operation  for messages; names device and stream
   /// @throws Error device_failed
   CudaEvent record(cudaStream_t stream, const std::string& operation);
 
  private:
   friend class CudaEvent;
+  /// One that nobody waits for.
+  CudaEvent take(const std::string& operation);
   void give_back(cudaEvent_t event) noexcept;
 
   const CudaRuntime& runtime_;

@@ -92,11 +92,12 @@ bool CudaPinnedMemory::ensure(std::size_t index) noexcept {
 
 CudaPinnedMemory::Piece CudaPinnedMemory::try_register(std::size_t index) noexcept {
   const std::span<std::byte> bytes = piece(index);
+  const std::string operation = "register host memory with CUDA";
   try {
-    const CudaDeviceScope scope(runtime_, device_);
+    const CudaDeviceScope scope(runtime_, device_, operation);
     check_cuda(runtime_,
                runtime_.host_register(bytes.data(), bytes.size(), cudaHostRegisterPortable),
-               "register host memory with CUDA");
+               operation);
     return Piece::registered;
   } catch (const std::exception& error) {
     if (!std::exchange(warned_, true)) {

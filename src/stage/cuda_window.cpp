@@ -9,14 +9,14 @@ CudaWindow::~CudaWindow() {
   if (memory_ != nullptr) allow_failure(runtime_, runtime_.free_host(memory_));
 }
 
-std::byte* CudaWindow::take() {
+std::byte* CudaWindow::take(const std::string& operation) {
   std::unique_lock lock(mutex_);
   if (memory_ == nullptr) {
     free_.reserve(kBuffers);
     void* memory = nullptr;
     check_cuda(runtime_,
                runtime_.host_alloc(&memory, kBuffers * kBufferBytes, cudaHostAllocPortable),
-               "allocate a window of pinned memory");
+               operation + ", allocate a window of pinned memory");
     memory_ = static_cast<std::byte*>(memory);
     for (std::size_t i = 0; i < kBuffers; ++i) free_.push_back(memory_ + i * kBufferBytes);
   }

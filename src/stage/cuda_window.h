@@ -6,7 +6,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
-#include <span>
+#include <string>
 #include <vector>
 
 namespace ckptring::stage {
@@ -25,8 +25,9 @@ class CudaWindow {
 
   /// A buffer of kBufferBytes; waits until one is given back. The first call makes all of them, on
   /// the thread's current device.
+  /// @param operation  what it is for, for the message
   /// @throws Error device_failed
-  std::byte* take();
+  std::byte* take(const std::string& operation);
   void give_back(std::byte* buffer);
 
  private:

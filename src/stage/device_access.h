@@ -16,6 +16,7 @@ class DeviceAccess {
   explicit DeviceAccess(base::LogContext log) noexcept : log_(log) {}
 
   /// Null if there are no devices that can be used. Valid as long as this.
+  /// @throws Error device_failed; the next call asks CUDA again
   [[nodiscard]] DeviceCopies* copies() {
     const std::scoped_lock lock(mutex_);
     if (!found_.copies) found_ = find_device_copies(log_);

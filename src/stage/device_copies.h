@@ -66,11 +66,13 @@ class DeviceCopies {
                                             int device, WaitPopulated wait) = 0;
 };
 
-/// Null, with the reason in words, if this build or this machine has no CUDA.
+/// Null, with the reason in words, if this build has no CUDA, or this machine no device with a
+/// driver that fits.
 struct FoundDeviceCopies {
   std::unique_ptr<DeviceCopies> copies;
   std::string why_not;
 };
+/// @throws Error device_failed if there may be one, and CUDA fails to say so
 FoundDeviceCopies find_device_copies(const base::LogContext& log);
 
 }  // namespace ckptring::stage

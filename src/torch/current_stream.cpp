@@ -6,45 +6,48 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
+#include <fmt/format.h>
+
 namespace ckptring::torch_state {
 namespace {
 
 /// Calls `use` with the guard of CUDA devices.
 template <class Use>
-auto with_guard(const char* operation, Use&& use) {
+auto with_guard(const char* operation, int device, Use&& use) {
   try {
     const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
     return use(guard);
   } catch (const c10::Error& error) {
-    throw Error(ErrorCode::device_failed, operation, "", error.what_without_backtrace());
+    throw Error(ErrorCode::device_failed, fmt::format("{} of CUDA device {}", operation, device),
+                "", error.what_without_backtrace());
   }
 }
 
-}  // namespace
-
-void* native_handle(const c10::Stream& stream) {
-  return with_guard("find the native handle of a CUDA stream",
-                    [&](const auto& guard) { return guard.getStreamNativeHandle(stream); });
-}
-
+/// The stream on which the calling thread enqueues its work.
 c10::Stream current_stream(int device) {
-  return with_guard("find the current CUDA stream", [&](const auto& guard) {
+  return with_guard("find the current stream", device, [&](const auto& guard) {
     return guard.getStream(
         c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device)));
   });
 }
 
-std::vector<save::DeviceState> mark_devices(const std::set<int>& devices,
-                                            stage::DeviceCopies& copies) {
-  std::vector<save::DeviceState> states;
-  for (const int number : devices) {
-    const c10::Stream stream = current_stream(number);
+}  // namespace
+
+void use_stream(const c10::Stream& stream, const std::function<void(void* native)>& use) {
+  with_guard("use a stream", stream.device_index(), [&](const auto& guard) {
+    void* const native = guard.getStreamNativeHandle(stream);
     // Made current by libtorch's own means, which know better than to make a context on the device
     // that was current before.
-    const c10::DeviceGuard guard(stream.device());
-    states.push_back({number, copies.mark(number, native_handle(stream))});
-  }
-  return states;
+    const c10::DeviceGuard current(stream.device());
+    use(native);
+  });
+}
+
+save::DeviceState mark_device(int device, stage::DeviceCopies& copies) {
+  save::DeviceState state{device, nullptr};
+  use_stream(current_stream(device),
+             [&](void* native) { state.ready_at = copies.mark(device, native); });
+  return state;
 }
 
 }  // namespace ckptring::torch_state

@@ -7,22 +7,17 @@
 
 #include <c10/core/Stream.h>
 
-#include <set>
-#include <vector>
+#include <functional>
 
 namespace ckptring::torch_state {
 
-/// The native handle (`cudaStream_t`) of a stream.
-/// @throws Error device_failed if libtorch has no CUDA
-void* native_handle(const c10::Stream& stream);
+/// Calls `use` with the native handle (`cudaStream_t`) of a stream, whose device is current
+/// meanwhile.
+/// @throws Error device_failed, also if libtorch has no CUDA; what `use` throws
+void use_stream(const c10::Stream& stream, const std::function<void(void* native)>& use);
 
-/// The stream on which the calling thread enqueues its work on a CUDA device.
+/// Marks what the calling thread has enqueued so far on a CUDA device.
 /// @throws Error device_failed
-c10::Stream current_stream(int device);
-
-/// Marks what the calling thread has enqueued so far on each of these devices.
-/// @throws Error device_failed
-std::vector<save::DeviceState> mark_devices(const std::set<int>& devices,
-                                            stage::DeviceCopies& copies);
+save::DeviceState mark_device(int device, stage::DeviceCopies& copies);
 
 }  // namespace ckptring::torch_state

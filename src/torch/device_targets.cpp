@@ -42,15 +42,12 @@ class DeviceTarget final : public store::ReadTarget {
 DeviceTargets::DeviceTargets() : access_(base::LogContext{}) {}
 DeviceTargets::~DeviceTargets() = default;
 
-void DeviceTargets::prepare(const std::set<int>& devices, std::span<std::byte> windows) {
-  if (devices.empty()) return;
+void DeviceTargets::prepare(int device, std::span<std::byte> windows) {
   copies_ = access_.copies();
   if (copies_ == nullptr) return;
-  for (const save::DeviceState& state : mark_devices(devices, *copies_)) {
-    copies_->to_device(state.device).copy_after(*state.ready_at);
-  }
-  prepared_ = devices;
-  pinned_ = copies_->pin(windows, windows.size(), *devices.begin(), {});
+  copies_->to_device(device).copy_after(*mark_device(device, *copies_).ready_at);
+  prepared_.insert(device);
+  if (!pinned_) pinned_ = copies_->pin(windows, windows.size(), device, {});
 }
 
 bool DeviceTargets::reach(const c10::Device& device) const {

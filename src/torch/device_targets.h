@@ -26,11 +26,11 @@ class DeviceTargets {
   DeviceTargets(const DeviceTargets&) = delete;
   DeviceTargets& operator=(const DeviceTargets&) = delete;
 
-  /// What is copied from now on is copied after what the calling thread has enqueued on its current
-  /// stream of each of these devices: tensors may still be used there, or their memory be fresh
-  /// from libtorch's cache. `windows` are what targets take from, and outlive this.
+  /// What is copied to a device from now on is copied after what the calling thread has enqueued on
+  /// its current stream there: tensors may still be used there, or their memory be fresh from
+  /// libtorch's cache. `windows` are what targets of all devices take from, and outlive this.
   /// @throws Error device_failed
-  void prepare(const std::set<int>& devices, std::span<std::byte> windows);
+  void prepare(int device, std::span<std::byte> windows);
 
   /// Whether tensors of `device` can be filled this way.
   [[nodiscard]] bool reach(const c10::Device& device) const;

@@ -17,9 +17,9 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -191,19 +191,18 @@ class Filler {
 
  private:
   void prepare_devices() {
-    std::set<int> numbers;
-    const RecordFills* first = nullptr;
+    std::map<int, const RecordFills*> first_on;
     for (const RecordFills& record : records_) {
       for (const Fill& fill : record.fills) {
-        if (!fill.target.is_cuda()) continue;
-        numbers.insert(fill.target.device().index());
-        if (first == nullptr) first = &record;
+        if (fill.target.is_cuda()) first_on.emplace(fill.target.device().index(), &record);
       }
     }
-    try {
-      devices_.prepare(numbers, reads_.windows());
-    } catch (const Error& failure) {
-      throw failed(*first, failure);
+    for (const auto& [device, first] : first_on) {
+      try {
+        devices_.prepare(device, reads_.windows());
+      } catch (const Error& failure) {
+        throw failed(*first, failure);
+      }
     }
   }
 

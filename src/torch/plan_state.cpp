@@ -14,8 +14,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
 #include <span>
 #include <utility>
 #include <variant>
@@ -84,6 +84,10 @@ struct SeenState {
     }
   }
 };
+
+Error device_failed(const std::string& key, const std::string& path, std::string cause) {
+  return {ErrorCode::device_failed, fmt::format("save key {} to", key), path, std::move(cause)};
+}
 
 /// Walks a state once: checks every value and writes down steps, tensors and storages.
 class Survey {
@@ -250,7 +254,14 @@ class Survey {
              fmt::format("a tensor on device {} cannot be stored: {}", device.str(), why));
     };
     if (!device.is_cuda()) refuse_it("only host memory and CUDA devices are supported");
-    if (devices_.copies() == nullptr) refuse_it(devices_.why_not());
+    const stage::DeviceCopies* copies = nullptr;
+    try {
+      copies = devices_.copies();
+    } catch (const Error& failure) {
+      throw device_failed(seen_.keys.path(parent, step), seen_.path,
+                          fmt::format("device {}: {}", device.str(), failure.what()));
+    }
+    if (copies == nullptr) refuse_it(devices_.why_not());
   }
 
   std::uint32_t add_storage(const c10::Storage& storage, Node node) {
@@ -375,15 +386,25 @@ void check_save_path(const std::string& path) {
 
 namespace {
 
-/// Whoever has no tensors on devices never touches CUDA.
+/// One mark for each device, however many tensors are there. Whoever has none on devices never
+/// touches CUDA.
 std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> sources,
+                                               const SeenState& seen,
                                                stage::DeviceAccess& devices) {
-  std::set<int> numbers;
-  for (const stage::Source& source : sources) {
-    if (source.place != stage::kHost) numbers.insert(source.place);
+  std::map<int, std::size_t> first_on;  // index of a source
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].place != stage::kHost) first_on.emplace(sources[i].place, i);
   }
-  if (numbers.empty()) return {};
-  return mark_devices(numbers, *devices.copies());  // the survey refused what could not be copied
+  std::vector<save::DeviceState> states;
+  for (const auto& [device, first] : first_on) {
+    try {
+      // The survey refused what could not be copied.
+      states.push_back(mark_device(device, *devices.copies()));
+    } catch (const Error& failure) {
+      throw device_failed(seen.keys.path(seen.key_of_storage[first]), seen.path, failure.what());
+    }
+  }
+  return states;
 }
 
 }  // namespace
@@ -401,7 +422,7 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
   survey.emit();
   plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
   std::vector<stage::Source> sources = survey.take_sources();
-  std::vector<save::DeviceState> device_states = mark_devices_of(sources, devices);
+  std::vector<save::DeviceState> device_states = mark_devices_of(sources, *seen, devices);
   return {
       .path = path,
       .plan = std::move(plan),

@@ -3,8 +3,6 @@
 #include <ckptring/error.h>
 #include <ckptring/save_handle.h>
 
-#include <c10/core/DeviceGuard.h>
-
 namespace ckptring {
 
 void SaveHandle::fence(const c10::Stream& stream) const {
@@ -13,8 +11,8 @@ void SaveHandle::fence(const c10::Stream& stream) const {
                 "a stream of device " + stream.device().str() + " is no CUDA stream");
   }
   if (!device_fence) return;
-  const c10::DeviceGuard guard(stream.device());
-  device_fence(stream.device_index(), torch_state::native_handle(stream));
+  torch_state::use_stream(stream,
+                          [&](void* native) { device_fence(stream.device_index(), native); });
 }
 
 }  // namespace ckptring

@@ -10,9 +10,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace ckptring::test {
 namespace {
@@ -73,6 +76,24 @@ StateDict placed(const StateDict& state) {
 void train_on(const SaveHandle& save, const StateDict& state) {
   for (int device = 0; device < kDevices; ++device) save.fence(current_stream(device));
   for_each_on_devices(state, [](const at::Tensor& bytes) { bytes.fill_(0xee); });
+}
+
+c10::Device training_device() { return cuda_device(0); }
+
+at::Tensor repeated_bytes(std::uint64_t bytes, std::uint64_t period) {
+  constexpr int kDevice = 1;
+  const auto free = [](void* memory) {
+    FakeCuda* const cuda = FakeCuda::current();
+    if (cuda == nullptr) return;  // it went with its FakeCuda
+    const std::array streams = {cuda->null_stream(kDevice)};
+    cuda->device_free(memory, streams);
+  };
+  void* const memory = FakeCuda::current()->device_alloc_repeated(kDevice, bytes, period);
+  at::DataPtr owner(memory, memory, free, cuda_device(kDevice));
+  const c10::Storage storage(c10::Storage::use_byte_size_t(), bytes, std::move(owner), nullptr,
+                             false);
+  return at::empty({0}, at::TensorOptions().dtype(at::kByte).device(cuda_device(kDevice)))
+      .set_(storage, 0, {static_cast<std::int64_t>(bytes)}, {1});
 }
 
 }  // namespace ckptring::test

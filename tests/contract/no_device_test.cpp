@@ -30,7 +30,7 @@ TEST_P(NoDevice, ATensorOnOneIsNamedWithTheReason) {
   std::array<float, 2> memory{};
   const StateDict state = dict({{"a", dict({{"w", device_tensor(memory)}})}});
   const Error error = error_of([&] { (void)checkpointer->save(directory / "it", state); });
-  if (error.code() == ErrorCode::device_failed) GTEST_SKIP() << "this machine has a device";
+  if (error.code() == ErrorCode::device_failed) GTEST_SKIP() << "there is CUDA: " << error.what();
   EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
   EXPECT_THAT(error.what(), HasSubstr("key a.w "));
   EXPECT_THAT(error.what(), HasSubstr("a tensor on device cuda:0 cannot be stored: "));

@@ -2,8 +2,11 @@
 // memory, with device_places.cpp they are spread over devices and the host.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <ckptring/save_handle.h>
 #include <ckptring/state_dict.h>
+
+#include <cstdint>
 
 namespace ckptring::test {
 
@@ -15,5 +18,12 @@ StateDict placed(const StateDict& state);
 /// What a training does next: changes what `placed` made as soon as that is allowed, without
 /// waiting on the host.
 void train_on(const SaveHandle& save, const StateDict& state);
+
+/// Where models are trained.
+c10::Device training_device();
+
+/// A tensor of many bytes over little memory: the first `period` of them (a multiple of 4096) again
+/// and again.
+at::Tensor repeated_bytes(std::uint64_t bytes, std::uint64_t period);
 
 }  // namespace ckptring::test

@@ -48,9 +48,10 @@ inline at::Tensor noise(c10::IntArrayRef sizes, c10::ScalarType type, std::uint6
   return made;
 }
 
-/// The elements in index order as bytes, conj and neg bits resolved where they are set.
+/// The elements in index order as bytes, conj and neg bits resolved where they are set. They may be
+/// on a device.
 inline std::string bits(const at::Tensor& tensor) {
-  at::Tensor plain = tensor.detach();
+  at::Tensor plain = tensor.detach().cpu();
   if (plain.is_conj() || plain.is_neg()) plain = plain.resolve_conj().resolve_neg();
   const std::size_t item = plain.itemsize();
   std::string bytes;

@@ -28,9 +28,11 @@ using torch::optim::SGDOptions;
 
 /// A small model with everything that has state: parameters, buffers, random numbers.
 torch::nn::Sequential make_model() {
-  return torch::nn::Sequential(torch::nn::Linear(8, 16), torch::nn::BatchNorm1d(16),
-                               torch::nn::Dropout(0.25),
-                               torch::nn::Linear(torch::nn::LinearOptions(16, 4).bias(false)));
+  torch::nn::Sequential model(torch::nn::Linear(8, 16), torch::nn::BatchNorm1d(16),
+                              torch::nn::Dropout(0.25),
+                              torch::nn::Linear(torch::nn::LinearOptions(16, 4).bias(false)));
+  model->to(training_device());
+  return model;
 }
 
 using MakeOptimizer =
@@ -41,7 +43,8 @@ struct TrainingRun {
     optimizer = make(model->parameters());
   }
   double step(std::int64_t number) {
-    const at::Tensor input = at::arange(48 * 8, c10::kFloat).view({48, 8}).add(number).sin();
+    const at::Tensor input =
+        at::arange(48 * 8, c10::kFloat).view({48, 8}).add(number).sin().to(training_device());
     optimizer->zero_grad();
     const at::Tensor loss = model->forward(input).pow(2).sum();
     loss.backward();

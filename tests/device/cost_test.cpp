@@ -93,6 +93,31 @@ TEST_P(DeviceCost, ThousandsOfSmallTensorsAreAFewCalls) {
   expect_equal(state, loaded(directory_ / "it"), "state");
 }
 
+TEST_P(DeviceCost, TheCallerMakesAFewCallsForEachDeviceHoweverManyTensorsThereAre) {
+  for (const int devices : {1, 2}) {
+    const auto checkpointer = make_async_checkpointer(ring_of(kLargeRing));
+    for (const std::int64_t count : {4, 444}) {
+      auto tensors = make_state_list();
+      for (std::int64_t i = 0; i < count; ++i) {
+        tensors.push_back(to_device(noise({200}, c10::kInt, static_cast<std::uint64_t>(i)),
+                                    static_cast<int>(i % devices)));
+      }
+      const StateDict state = dict({{"tensors", tensors}});
+      checkpointer->save(directory_ / "first", state).written.get();
+      const std::uint64_t before = cuda_.calls_of_this_thread();
+      const SaveHandle save = checkpointer->save(directory_ / "it", state);
+      const std::uint64_t saved = cuda_.calls_of_this_thread();
+      for (int device = 0; device < devices; ++device) save.fence(current_stream(device));
+      const std::uint64_t fenced = cuda_.calls_of_this_thread();
+      const auto each = static_cast<std::uint64_t>(devices);
+      EXPECT_EQ(saved - before, each) << "an event is recorded, which an earlier save has made";
+      EXPECT_GE(fenced - saved, 2 * each) << "recorded, and waited for";
+      EXPECT_LE(fenced - saved, 6 * each) << "the event may have to be made";
+      save.written.get();
+    }
+  }
+}
+
 TEST_P(DeviceCost, AStateInHostMemoryAsksForNothing) {
   const auto async = make_async_checkpointer(ring_of(kLargeRing));
   const auto sync = make_sync_checkpointer();

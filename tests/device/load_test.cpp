@@ -134,6 +134,25 @@ TEST(FailingLoadToDevices, AFailedCopyIsToldWithDeviceStreamKeyAndCudasWords) {
   }
 }
 
+TEST(FailingLoadToDevices, ADeviceThatCannotBeMarkedIsToldWithOneOfItsOwnKeys) {
+  for (unsigned device = 0; device < 2; ++device) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    const DeviceTraining training;
+    const TemporaryDirectory directory;
+    (void)save_values(training, directory / "it");
+    cuda.fail(Call::event_record, 1 + device, cudaErrorInvalidValue);
+    try {
+      (void)CheckpointReader().read(directory / "it", training.state());
+      FAIL() << "nothing failed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::device_failed);
+      EXPECT_THAT(error.what(),
+                  HasSubstr(device == 0 ? "load key embedding " : "load key layers[0].weight "));
+      EXPECT_THAT(error.what(), HasSubstr("of device " + std::to_string(device) + ": "));
+    }
+  }
+}
+
 TEST(FailingLoadToDevices, AWindowThatCannotBeRegisteredOnlyMakesItSlower) {
   CheckedFakeCuda cuda(2, Schedule::late());
   DeviceTraining training;

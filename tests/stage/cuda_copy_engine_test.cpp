@@ -208,6 +208,17 @@ TEST_F(CudaCopyEngineTest, ADriverWithoutBatchesGetsOneCopyAfterTheOther) {
   EXPECT_TRUE(std::ranges::equal(all_.host.bytes().subspan(1'800, 100), filled(100, 5)));
 }
 
+TEST_F(CudaCopyEngineTest, AWindowThatCannotBeHadIsToldWithDeviceAndStream) {
+  all_.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+  all_.cuda.fail(Call::host_alloc, 1, cudaErrorMemoryAllocation);
+  const auto pinned = all_.copies.pin(all_.host.bytes(), 64 * kPage, 0, nullptr);
+  std::byte* const memory = all_.device_memory(filled(1'000, 5));
+  EXPECT_THAT(copy_to_host(memory, 1'000),
+              ::testing::MatchesRegex("copy from device 0 \\(stream 0x[0-9a-f]+\\), allocate a "
+                                      "window of pinned memory: cudaErrorMemoryAllocation: .*"));
+  EXPECT_EQ(copy_to_host(memory, 1'000), "");
+}
+
 TEST_F(CudaCopyEngineTest, EachPieceOfMemoryIsRegisteredOnceAndGivenBack) {
   std::byte* const memory = all_.device_memory(filled(60 * kPage, 5));
   {

@@ -50,6 +50,7 @@ struct ThreadState {
   std::uint64_t generation = 0;
   int device = 0;
   cudaError_t last = cudaSuccess;
+  std::uint64_t calls = 0;
 };
 thread_local ThreadState thread_state;
 
@@ -97,7 +98,7 @@ struct FakeCuda::State {
 
   [[nodiscard]] int devices() const { return static_cast<int>(memory.size()); }
   ThreadState& thread() const {
-    if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess};
+    if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess, 0};
     return thread_state;
   }
   void violation(const std::string& what) { violations.push_back(what); }
@@ -173,6 +174,7 @@ State& living_state(Call call) {
 /// Counts the call. Returns the error that it is to fail with.
 std::optional<cudaError_t> begin_call(State& cuda, Call call) {
   ++cuda.counters.calls[static_cast<std::size_t>(call)];
+  ++cuda.thread().calls;
   if (fake_cuda::doing_stream_work()) {
     cuda.violation(call, "called from the work of a stream");
     return cudaErrorNotPermitted;
@@ -720,6 +722,13 @@ void* FakeCuda::device_alloc(int device, std::size_t bytes) {
   return state_->memory.at(static_cast<std::size_t>(device)).allocate(bytes)->begin;
 }
 
+void* FakeCuda::device_alloc_repeated(int device, std::size_t bytes, std::size_t period) {
+  const Lock lock(state_->mutex);
+  return state_->memory.at(static_cast<std::size_t>(device))
+      .allocate_repeated(bytes, period)
+      ->begin;
+}
+
 void FakeCuda::device_free(void* memory) { device_free(memory, {}); }
 
 void FakeCuda::device_free(void* memory, std::span<const cudaStream_t> streams) {
@@ -901,6 +910,8 @@ CudaCounters FakeCuda::counters() const {
   const Lock lock(state_->mutex);
   return state_->counters;
 }
+
+std::uint64_t FakeCuda::calls_of_this_thread() const { return state_->thread().calls; }
 
 void FakeCuda::reset_counters() {
   const Lock lock(state_->mutex);

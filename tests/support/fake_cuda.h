@@ -168,6 +168,9 @@ class FakeCuda {
 
   /// 256-byte aligned, filled with noise; null for 0 bytes.  @throws std::bad_alloc
   [[nodiscard]] void* device_alloc(int device, std::size_t bytes);
+  /// Much memory over little: page-aligned, and its bytes are the first `period` of them (whole
+  /// pages) again and again.
+  [[nodiscard]] void* device_alloc_repeated(int device, std::size_t bytes, std::size_t period);
   /// At once: no pending work may use it.
   void device_free(void* memory);
   /// As libtorch's allocator: pending work may use it that comes before all that these streams will
@@ -236,6 +239,8 @@ class FakeCuda {
 
   [[nodiscard]] CudaCounters counters() const;
   void reset_counters();
+  /// Calls of the table so far, by the calling thread alone.
+  [[nodiscard]] std::uint64_t calls_of_this_thread() const;
   /// Page-locked at the moment.
   [[nodiscard]] std::size_t pinned_bytes() const;
 

@@ -21,23 +21,23 @@ constexpr std::size_t kAlignment = 512;  // as libtorch's allocator
 constexpr std::size_t kPage = 4096;
 constexpr int kNoise = 0xA5;
 
-std::byte* map(int fd, int protection) {
-  void* const at = ::mmap(nullptr, kRange, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+/// At `address`, or anywhere if it is null.
+std::byte* map(std::byte* address, std::size_t bytes, int protection, int fd, std::size_t offset) {
+  const int flags = MAP_SHARED | MAP_NORESERVE | (address == nullptr ? 0 : MAP_FIXED);
+  void* const at = ::mmap(address, bytes, protection, flags, fd, static_cast<::off_t>(offset));
   if (at == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
   return static_cast<std::byte*>(at);
 }
 
 }  // namespace
 
-DeviceRange::DeviceRange(int device) {
-  const int fd = ::memfd_create("fake_cuda", MFD_CLOEXEC);
-  if (fd < 0) throw std::system_error(errno, std::generic_category(), "memfd_create");
-  if (::ftruncate(fd, kRange) != 0) {
+DeviceRange::DeviceRange(int device) : fd_(::memfd_create("fake_cuda", MFD_CLOEXEC)) {
+  if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "memfd_create");
+  if (::ftruncate(fd_, kRange) != 0) {
     throw std::system_error(errno, std::generic_category(), "ftruncate");
   }
-  addresses_ = map(fd, PROT_NONE);
-  bytes_ = map(fd, PROT_READ | PROT_WRITE);
-  (void)::close(fd);
+  addresses_ = map(nullptr, kRange, PROT_NONE, fd_, 0);
+  bytes_ = map(nullptr, kRange, PROT_READ | PROT_WRITE, fd_, 0);
   guard_.emplace(device, addresses_, kRange);
 }
 
@@ -45,6 +45,7 @@ DeviceRange::~DeviceRange() {
   guard_.reset();
   (void)::munmap(addresses_, kRange);
   (void)::munmap(bytes_, kRange);
+  (void)::close(fd_);
 }
 
 bool DeviceRange::contains(const void* address) const {
@@ -53,6 +54,15 @@ bool DeviceRange::contains(const void* address) const {
 
 std::byte* DeviceRange::bytes_at(const void* address) const {
   return bytes_ + (static_cast<const std::byte*>(address) - addresses_);
+}
+
+void DeviceRange::repeat(const std::byte* address, std::size_t bytes, std::size_t period) const {
+  const auto offset = static_cast<std::size_t>(address - addresses_);
+  const std::size_t pages = base::align_up(bytes, kPage);
+  for (std::size_t at = period; at < pages; at += period) {
+    (void)map(bytes_ + offset + at, std::min(period, pages - at), PROT_READ | PROT_WRITE, fd_,
+              offset);
+  }
 }
 
 void DeviceRange::give_back(const std::byte* address, std::size_t bytes) const {
@@ -73,10 +83,18 @@ bool Allocation::holds(const void* address, std::size_t size) const {
   return at >= begin && at <= begin + bytes && size <= static_cast<std::size_t>(begin + bytes - at);
 }
 
-std::shared_ptr<Allocation> DeviceMemory::allocate(std::size_t bytes) {
+std::shared_ptr<Allocation> DeviceMemory::allocate_repeated(std::size_t bytes, std::size_t period) {
+  used_ = base::align_up(used_, kPage);
+  auto made = allocate(bytes, std::min(bytes, period));
+  range_->repeat(made->begin, bytes, period);
+  used_ = base::align_up(used_, kPage);  // nobody else lies in its last page
+  return made;
+}
+
+std::shared_ptr<Allocation> DeviceMemory::allocate(std::size_t bytes, std::size_t filled) {
   if (bytes > kRange || used_ + base::align_up(bytes, kAlignment) > kRange) throw std::bad_alloc();
   auto made = std::make_shared<Allocation>(range_, range_->address(used_), bytes);
-  std::memset(made->bytes_at(made->begin), kNoise, bytes);
+  std::memset(made->bytes_at(made->begin), kNoise, filled);
   used_ += base::align_up(bytes, kAlignment);
   blocks_[made->begin] = {bytes, made};
   return made;

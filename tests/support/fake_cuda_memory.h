@@ -26,9 +26,12 @@ class DeviceRange {
   /// Where the stand-in reaches what the host knows as `address`.
   [[nodiscard]] std::byte* bytes_at(const void* address) const;
   [[nodiscard]] std::byte* address(std::size_t offset) const { return addresses_ + offset; }
+  /// What lies there, from now on, is its first `period` bytes again and again. Whole pages.
+  void repeat(const std::byte* address, std::size_t bytes, std::size_t period) const;
   void give_back(const std::byte* address, std::size_t bytes) const;
 
  private:
+  int fd_ = -1;
   std::byte* addresses_ = nullptr;
   std::byte* bytes_ = nullptr;
   std::optional<HostAccessGuard> guard_;
@@ -57,7 +60,9 @@ class DeviceMemory {
   [[nodiscard]] bool contains(const void* address) const { return range_->contains(address); }
 
   /// Filled with noise.  @throws std::bad_alloc
-  std::shared_ptr<Allocation> allocate(std::size_t bytes);
+  std::shared_ptr<Allocation> allocate(std::size_t bytes) { return allocate(bytes, bytes); }
+  /// Takes memory for `period` bytes only, whole pages, which it repeats.
+  std::shared_ptr<Allocation> allocate_repeated(std::size_t bytes, std::size_t period);
 
   struct Found {
     std::shared_ptr<Allocation> allocation;  ///< the live one that holds all of it, or none
@@ -70,6 +75,8 @@ class DeviceMemory {
   std::shared_ptr<Allocation> free(const void* begin);
 
  private:
+  std::shared_ptr<Allocation> allocate(std::size_t bytes, std::size_t filled);
+
   struct Block {
     std::size_t bytes = 0;
     std::shared_ptr<Allocation> live;  ///< none: freed

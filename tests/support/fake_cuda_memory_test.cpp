@@ -59,6 +59,25 @@ TEST_F(FakeCudaRules, DeviceMemoryIsFilledWithNoiseAndGivenOutOnce) {
   EXPECT_EQ(cuda_.device_alloc(0, 0), nullptr);
 }
 
+TEST_F(FakeCudaRules, RepeatedMemoryHasTheSameBytesAgainAndAgain) {
+  constexpr std::size_t kPeriod = 3 * 4096;
+  constexpr std::size_t kBytes = 2 * kPeriod + 5'001;
+  (void)cuda_.device_alloc(0, 10);  // not of a whole page
+  auto* const memory = static_cast<std::byte*>(cuda_.device_alloc_repeated(0, kBytes, kPeriod));
+  void* const neighbour = device_memory(0, 100, 9);
+  std::vector<std::byte> period(kPeriod);
+  for (std::size_t i = 0; i < kPeriod; ++i) period[i] = static_cast<std::byte>(i % 251);
+  cuda_.write(memory, period);
+  std::vector<std::byte> expected;
+  while (expected.size() < kBytes) expected.insert(expected.end(), period.begin(), period.end());
+  expected.resize(kBytes);
+  EXPECT_EQ(cuda_.read(memory, kBytes), expected);
+  EXPECT_THROW((void)cuda_.read(memory, kBytes + 1), std::out_of_range);
+  EXPECT_EQ(cuda_.read(neighbour, 100), all(100, 9));
+  cuda_.device_free(memory);
+  EXPECT_EQ(cuda_.read(neighbour, 100), all(100, 9));
+}
+
 TEST_F(FakeCudaRules, FreedMemoryAndMemoryPastTheEndCannotBeCopied) {
   auto* const stream = cuda_.training_stream(0);
   auto* const memory = static_cast<std::byte*>(cuda_.device_alloc(0, 100));

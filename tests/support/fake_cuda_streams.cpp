@@ -221,8 +221,8 @@ void Streams::run() {
     }
     std::erase_if(streams_, [](const auto& s) { return s->retired && s->work.empty(); });
     if (schedule_.kind() == Schedule::Kind::random && chance(0.2)) {
-      // The host gets in between. Not by a yield, which costs a turn of everybody else's where there
-      // are more threads than processors.
+      // The host gets in between. Not by a yield, which costs a turn of everybody else's where
+      // there are more threads than processors.
       lock.unlock();
       std::this_thread::sleep_for(std::chrono::microseconds(1));
       lock.lock();

@@ -302,7 +302,8 @@ using FakeCudaTorchDeathTest = FakeCudaTensors;
 TEST_F(FakeCudaTorchDeathTest, TheHostThatReadsATensorsMemoryIsTold) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const at::Tensor tensor = to_device(at::zeros(10), 0);
-  EXPECT_DEATH((void)bits(tensor), "the host touched device memory");
+  const auto* const memory = static_cast<const char*>(tensor.const_data_ptr());
+  EXPECT_DEATH((void)std::string(memory, tensor.nbytes()), "the host touched device memory");
 }
 
 }  // namespace
