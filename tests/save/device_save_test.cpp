@@ -17,6 +17,7 @@
 #include <csignal>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <set>
 
 namespace ckptring::save {
@@ -114,6 +115,55 @@ class DeviceRun {
   std::vector<stage::Source> places_;
 };
 
+/// A state that nobody changes: storages of these sizes, each at its place.
+class StillState {
+ public:
+  struct Storage {
+    std::uint64_t size;
+    int place;
+  };
+  StillState(test::FakeCuda& cuda, const std::vector<Storage>& storages) {
+    std::vector<std::uint64_t> sizes;
+    for (const Storage& storage : storages) sizes.push_back(storage.size);
+    values_ = noise(sizes, 11);
+    for (std::size_t i = 0; i < storages.size(); ++i) {
+      const std::vector<std::byte>& value = (*values_)[i];
+      const int place = storages[i].place;
+      sources_.push_back({value.data(), value.size(), place});
+      if (place == stage::kHost) continue;
+      auto* const memory = static_cast<std::byte*>(cuda.device_alloc(place, value.size()));
+      cuda.write(memory, value);
+      sources_.back().data = memory;
+      if (!streams_.contains(place)) streams_[place] = cuda.training_stream(place);
+    }
+  }
+
+  [[nodiscard]] cudaStream_t stream(int device) const { return streams_.at(device); }
+
+  SaveJob job(const std::string& path, stage::DeviceAccess& devices) const {
+    SaveJob job = test::job_for(path, values_);
+    job.sources = sources_;
+    for (const auto& [device, stream] : streams_) {
+      job.devices.push_back({device, devices.copies()->mark(device, stream)});
+    }
+    return job;
+  }
+
+  /// Whether the file of a save is that of these values.
+  [[nodiscard]] bool is_in(const std::string& saved) const {
+    const test::TemporaryDirectory directory;
+    SyncSave sync({}, {}, {});
+    (void)sync.run(test::job_for(directory / "expected", values_));
+    return contents_of(saved + "/checkpoint_0.pt") ==
+           contents_of(directory / "expected/checkpoint_0.pt");
+  }
+
+ private:
+  std::shared_ptr<test::Storages> values_;
+  std::vector<stage::Source> sources_;
+  std::map<int, cudaStream_t> streams_;
+};
+
 class DeviceSave : public ::testing::TestWithParam<Schedule> {
  protected:
   CheckedFakeCuda cuda_{2, GetParam()};
@@ -205,6 +255,21 @@ class DeviceSaveTest : public ::testing::Test {
   DeviceRun run_{cuda_, 6};
   test::TemporaryDirectory directory_;
 };
+
+TEST_F(DeviceSaveTest, AFenceWaitsNeitherForTheHostsTensorsNorForTheDisk) {
+  const StillState state(cuda_, {{1'000, 0}, {100 * kBlock, stage::kHost}});
+  CheckpointerConfig config = ring_of(16);
+  config.process_config.stopped_timeout_secs = 20;  // a fence that waits has it killed
+  AsyncSave async(config, {});
+  async.ready();
+  ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+  const SaveHandle save = async.submit(state.job(directory_ / "run", async.devices()));
+  save.device_fence(0, state.stream(0));
+  EXPECT_FALSE(save.staged.ready());
+  ASSERT_EQ(::kill(async.process_id(), SIGCONT), 0);
+  EXPECT_EQ(save.written.get().restarts, 0u);
+  EXPECT_TRUE(state.is_in(directory_ / "run"));
+}
 
 TEST_F(DeviceSaveTest, ARingIsRegisteredOnceAndSavesWaitForNoDevice) {
   AsyncSave async(ring_of(32), {});
