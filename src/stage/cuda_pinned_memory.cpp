@@ -3,6 +3,7 @@
 #include "base/align.h"
 #include "os/background_thread.h"
 #include "os/clock.h"
+#include "os/own_thread.h"
 #include "stage/cuda_call.h"
 
 #include <algorithm>
@@ -49,6 +50,12 @@ CudaPinnedMemory::~CudaPinnedMemory() {
   }
   thread_.request_stop();
   thread_.join();
+  // Whoever ends this may never have used CUDA: see CudaDeviceScope.
+  os::run_in_own_thread("ckptring-unpin", [this] { unregister_all(); });
+}
+
+void CudaPinnedMemory::unregister_all() noexcept {
+  const CudaDeviceScope scope(runtime_, device_);
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     // Written by a thread that was joined, or before a copy that has ended.
     if (pieces_[i].load(std::memory_order_relaxed) != Piece::registered) continue;

@@ -401,6 +401,35 @@ TEST(DeviceSaveFailures, AnyCallOfASaveMayFailAndTheNextSaveIsWhole) {
   EXPECT_GE(failed, 10u);
 }
 
+TEST(DeviceSaveContexts, AreMadeOnTheDevicesOfTheStateOnly) {
+  for (const bool registered : {true, false}) {
+    CheckedFakeCuda cuda(3, Schedule::random(4));
+    cuda.set_current_device(1);
+    if (!registered) cuda.limit_pinned_bytes(40 << 20);
+    const StillState state(cuda, {{1'000, 1}, {8 * kBlock, 1}, {300, stage::kHost}, {70'000, 1}});
+    const test::TemporaryDirectory directory;
+    for (const std::uint64_t blocks : {4, 1'000}) {
+      CheckpointerConfig config = ring_of(blocks);
+      config.staging_config.copy_threads = 3;
+      AsyncSave async(config, {});
+      for (int round = 0; round < 2; ++round) {
+        const SaveHandle save = async.submit(state.job(directory / "async", async.devices()));
+        save.device_fence(1, state.stream(1));
+        save.written.get();
+      }
+      EXPECT_TRUE(state.is_in(directory / "async"));
+      async.close();
+    }
+    {
+      SyncSave sync({}, {}, {});
+      (void)sync.run(state.job(directory / "sync", sync.devices()));
+      EXPECT_TRUE(state.is_in(directory / "sync"));
+    }
+    EXPECT_THAT(cuda.contexts(), ::testing::ElementsAre(::testing::Pair(1, "the training")));
+    EXPECT_EQ(cuda.current_device(), 1);
+  }
+}
+
 /// The trainer's part, in a process of its own.
 [[noreturn]] void train_until_killed(const std::string& directory, int to_parent) {
   CheckedFakeCuda cuda(2, Schedule::late());

@@ -135,19 +135,19 @@ TEST_P(DeviceStaging, CopiesFromDevicesAreBegunBeforeAnyByteOfTheHostIsCopied) {
   const RingMemory ring{Geometry{kBlock, 64, 3, 256}};
   Producer producer{ring.view(), ring.bells()};
   const auto pinned = copies_.pin(ring.view().blocks(), 8 * kBlock, 0, nullptr);
-  const PlacedFile placed =
-      place(random_file(random_, 20, 2 * kBlock),
-            [](const plan::Payload& payload) { return payload.source == 0 ? 1 : kHost; });
+  PlannedFile file = random_file(random_, 20, 2 * kBlock);
+  const plan::Payload last = file.plan.payloads().back();
+  const PlacedFile placed = place(std::move(file), [&](const plan::Payload& payload) {
+    return payload.source == last.source ? 1 : kHost;
+  });
   const std::uint64_t total = placed.file.plan.total_bytes();
   ASSERT_GT(total, 16 * kBlock);
   (void)producer.open(ring::test::file_of(total), [](auto) {});
-  const auto from_device =
-      std::ranges::find(placed.file.plan.payloads(), 0u, &plan::Payload::source);
   StageRequest asked = request(placed);
   asked.enqueued = [&] {
-    EXPECT_TRUE(std::ranges::all_of(
-        ring.view().blocks().first(static_cast<std::size_t>(from_device->file_offset)),
-        [](std::byte b) { return b == std::byte{}; }));
+    EXPECT_TRUE(
+        std::ranges::all_of(ring.view().blocks().first(static_cast<std::size_t>(last.file_offset)),
+                            [](std::byte b) { return b == std::byte{}; }));
     ++enqueued_;
   };
   DefaultStager stager{CheckpointStagerConfig{.copy_threads = 1}};
