@@ -232,6 +232,30 @@ TEST_P(DeviceSave, SeveralSavesInFlightEachHaveTheirOwnValues) {
   }
 }
 
+TEST_P(DeviceSave, TheCallersCurrentDeviceIsLeftAsItWas) {
+  for (int current = 0; current < 2; ++current) {
+    cuda_.set_current_device(current);
+    {
+      AsyncSave async(ring_of(8), {});
+      const SaveHandle save = async.submit(run_.job(directory_ / "async", async.devices()));
+      for (int device = 0; device < 2; ++device) save.device_fence(device, run_.stream(device));
+      EXPECT_EQ(cuda_.current_device(), current);
+      save.written.get();
+      async.close();
+    }
+    EXPECT_EQ(cuda_.current_device(), current);
+    {
+      SyncSave sync({}, {}, {});
+      (void)sync.run(run_.job(directory_ / "sync", sync.devices()));
+      EXPECT_EQ(cuda_.current_device(), current);
+      cuda_.fail(Call::memcpy_batch_async, 1, cudaErrorUnknown);
+      EXPECT_THROW((void)sync.run(run_.job(directory_ / "sync", sync.devices())), Error);
+      EXPECT_EQ(cuda_.current_device(), current);
+    }
+    EXPECT_EQ(cuda_.current_device(), current);
+  }
+}
+
 TEST_P(DeviceSave, TheHelperMayDieWhileCopiesAreUnderWay) {
   const std::string expected = run_.expected(directory_);
   AsyncSave async(ring_of(32), {});
