@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -30,7 +31,12 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
   name_ =
       fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
                   device_, fmt::ptr(static_cast<const void*>(stream_)));
-  thread_ = std::thread([this] { complete_all(); });
+  try {
+    thread_ = std::thread([this] { complete_all(); });
+  } catch (const std::system_error& error) {
+    destroy_stream();
+    throw Error(ErrorCode::device_failed, "start a thread to " + name_, "", error.what());
+  }
 }
 
 CudaCopyEngine::~CudaCopyEngine() {
@@ -40,6 +46,10 @@ CudaCopyEngine::~CudaCopyEngine() {
   }
   changed_.notify_all();
   thread_.join();
+  destroy_stream();
+}
+
+void CudaCopyEngine::destroy_stream() noexcept {
   const CudaDeviceScope scope(runtime_, device_);
   allow_failure(runtime_, runtime_.stream_destroy(stream_));  // a broken context holds nothing
 }

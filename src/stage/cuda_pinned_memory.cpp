@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -35,10 +36,14 @@ CudaPinnedMemory::CudaPinnedMemory(const CudaRuntime& runtime, CudaPinnedRanges&
       piece_bytes_(piece_bytes),
       device_(device),
       pieces_(static_cast<std::size_t>(base::ceil_div(memory.size(), piece_bytes))) {
-  thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
-    os::become_background_thread("ckptring-pin");
-    pin_all(stop, wait);
-  });
+  try {
+    thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
+      os::become_background_thread("ckptring-pin");
+      pin_all(stop, wait);
+    });
+  } catch (const std::system_error& error) {
+    log_.warn("no thread to register host memory with CUDA: {}; copies wait for it", error.what());
+  }
   const std::unique_lock lock(ranges_.mutex_);
   ranges_.ranges_.push_back(this);
 }
@@ -49,7 +54,7 @@ CudaPinnedMemory::~CudaPinnedMemory() {
     std::erase(ranges_.ranges_, this);
   }
   thread_.request_stop();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   // Whoever ends this may never have used CUDA: see CudaDeviceScope.
   os::run_in_own_thread("ckptring-unpin", [this] { unregister_all(); });
 }

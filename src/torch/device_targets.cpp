@@ -1,6 +1,5 @@
 #include "torch/device_targets.h"
 
-#include "base/log.h"
 #include "torch/current_stream.h"
 #include "torch/file_layout.h"
 
@@ -39,7 +38,7 @@ class DeviceTarget final : public store::ReadTarget {
 
 }  // namespace
 
-DeviceTargets::DeviceTargets() : access_(base::LogContext{}) {}
+DeviceTargets::DeviceTargets(base::LogContext log) noexcept : access_(log) {}
 DeviceTargets::~DeviceTargets() = default;
 
 void DeviceTargets::prepare(int device, std::span<std::byte> windows) {

@@ -18,7 +18,9 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
+#include <utility>
 
 namespace ckptring::save {
 namespace {
@@ -293,6 +295,41 @@ TEST_F(DeviceSaveTest, AFenceWaitsNeitherForTheHostsTensorsNorForTheDisk) {
   ASSERT_EQ(::kill(async.process_id(), SIGCONT), 0);
   EXPECT_EQ(save.written.get().restarts, 0u);
   EXPECT_TRUE(state.is_in(directory_ / "run"));
+}
+
+TEST_F(DeviceSaveTest, AFenceOnADeviceThatIsNotReadDoesNothing) {
+  const StillState state(cuda_, {{300'000, 1}});
+  AsyncSave async(ring_of(8), {});
+  const SaveHandle save = async.submit(state.job(directory_ / "run", async.devices()));
+  save.device_fence(0, run_.stream(0));
+  save.written.get();
+  save.device_fence(0, run_.stream(0));
+  EXPECT_EQ(cuda_.counters().of(Call::stream_create_with_flags), 1u);  // on the other one
+}
+
+TEST_F(DeviceSaveTest, AHandleThatOutlivesItsCheckpointerMayEndInAForkedChild) {
+  const StillState state(cuda_, {{300'000, 1}});
+  std::optional<AsyncSave> async(std::in_place, ring_of(8), RankInfo{});
+  SaveHandle save = async->submit(state.job(directory_ / "run", async->devices()));
+  save.written.get();
+  async.reset();
+  const ::pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::alarm(20);  // instead of waiting for threads that are not here
+    bool refused = false;
+    try {
+      save.device_fence(1, state.stream(1));
+    } catch (const Error& error) {
+      refused = error.code() == ErrorCode::wrong_process;
+    }
+    save = {};
+    ::_exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  save.device_fence(1, state.stream(1));
 }
 
 TEST_F(DeviceSaveTest, ARingIsRegisteredOnceAndSavesWaitForNoDevice) {

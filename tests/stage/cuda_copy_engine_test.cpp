@@ -4,6 +4,7 @@
 #include <ckptring/error.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@ namespace {
 
 using ckptring::test::Call;
 using ckptring::test::CheckedFakeCuda;
+using ckptring::test::CudaCounters;
 using ckptring::test::FakeCuda;
 using ckptring::test::Schedule;
 using Bytes = std::vector<std::byte>;
@@ -163,7 +165,7 @@ TEST_P(CudaCopyEngineSchedules, ManySmallCopiesAreOneCallAndSmallPiecesOfMemoryN
 
 TEST_P(CudaCopyEngineSchedules, MemoryThatCannotBePinnedIsReachedThroughAWindow) {
   all_.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
-  // Waits, so that the refused piece is the first one.
+  // The only piece, whoever asks for it first: the thread in the background or the copy.
   const auto pinned = all_.copies.pin(all_.host.bytes().first(8 * kPage), 8 * kPage, 0, nullptr);
   std::byte* const memory = all_.device_memory(filled(20 * kPage, 7));
   Ended to_host;
@@ -273,6 +275,59 @@ TEST_F(CudaCopyEngineTest, AFaultOfTheDeviceReachesWhoeverWaitsWithCudasOwnWords
   // The context is broken for good. Nobody waits for ever.
   EXPECT_THAT(copy_to_host(memory, 1'000), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
   EXPECT_THROW(all_.copies.to_host(0).fence(all_.cuda.training_stream(0)), Error);
+}
+
+/// While it lives, new threads ask for more memory than there is.
+class NoMoreThreads {
+ public:
+  NoMoreThreads() {
+    EXPECT_EQ(::pthread_getattr_default_np(&before_), 0);
+    ::pthread_attr_t huge;
+    EXPECT_EQ(::pthread_attr_init(&huge), 0);
+    EXPECT_EQ(::pthread_attr_setstacksize(&huge, std::size_t{1} << 50), 0);
+    EXPECT_EQ(::pthread_setattr_default_np(&huge), 0);
+    (void)::pthread_attr_destroy(&huge);
+  }
+  ~NoMoreThreads() {
+    EXPECT_EQ(::pthread_setattr_default_np(&before_), 0);
+    (void)::pthread_attr_destroy(&before_);
+  }
+  NoMoreThreads(const NoMoreThreads&) = delete;
+  NoMoreThreads& operator=(const NoMoreThreads&) = delete;
+
+ private:
+  ::pthread_attr_t before_{};
+};
+
+TEST_F(CudaCopyEngineTest, WithoutAThreadThereIsNoEngineAndNothingIsLeftOfIt) {
+  {
+    const NoMoreThreads none;
+    try {
+      (void)all_.copies.to_host(0);
+      ADD_FAILURE() << "it was made";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::device_failed);
+      EXPECT_THAT(error.what(), ::testing::StartsWith("start a thread to copy from device 0 "));
+    }
+  }
+  const CudaCounters counters = all_.cuda.counters();
+  EXPECT_EQ(counters.of(Call::stream_create_with_flags), 1u);
+  EXPECT_EQ(counters.of(Call::stream_destroy), 1u);
+}
+
+TEST_F(CudaCopyEngineTest, WithoutAThreadMemoryIsRegisteredWhenACopyNeedsIt) {
+  std::byte* const memory = all_.device_memory(filled(10 * kPage, 5));
+  ASSERT_EQ(copy_to_host(memory, kPage), "");  // makes the engine
+  std::unique_ptr<PinnedMemory> pinned;
+  {
+    const NoMoreThreads none;
+    pinned = all_.pin(4 * kPage);
+  }
+  EXPECT_EQ(all_.cuda.counters().registrations, 0u);
+  ASSERT_EQ(copy_to_host(memory, 10 * kPage), "");
+  EXPECT_EQ(all_.cuda.counters().registrations, 3u);
+  pinned.reset();
+  EXPECT_EQ(all_.cuda.pinned_bytes(), CudaWindow::kBuffers * CudaWindow::kBufferBytes);
 }
 
 /// Copies both ways, and all that belongs to it. Returns the words of what failed first.
