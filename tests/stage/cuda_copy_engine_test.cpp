@@ -1,3 +1,4 @@
+#include "os/own_thread.h"
 #include "stage/cuda_device_copies.h"
 #include "support/checked_fake_cuda.h"
 
@@ -8,6 +9,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <functional>
 #include <future>
 #include <memory>
 #include <random>
@@ -137,6 +139,23 @@ TEST_P(CudaCopyEngineSchedules, CopiesToADeviceAreThereForWhoeverIsFenced) {
   all_.cuda.synchronise(training);
   EXPECT_EQ(all_.on_device(copy, 5'000), filled(5'000, 3));
   EXPECT_EQ(ended.words(), "");
+}
+
+TEST_P(CudaCopyEngineSchedules, TheDefaultStreamIsThatOfTheDeviceThoughAnotherOneIsCurrent) {
+  const auto pinned = all_.pin();
+  cudaStream_t const training = all_.cuda.null_stream(1);
+  std::byte* const memory = all_.device_memory(filled(10'000, 1), 1);
+  for (int step = 2; step < 6; ++step) {
+    all_.cuda.launch_fill(training, memory, 10'000, static_cast<std::byte>(step));
+    DeviceCopyEngine& engine = all_.copies.to_host(1);
+    engine.copy_after(*all_.copies.mark(1, nullptr));
+    Ended ended;
+    engine.copy(std::vector<Copy>{{all_.host.at(0), memory, 10'000, 0}}, ended.tell());
+    engine.fence(nullptr);
+    all_.cuda.launch_fill(training, memory, 10'000, std::byte{99});
+    ASSERT_EQ(ended.words(), "");
+    ASSERT_TRUE(std::ranges::equal(all_.host.bytes().first(10'000), filled(10'000, step)));
+  }
 }
 
 TEST_P(CudaCopyEngineSchedules, ManySmallCopiesAreOneCallAndSmallPiecesOfMemoryNoObstacle) {
@@ -275,6 +294,46 @@ TEST_F(CudaCopyEngineTest, AFaultOfTheDeviceReachesWhoeverWaitsWithCudasOwnWords
   // The context is broken for good. Nobody waits for ever.
   EXPECT_THAT(copy_to_host(memory, 1'000), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
   EXPECT_THROW(all_.copies.to_host(0).fence(all_.cuda.training_stream(0)), Error);
+}
+
+TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {
+  for (const bool registered : {true, false}) {
+    CudaCopies all(2, Schedule::random(2));
+    std::byte* const memory = all.device_memory(filled(20 * kPage, 5), 1);
+    cudaStream_t const training = all.cuda.training_stream(1);
+    if (!registered) all.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+    auto copies = std::make_unique<CudaDeviceCopies>(FakeCuda::runtime(), base::LogContext{});
+    std::unique_ptr<PinnedMemory> pinned;
+    std::shared_ptr<StreamPoint> point;
+    const auto copy = [](DeviceCopyEngine& engine, std::byte* to, const std::byte* from) {
+      Ended ended;
+      engine.copy(std::vector<Copy>{{to, from, 5 * kPage, 0}}, ended.tell());
+      EXPECT_EQ(ended.words(), "");
+    };
+    const std::vector<std::function<void()>> steps = {
+        [&] { pinned = copies->pin(all.host.bytes(), 64 * kPage, 1, nullptr); },
+        [&] { (void)copies->to_host(1); },
+        [&] { (void)copies->to_device(1); },
+        [&] { point = copies->mark(1, training); },
+        [&] { copies->to_host(1).copy_after(*point); },
+        [&] { copy(copies->to_host(1), all.host.at(0), memory); },
+        [&] { copies->to_host(1).fence(training); },
+        [&] { copies->to_device(1).copy_after(*point); },
+        [&] { copy(copies->to_device(1), memory, all.host.at(0)); },
+        [&] { point.reset(); },
+        [&] { pinned.reset(); },
+        [&] { copies.reset(); },
+        [&] {
+          copies = std::make_unique<CudaDeviceCopies>(FakeCuda::runtime(), base::LogContext{});
+        },
+        [&] { (void)copies->mark(1, training); },  // an event and no engine
+        [&] { copies.reset(); },
+    };
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      os::run_in_own_thread("test", steps[i]);
+      EXPECT_THAT(all.cuda.contexts(), ::testing::ElementsAre(::testing::Key(1))) << "step " << i;
+    }
+  }
 }
 
 /// While it lives, new threads ask for more memory than there is.
