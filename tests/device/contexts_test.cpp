@@ -1,5 +1,4 @@
-// Which devices have a context is the training's business: it takes hundreds of megabytes of its
-// device.
+// Which devices have a context is the training's business: it takes much of their memory.
 #include "device/device_training.h"
 #include "support/checked_fake_cuda.h"
 #include "support/temporary_directory.h"

@@ -1,4 +1,4 @@
-// Which device is current is the training's business.
+// Which device is current is the training's business: what it enqueues next goes there.
 #include "device/device_training.h"
 #include "support/checked_fake_cuda.h"
 #include "support/temporary_directory.h"
