@@ -1,5 +1,6 @@
 # Whether the CUDA copy engine is compiled. It needs the CUDA Toolkit's headers (13 or newer) and
-# none of its libraries: at run time it looks for the libcudart that libtorch has loaded.
+# none of its libraries: at run time it looks for the libcudart of the same major version, which
+# libtorch has loaded.
 set(CKPTRING_CUDA AUTO CACHE STRING "Compile the CUDA copy engine: AUTO (if headers are found), ON, OFF")
 set_property(CACHE CKPTRING_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(CKPTRING_HAS_CUDA OFF)

@@ -29,10 +29,12 @@ struct SaveHandle {
   /// stream's device. One call for each device, and for each stream that changes them. Tensors in
   /// host memory may change only after `staged`, and until then the save dies with the trainer.
   ///
-  /// Holds the caller until the save's last copy from a device is enqueued; where the ring is
-  /// smaller than the state, that is when the disk has made room for it. Does nothing if the save
-  /// read nothing from devices. Also returns if the save fails, whose futures say so.
-  /// @throws Error device_failed; invalid_argument for a stream of another kind of device
+  /// Holds the caller until the save's last copy from a device is enqueued, which waits for no copy
+  /// from the host; where the file up to there does not fit into the ring, that is when the disk
+  /// has made room for it. Does nothing if the save read nothing from the stream's device. Also
+  /// returns if the save fails, whose futures say so.
+  /// @throws Error device_failed; invalid_argument for a stream of another kind of device;
+  ///         wrong_process in a forked child
   CKPTRING_API void fence(const c10::Stream& stream) const;
 
   /// What `fence` calls, with a device's number and a native stream; may be empty.

@@ -1,12 +1,14 @@
 #include "os/background_thread.h"
 
+#include "os/own_thread.h"
+
 #include <pthread.h>
 #include <sched.h>
 
 namespace ckptring::os {
 
 void become_background_thread(const char* name) noexcept {
-  (void)::pthread_setname_np(::pthread_self(), name);
+  become_own_thread(name);
   // A trainer that has chosen another policy for its threads keeps it.
   int policy = 0;
   ::sched_param priority{};

@@ -1,8 +1,7 @@
 #include "os/thread_team.h"
 
 #include "os/background_thread.h"
-
-#include <pthread.h>
+#include "os/own_thread.h"
 
 namespace ckptring::os {
 
@@ -13,8 +12,7 @@ ThreadTeam::ThreadTeam(unsigned count, const char* name, Priority priority) {
         if (priority == Priority::background) {
           become_background_thread(name);
         } else {
-          // Without its name nothing is lost.
-          (void)::pthread_setname_np(::pthread_self(), name);
+          become_own_thread(name);
         }
         serve();
       });

@@ -26,6 +26,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -635,8 +636,11 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   handle.staged = save->staged.future();
   handle.written = save->written_future;
   if (!save->job->devices.empty()) {
-    handle.device_fence = [devices = parts_->devices, enqueued = save->enqueued.future()](
-                              int device, void* stream) {
+    std::set<int> read;
+    for (const DeviceState& state : save->job->devices) read.insert(state.device);
+    handle.device_fence = [devices = parts_->devices, read = std::move(read),
+                           enqueued = save->enqueued.future()](int device, void* stream) {
+      if (!read.contains(device)) return;
       // An event recorded before the last copy is enqueued would not wait for it.
       enqueued.wait();
       devices->copies()->to_host(device).fence(stream);

@@ -14,6 +14,7 @@
 
 namespace ckptring::save {
 
+/// A forked child does not get them.
 class PrivateBlocks {
  public:
   static constexpr std::uint64_t kBlockBytes = 4ull << 20;
@@ -26,6 +27,9 @@ class PrivateBlocks {
           errno, "allocate " + std::to_string(bytes_ >> 20) + " MiB of blocks for a save", "");
     }
     (void)::madvise(memory_, bytes_, MADV_HUGEPAGE);  // refused: only slower
+    // Devices copy to these pages from one save to the next: with a fork in between they could be
+    // left to the child, and this process write from others. Of anonymous memory it is not refused.
+    (void)::madvise(memory_, bytes_, MADV_DONTFORK);
     give_back_all();
   }
   ~PrivateBlocks() { (void)::munmap(memory_, bytes_); }

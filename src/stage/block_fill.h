@@ -35,8 +35,6 @@ class BlockFill {
   /// Instead: the blocks are of no use any more.
   void give_up(const std::exception_ptr& why);
 
-  [[nodiscard]] bool any_from_devices() const noexcept { return !copies_.from_devices().empty(); }
-
  private:
   BlockFill(BlockCopies copies, Filled filled);
   void end_part(const std::exception_ptr& failure);

@@ -1,5 +1,7 @@
 #include "stage/cuda_call.h"
 
+#include "os/own_thread.h"
+
 #include <fmt/format.h>
 
 namespace ckptring::stage {
@@ -21,16 +23,28 @@ void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
 CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device,
                                  const std::string& operation)
     : runtime_(runtime) {
-  check_cuda(runtime_, runtime_.get_device(&before_), operation);
-  if (before_ == device) return;
-  check_cuda(runtime_, runtime_.set_device(device), operation);
-  changed_ = true;
+  check_cuda(runtime_, enter(device), operation);
+}
+
+CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) noexcept
+    : runtime_(runtime) {
+  allow_failure(runtime_, enter(device));
+}
+
+cudaError_t CudaDeviceScope::enter(int device) noexcept {
+  if (const cudaError_t result = runtime_.get_device(&before_); result != cudaSuccess) {
+    return result;
+  }
+  if (before_ == device) return cudaSuccess;
+  const cudaError_t result = runtime_.set_device(device);
+  give_back_ = result == cudaSuccess && !os::is_own_thread();
+  return result;
 }
 
 CudaDeviceScope::~CudaDeviceScope() {
   // It was current before, so it can be again, unless its context broke meanwhile: then whatever
   // the thread does next says so.
-  if (changed_) allow_failure(runtime_, runtime_.set_device(before_));
+  if (give_back_) allow_failure(runtime_, runtime_.set_device(before_));
 }
 
 }  // namespace ckptring::stage

@@ -19,20 +19,32 @@ void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::strin
 /// For calls whose failure changes nothing here. Clears the thread's last error likewise.
 void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
 
-/// Makes a device this thread's current one, for as long as this lives.
+/// Makes a device the thread's current one. Around every call that needs one: even those that name
+/// a stream or an event make a context on the current device, if that has none, and each thread
+/// begins with device 0.
+///
+/// The library's own threads keep the new one: to make the old one current again would make a
+/// context there too, much memory of a device that may not be ours at all. A thread of
+/// others gets its device back when this goes. That one has a context: such a thread comes here
+/// only after libtorch's guard (torch/current_stream.h), which does not go back to a device that
+/// has none.
 class CudaDeviceScope {
  public:
   /// @param operation  what is to be done there
   /// @throws Error device_failed
   CudaDeviceScope(const CudaRuntime& runtime, int device, const std::string& operation);
+  /// Where nobody could do anything about a failure, which shows in the calls that follow.
+  CudaDeviceScope(const CudaRuntime& runtime, int device) noexcept;
   ~CudaDeviceScope();
   CudaDeviceScope(const CudaDeviceScope&) = delete;
   CudaDeviceScope& operator=(const CudaDeviceScope&) = delete;
 
  private:
+  cudaError_t enter(int device) noexcept;
+
   const CudaRuntime& runtime_;
   int before_ = 0;
-  bool changed_ = false;
+  bool give_back_ = false;
 };
 
 }  // namespace ckptring::stage

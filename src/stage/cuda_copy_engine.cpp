@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -30,7 +31,12 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
   name_ =
       fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
                   device_, fmt::ptr(static_cast<const void*>(stream_)));
-  thread_ = std::thread([this] { complete_all(); });
+  try {
+    thread_ = std::thread([this] { complete_all(); });
+  } catch (const std::system_error& error) {
+    destroy_stream();
+    throw Error(ErrorCode::device_failed, "start a thread to " + name_, "", error.what());
+  }
 }
 
 CudaCopyEngine::~CudaCopyEngine() {
@@ -40,6 +46,11 @@ CudaCopyEngine::~CudaCopyEngine() {
   }
   changed_.notify_all();
   thread_.join();
+  destroy_stream();
+}
+
+void CudaCopyEngine::destroy_stream() noexcept {
+  const CudaDeviceScope scope(runtime_, device_);
   allow_failure(runtime_, runtime_.stream_destroy(stream_));  // a broken context holds nothing
 }
 
@@ -52,6 +63,7 @@ void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
   Batch last;
   last.ended = std::move(ended);
   try {
+    const CudaDeviceScope scope(runtime_, device_, name_);
     for (const Copy& copy : copies) enqueue(copy);
     submit_direct();
     last.event = record_event();
@@ -87,10 +99,7 @@ void CudaCopyEngine::enqueue(Copy copy) {
 
 void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
   Batch batch;
-  {
-    const CudaDeviceScope scope(runtime_, device_, name_);  // the first call allocates
-    batch.buffer = window_.take(name_);
-  }
+  batch.buffer = window_.take(name_);
   batch.size = static_cast<std::size_t>(copy.size);
   try {
     if (direction_ == Direction::to_host) {
@@ -146,21 +155,24 @@ void CudaCopyEngine::hand_over(Batch batch) noexcept {
 void CudaCopyEngine::copy_after(const StreamPoint& point) {
   const auto& made_here = static_cast<const CudaStreamPoint&>(point);
   const std::scoped_lock lock(enqueuing_);
+  const CudaDeviceScope scope(runtime_, device_, name_);
   check_cuda(runtime_, runtime_.stream_wait_event(stream_, made_here.event(), 0), name_);
 }
 
 void CudaCopyEngine::fence(void* stream) {
+  const std::string operation =
+      fmt::format("let stream {} of device {} wait for copies", fmt::ptr(stream), device_);
   const std::scoped_lock lock(enqueuing_);
+  const CudaDeviceScope scope(runtime_, device_, operation);
   const CudaEvent event = record_event();
   check_cuda(runtime_,
              runtime_.stream_wait_event(static_cast<cudaStream_t>(stream), event.get(), 0),
-             fmt::format("let stream {} of device {} wait for copies", fmt::ptr(stream), device_));
+             operation);
 }
 
 void CudaCopyEngine::complete_all() {
   os::become_background_thread("ckptring-cuda");
-  // Otherwise this thread's calls would make a context on device 0. A failure shows in the calls.
-  allow_failure(runtime_, runtime_.set_device(device_));
+  const CudaDeviceScope scope(runtime_, device_);
   std::exception_ptr failure;  // of the caller at hand
   std::unique_lock lock(mutex_);
   for (;;) {

@@ -52,6 +52,8 @@ class CudaCopyEngine final : public DeviceCopyEngine {
     CopiesEnded ended;  ///< empty: not the last of its caller's
   };
 
+  void destroy_stream() noexcept;
+
   // The enqueuing thread.
   void enqueue(Copy copy);
   void enqueue_through_window(const Copy& copy);

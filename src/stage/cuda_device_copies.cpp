@@ -1,5 +1,6 @@
 #include "stage/cuda_device_copies.h"
 
+#include "os/own_thread.h"
 #include "stage/cuda_call.h"
 
 #include <fmt/format.h>
@@ -7,6 +8,12 @@
 #include <utility>
 
 namespace ckptring::stage {
+
+CudaDeviceCopies::~CudaDeviceCopies() {
+  if (devices_.empty()) return;
+  // Whoever ends this may never have used CUDA: see CudaDeviceScope.
+  os::run_in_own_thread("ckptring-end", [this] { devices_.clear(); });
+}
 
 CudaDeviceCopies::Device& CudaDeviceCopies::device(int number) {
   return devices_.try_emplace(number, runtime_, number).first->second;

@@ -16,6 +16,9 @@ class CudaDeviceCopies final : public DeviceCopies {
  public:
   CudaDeviceCopies(const CudaRuntime& runtime, base::LogContext log) noexcept
       : runtime_(runtime), log_(log) {}
+  ~CudaDeviceCopies() override;
+  CudaDeviceCopies(const CudaDeviceCopies&) = delete;
+  CudaDeviceCopies& operator=(const CudaDeviceCopies&) = delete;
 
   DeviceCopyEngine& to_host(int number) override;
   DeviceCopyEngine& to_device(int number) override;

@@ -9,6 +9,8 @@ CudaEvent::~CudaEvent() {
 }
 
 CudaEvents::~CudaEvents() {
+  if (unused_.empty()) return;
+  const CudaDeviceScope scope(runtime_, device_);
   // What fails here belongs to a broken context, which holds nothing any more.
   for (auto* const event : unused_) allow_failure(runtime_, runtime_.event_destroy(event));
 }
@@ -22,7 +24,6 @@ CudaEvent CudaEvents::take(const std::string& operation) {
       return {*this, event};
     }
   }
-  const CudaDeviceScope scope(runtime_, device_, operation);
   cudaEvent_t event = nullptr;
   check_cuda(
       runtime_,
@@ -32,6 +33,7 @@ CudaEvent CudaEvents::take(const std::string& operation) {
 }
 
 CudaEvent CudaEvents::record(cudaStream_t stream, const std::string& operation) {
+  const CudaDeviceScope scope(runtime_, device_, operation);
   CudaEvent event = take(operation);
   check_cuda(runtime_, runtime_.event_record(event.get(), stream), operation);
   return event;

@@ -52,7 +52,7 @@ class CudaEvents {
 
  private:
   friend class CudaEvent;
-  /// One that nobody waits for.
+  /// One that nobody waits for. The device is current.
   CudaEvent take(const std::string& operation);
   void give_back(cudaEvent_t event) noexcept;
 

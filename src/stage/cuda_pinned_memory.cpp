@@ -3,10 +3,12 @@
 #include "base/align.h"
 #include "os/background_thread.h"
 #include "os/clock.h"
+#include "os/own_thread.h"
 #include "stage/cuda_call.h"
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -34,10 +36,14 @@ CudaPinnedMemory::CudaPinnedMemory(const CudaRuntime& runtime, CudaPinnedRanges&
       piece_bytes_(piece_bytes),
       device_(device),
       pieces_(static_cast<std::size_t>(base::ceil_div(memory.size(), piece_bytes))) {
-  thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
-    os::become_background_thread("ckptring-pin");
-    pin_all(stop, wait);
-  });
+  try {
+    thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
+      os::become_background_thread("ckptring-pin");
+      pin_all(stop, wait);
+    });
+  } catch (const std::system_error& error) {
+    log_.warn("no thread to register host memory with CUDA: {}; copies wait for it", error.what());
+  }
   const std::unique_lock lock(ranges_.mutex_);
   ranges_.ranges_.push_back(this);
 }
@@ -48,7 +54,13 @@ CudaPinnedMemory::~CudaPinnedMemory() {
     std::erase(ranges_.ranges_, this);
   }
   thread_.request_stop();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  // Whoever ends this may never have used CUDA: see CudaDeviceScope.
+  os::run_in_own_thread("ckptring-unpin", [this] { unregister_all(); });
+}
+
+void CudaPinnedMemory::unregister_all() noexcept {
+  const CudaDeviceScope scope(runtime_, device_);
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     // Written by a thread that was joined, or before a copy that has ended.
     if (pieces_[i].load(std::memory_order_relaxed) != Piece::registered) continue;

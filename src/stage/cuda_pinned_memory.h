@@ -52,6 +52,7 @@ class CudaPinnedMemory final : public PinnedMemory {
   [[nodiscard]] std::span<std::byte> piece(std::size_t index) const noexcept;
   bool ensure(std::size_t index) noexcept;
   Piece try_register(std::size_t index) noexcept;
+  void unregister_all() noexcept;
   void pin_all(const std::stop_token& stop, const WaitPopulated& wait);
 
   const CudaRuntime& runtime_;

@@ -1,7 +1,8 @@
 // The CUDA runtime as a table of functions: the only file that includes its headers.
 //
-// Nothing here links libcudart or defines a name of it. The table is filled from the library that
-// the process has loaded anyway (with libtorch), so one build runs with and without CUDA.
+// Nothing here links libcudart or defines a name of it. The table is filled at run time from the
+// library of the headers' major version (libtorch brings the one that it was built for), so one
+// build runs with and without CUDA.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -4,16 +4,25 @@
 #include "base/log.h"
 #include "stage/device_copies.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <mutex>
 #include <string>
 
 namespace ckptring::stage {
 
-/// Whoever has no tensors on devices never touches CUDA. Thread-safe.
+/// Whoever has no tensors on devices never touches CUDA. Thread-safe. In a forked child it may only
+/// be destroyed, which there does nothing: CUDA and all threads are the parent's.
 class DeviceAccess {
  public:
   explicit DeviceAccess(base::LogContext log) noexcept : log_(log) {}
+  ~DeviceAccess() {
+    if (::getpid() != owner_)
+      (void)found_.copies.release();  // NOLINT(bugprone-unused-return-value)
+  }
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
 
   /// Null if there are no devices that can be used. Valid as long as this.
   /// @throws Error device_failed; the next call asks CUDA again
@@ -29,6 +38,7 @@ class DeviceAccess {
   }
 
  private:
+  const pid_t owner_ = ::getpid();
   const base::LogContext log_;
   mutable std::mutex mutex_;
   FoundDeviceCopies found_;  ///< guarded by mutex_

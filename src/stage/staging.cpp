@@ -13,8 +13,14 @@ namespace {
 /// microseconds, in which a device copies a good part of a block.
 constexpr std::size_t kBlocksTogether = 8;
 
-bool any_on_device(std::span<const Source> sources) {
-  return std::ranges::any_of(sources, [](const Source& source) { return source.place != kHost; });
+/// Behind the file's last byte from a device; 0 if there is none.
+std::uint64_t end_of_devices(const StageRequest& request) {
+  std::uint64_t end = 0;
+  for (const plan::Payload& payload : request.plan.payloads()) {
+    if (request.sources[payload.source].place == kHost) continue;
+    end = std::max(end, payload.file_offset + payload.size);
+  }
+  return end;
 }
 
 }  // namespace
@@ -23,7 +29,7 @@ Staging::Staging(ring::Producer& producer, const StageRequest& request, int stop
     : producer_(producer),
       request_(request),
       stop_fd_(stop_fd),
-      blocks_together_(any_on_device(request.sources) ? kBlocksTogether : 1) {}
+      devices_end_(end_of_devices(request)) {}
 
 void Staging::work() {
   while (const std::shared_ptr<BlockFill> fill = next()) {
@@ -42,9 +48,9 @@ std::shared_ptr<BlockFill> Staging::next() {
     if (!may_claim()) {
       stop_claiming();
     } else if (std::shared_ptr<BlockFill> fill = begin_blocks()) {
-      if (!fill->any_from_devices()) return fill;
       for_host_.push_back(std::move(fill));
-      continue;
+      if (from_devices_left()) continue;
+      tell_enqueued();
     }
     if (!for_host_.empty()) {
       std::shared_ptr<BlockFill> fill = std::move(for_host_.front());
@@ -62,8 +68,15 @@ bool Staging::may_claim() const {
          !producer_.current_failed();
 }
 
+bool Staging::from_devices_left() const { return claimed_to_ < devices_end_; }
+
 void Staging::stop_claiming() {
-  if (std::exchange(stopped_, true)) return;
+  stopped_ = true;
+  tell_enqueued();
+}
+
+void Staging::tell_enqueued() {
+  if (std::exchange(told_enqueued_, true)) return;
   if (request_.enqueued) request_.enqueued();
 }
 
@@ -71,12 +84,14 @@ void Staging::stop_claiming() {
 std::shared_ptr<BlockFill> Staging::begin_blocks() {
   const auto claims = std::make_shared<Claims>();
   BlockCopies copies;
-  while (claims->size() < blocks_together_) {
+  do {
     std::optional<ring::BlockClaim> claim = producer_.try_claim();
     if (!claim) break;
     copies.add(request_.plan, request_.sources, claim->file_offset(), claim->bytes());
+    claimed_to_ = claim->file_offset() + claim->bytes().size();
     claims->push_back(*std::move(claim));
-  }
+  } while (!copies.from_devices().empty() && from_devices_left() &&
+           claims->size() < kBlocksTogether);
   if (claims->empty()) return nullptr;
   {
     const std::scoped_lock lock(ending_);

@@ -3,9 +3,9 @@
 //   claim a few blocks ─▶ begin their copies from devices ─▶ copy from the host ─▶ publish them
 //                                                    └────── whichever ends last ──────┘
 //
-// Copies from devices go ahead: as long as blocks are free, the next ones are claimed and theirs
-// begun before anything is copied from the host. So a device is soon done with the state, whatever
-// the threads here still have to do.
+// Copies from devices go ahead: up to the file's last byte from a device, as long as blocks are
+// free, the next ones are claimed and theirs begun before anything is copied from the host. So a
+// device is soon done with the state, whatever the threads here still have to do.
 #pragma once
 
 #include "ring/producer.h"
@@ -41,17 +41,21 @@ class Staging {
   [[nodiscard]] bool may_claim() const;
   std::shared_ptr<BlockFill> begin_blocks();
   bool wait_for_slot();
+  [[nodiscard]] bool from_devices_left() const;
   void stop_claiming();
+  void tell_enqueued();
   void end_blocks(Claims& claims, const std::exception_ptr& failure);
   void fail(const std::exception_ptr& failure);
 
   ring::Producer& producer_;
   const StageRequest& request_;
   const int stop_fd_;
-  const std::size_t blocks_together_;
+  const std::uint64_t devices_end_;  ///< of the file: behind it everything is the host's
 
   std::mutex claiming_;
   // Guarded by claiming_.
+  std::uint64_t claimed_to_ = 0;  ///< of the file
+  bool told_enqueued_ = false;
   bool stopped_ = false;
   double stalled_seconds_ = 0;
   std::deque<std::shared_ptr<BlockFill>> for_host_;  ///< their part from the host is not copied yet

@@ -1,6 +1,5 @@
 #include "torch/device_targets.h"
 
-#include "base/log.h"
 #include "torch/current_stream.h"
 #include "torch/file_layout.h"
 
@@ -39,13 +38,16 @@ class DeviceTarget final : public store::ReadTarget {
 
 }  // namespace
 
-DeviceTargets::DeviceTargets() : access_(base::LogContext{}) {}
+DeviceTargets::DeviceTargets(base::LogContext log) noexcept : access_(log) {}
 DeviceTargets::~DeviceTargets() = default;
 
 void DeviceTargets::prepare(int device, std::span<std::byte> windows) {
   copies_ = access_.copies();
   if (copies_ == nullptr) return;
-  copies_->to_device(device).copy_after(*mark_device(device, *copies_).ready_at);
+  // Before the engine is made: in a thread that never used CUDA this goes through libtorch's guard,
+  // which knows how to leave a device behind that has no context.
+  const save::DeviceState state = mark_device(device, *copies_);
+  copies_->to_device(device).copy_after(*state.ready_at);
   prepared_.insert(device);
   if (!pinned_) pinned_ = copies_->pin(windows, windows.size(), device, {});
 }

@@ -5,6 +5,7 @@
 // While one thread waits for its window's copy, others read into theirs.
 #pragma once
 
+#include "base/log.h"
 #include "stage/device_access.h"
 #include "store/read_target.h"
 
@@ -21,7 +22,7 @@ namespace ckptring::torch_state {
 /// The devices that one load fills tensors on. Thread-safe once it is prepared.
 class DeviceTargets {
  public:
-  DeviceTargets();
+  explicit DeviceTargets(base::LogContext log) noexcept;
   ~DeviceTargets();
   DeviceTargets(const DeviceTargets&) = delete;
   DeviceTargets& operator=(const DeviceTargets&) = delete;

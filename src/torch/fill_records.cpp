@@ -151,11 +151,12 @@ class Parts {
 class Filler {
  public:
   Filler(const store::FileSource& source, const FillPlan& plan, std::vector<RecordFills>& records,
-         const LoadOptions& options)
+         const LoadOptions& options, const base::LogContext& log)
       : plan_(plan),
         records_(records),
         check_(options.verify_checksums),
         reads_(source, os::thread_count("LoadOptions::threads", options.threads, 1)),
+        devices_(log),
         reader_(source, options.verify_checksums) {
     prepare_devices();
   }
@@ -247,8 +248,9 @@ class Filler {
 }  // namespace
 
 void fill_records(const store::FileSource& source, const FillPlan& plan,
-                  std::vector<RecordFills>& records, const LoadOptions& options) {
-  Filler filler(source, plan, records, options);
+                  std::vector<RecordFills>& records, const LoadOptions& options,
+                  const base::LogContext& log) {
+  Filler filler(source, plan, records, options, log);
   if (options.verify_first) filler.check_all();
   filler.fill_all();
 }

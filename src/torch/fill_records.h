@@ -1,6 +1,7 @@
 // Reads what a load asked for, after everything but the payloads was checked.
 #pragma once
 
+#include "base/log.h"
 #include "store/file_source.h"
 #include "torch/fill_plan.h"
 
@@ -15,6 +16,7 @@ namespace ckptring::torch_state {
 ///         longer as they were; device_failed, likewise; invalid_argument (LoadOptions::threads),
 ///         out_of_memory
 void fill_records(const store::FileSource& source, const FillPlan& plan,
-                  std::vector<RecordFills>& records, const LoadOptions& options);
+                  std::vector<RecordFills>& records, const LoadOptions& options,
+                  const base::LogContext& log);
 
 }  // namespace ckptring::torch_state

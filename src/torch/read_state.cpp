@@ -75,7 +75,7 @@ LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDi
   }
 
   std::vector<RecordFills> records = fill_plan.take_records();
-  fill_records(*source, fill_plan, records, options);
+  fill_records(*source, fill_plan, records, options, {rank_info_.global_rank});
   for (const torch_state::Change& change : fill_plan.changes) change.apply();
 
   CheckpointInfo info = archive.info();

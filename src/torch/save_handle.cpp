@@ -11,6 +11,7 @@ void SaveHandle::fence(const c10::Stream& stream) const {
                 "a stream of device " + stream.device().str() + " is no CUDA stream");
   }
   if (!device_fence) return;
+  (void)staged.ready();  // throws in a forked child, which must not come to CUDA
   torch_state::use_stream(stream,
                           [&](void* native) { device_fence(stream.device_index(), native); });
 }

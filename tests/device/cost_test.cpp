@@ -110,8 +110,9 @@ TEST_P(DeviceCost, TheCallerMakesAFewCallsForEachDeviceHoweverManyTensorsThereAr
       for (int device = 0; device < devices; ++device) save.fence(current_stream(device));
       const std::uint64_t fenced = cuda_.calls_of_this_thread();
       const auto each = static_cast<std::uint64_t>(devices);
-      EXPECT_EQ(saved - before, each) << "an event is recorded, which an earlier save has made";
-      EXPECT_GE(fenced - saved, 2 * each) << "recorded, and waited for";
+      EXPECT_EQ(saved - before, 2 * each)
+          << "which device is current, and an event, which an earlier save has made, is recorded";
+      EXPECT_GE(fenced - saved, 4 * each) << "twice which is current, recorded, and waited for";
       EXPECT_LE(fenced - saved, 6 * each) << "the event may have to be made";
       save.written.get();
     }

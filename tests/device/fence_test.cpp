@@ -4,6 +4,8 @@
 #include "support/temporary_directory.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
@@ -89,6 +91,26 @@ TEST_F(FenceTest, OfAStateInHostMemoryDoesNothing) {
   fence_both(save);
   save.written.get();
   EXPECT_THAT(cuda_.counters().calls, testing::Each(0u));
+}
+
+TEST_F(FenceTest, InAForkedChildIsRefusedBeforeItComesToCuda) {
+  const auto checkpointer = make_async_checkpointer(ring_of(kLargeRing));
+  const SaveHandle save = checkpointer->save(directory_ / "it", to_device(sample_state(), 1));
+  save.written.get();
+  const ::pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ErrorCode code = ErrorCode::ok;
+    try {
+      save.fence(c10::Stream(c10::Stream::DEFAULT, cuda_device(0)));
+    } catch (const Error& error) {
+      code = error.code();
+    }
+    ::_exit(code == ErrorCode::wrong_process && !cuda_.contexts().contains(0) ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST_F(FenceTest, OfAStreamThatIsNotCudasIsRefused) {

@@ -1,6 +1,7 @@
 // Loading into tensors on devices: straight from pinned windows, after what was enqueued before.
 #include "device/device_training.h"
 #include "support/checked_fake_cuda.h"
+#include "support/log_lines.h"
 #include "support/temporary_directory.h"
 
 #include <gmock/gmock.h>
@@ -89,6 +90,17 @@ TEST_P(LoadToDevices, TheWindowsAreRegisteredOnceAndNothingElseWaitsForADevice) 
   EXPECT_EQ(counters.of(Call::host_unregister), 1u);
   EXPECT_GT(counters.copies, 0u);
   EXPECT_EQ(cuda_.pinned_bytes(), 0u);
+}
+
+TEST_P(LoadToDevices, WhatIsLoggedNamesTheRank) {
+  (void)save_values(training_, directory_ / "it");
+  cuda_.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+  const LogLines log;
+  (void)CheckpointReader(RankInfo{.global_rank = 3, .global_world_size = 8})
+      .read(directory_ / "it/checkpoint_0.pt", training_.state(), {.allow_other_world_size = true});
+  const auto lines = log.with("register host memory with CUDA");
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines.front().text, HasSubstr("rank 3"));
 }
 
 TEST(FailingLoadToDevices, AnyCallMayFailAndTheNextLoadIsWhole) {

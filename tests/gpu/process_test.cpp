@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 
 namespace ckptring::test {
@@ -46,6 +47,29 @@ TEST_F(GpuProcess, ARingIsRegisteredOnceHoweverManySavesThereAre) {
   }
   // What is registered twice would be refused.
   EXPECT_TRUE(log.with("go through a small window").empty());
+}
+
+/// In a process of its own: a context stays.
+TEST_F(GpuProcess, ADeviceThatTheStateIsNotOnGetsNoContext) {
+  const auto has_context = [](int device) {
+    return at::detail::getCUDAHooks().hasPrimaryContext(static_cast<c10::DeviceIndex>(device));
+  };
+  const int last = devices_.count() - 1;
+  if (last == 0) GTEST_SKIP() << "only one CUDA device";
+  if (has_context(0)) GTEST_SKIP() << "another test has used device 0 in this process";
+  const StateDict state = dict({{"w", full(7 << 20, 1, last)}});
+  for (const bool async : {true, false}) {
+    std::unique_ptr<Checkpointer> checkpointer = make_sync_checkpointer();
+    if (async) checkpointer = make_async_checkpointer(ring_of(3));
+    const SaveHandle save = checkpointer->save(directory_ / "it", state);
+    save.fence(devices_.current_stream(last));
+    save.written.get();
+    (void)checkpointer->load(directory_ / "it", state);
+    (void)load("it", {.default_map_location = cuda_device(last)});
+    checkpointer->close();
+  }
+  EXPECT_TRUE(has_context(last));
+  for (int device = 0; device < last; ++device) EXPECT_FALSE(has_context(device)) << device;
 }
 
 constexpr std::int64_t kElements = 10 << 20;  // 40 blocks

@@ -1,16 +1,14 @@
 #include "os/huge_memory.h"
 
+#include "support/mapping_flags.h"
+
 #include <ckptring/error.h>
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cinttypes>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <fstream>
-#include <string>
 
 namespace ckptring::os {
 namespace {
@@ -23,26 +21,10 @@ TEST(HugeMemory, HoldsAtLeastAsManyZerosAsAskedForFromAWholeHugePageOn) {
   std::ranges::fill(memory.bytes(), std::byte{1});
 }
 
-/// The kernel's flags of the mapping that holds an address, see proc(5).
-std::string flags_of(const void* address) {
-  std::ifstream smaps("/proc/self/smaps");
-  bool here = false;
-  for (std::string line; std::getline(smaps, line);) {
-    std::uintptr_t begin = 0;
-    std::uintptr_t end = 0;
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
-      const auto wanted = reinterpret_cast<std::uintptr_t>(address);
-      here = begin <= wanted && wanted < end;
-    }
-    if (here && line.starts_with("VmFlags:")) return line + " ";
-  }
-  return "";
-}
-
 TEST(HugeMemory, IsNotCopiedToForkedChildren) {
   const HugeMemory memory(3u << 20);
-  EXPECT_NE(flags_of(&memory.bytes().front()).find(" dc "), std::string::npos);
-  EXPECT_NE(flags_of(&memory.bytes().back()).find(" dc "), std::string::npos);
+  EXPECT_NE(test::mapping_flags(&memory.bytes().front()).find(" dc "), std::string::npos);
+  EXPECT_NE(test::mapping_flags(&memory.bytes().back()).find(" dc "), std::string::npos);
 }
 
 TEST(HugeMemory, MoreThanTheSystemCanEverGiveIsAnError) {

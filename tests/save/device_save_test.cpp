@@ -17,7 +17,10 @@
 #include <csignal>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
+#include <utility>
 
 namespace ckptring::save {
 namespace {
@@ -114,6 +117,55 @@ class DeviceRun {
   std::vector<stage::Source> places_;
 };
 
+/// A state that nobody changes: storages of these sizes, each at its place.
+class StillState {
+ public:
+  struct Storage {
+    std::uint64_t size;
+    int place;
+  };
+  StillState(test::FakeCuda& cuda, const std::vector<Storage>& storages) {
+    std::vector<std::uint64_t> sizes;
+    for (const Storage& storage : storages) sizes.push_back(storage.size);
+    values_ = noise(sizes, 11);
+    for (std::size_t i = 0; i < storages.size(); ++i) {
+      const std::vector<std::byte>& value = (*values_)[i];
+      const int place = storages[i].place;
+      sources_.push_back({value.data(), value.size(), place});
+      if (place == stage::kHost) continue;
+      auto* const memory = static_cast<std::byte*>(cuda.device_alloc(place, value.size()));
+      cuda.write(memory, value);
+      sources_.back().data = memory;
+      if (!streams_.contains(place)) streams_[place] = cuda.training_stream(place);
+    }
+  }
+
+  [[nodiscard]] cudaStream_t stream(int device) const { return streams_.at(device); }
+
+  SaveJob job(const std::string& path, stage::DeviceAccess& devices) const {
+    SaveJob job = test::job_for(path, values_);
+    job.sources = sources_;
+    for (const auto& [device, stream] : streams_) {
+      job.devices.push_back({device, devices.copies()->mark(device, stream)});
+    }
+    return job;
+  }
+
+  /// Whether the file of a save is that of these values.
+  [[nodiscard]] bool is_in(const std::string& saved) const {
+    const test::TemporaryDirectory directory;
+    SyncSave sync({}, {}, {});
+    (void)sync.run(test::job_for(directory / "expected", values_));
+    return contents_of(saved + "/checkpoint_0.pt") ==
+           contents_of(directory / "expected/checkpoint_0.pt");
+  }
+
+ private:
+  std::shared_ptr<test::Storages> values_;
+  std::vector<stage::Source> sources_;
+  std::map<int, cudaStream_t> streams_;
+};
+
 class DeviceSave : public ::testing::TestWithParam<Schedule> {
  protected:
   CheckedFakeCuda cuda_{2, GetParam()};
@@ -182,6 +234,30 @@ TEST_P(DeviceSave, SeveralSavesInFlightEachHaveTheirOwnValues) {
   }
 }
 
+TEST_P(DeviceSave, TheCallersCurrentDeviceIsLeftAsItWas) {
+  for (int current = 0; current < 2; ++current) {
+    cuda_.set_current_device(current);
+    {
+      AsyncSave async(ring_of(8), {});
+      const SaveHandle save = async.submit(run_.job(directory_ / "async", async.devices()));
+      for (int device = 0; device < 2; ++device) save.device_fence(device, run_.stream(device));
+      EXPECT_EQ(cuda_.current_device(), current);
+      save.written.get();
+      async.close();
+    }
+    EXPECT_EQ(cuda_.current_device(), current);
+    {
+      SyncSave sync({}, {}, {});
+      (void)sync.run(run_.job(directory_ / "sync", sync.devices()));
+      EXPECT_EQ(cuda_.current_device(), current);
+      cuda_.fail(Call::memcpy_batch_async, 1, cudaErrorUnknown);
+      EXPECT_THROW((void)sync.run(run_.job(directory_ / "sync", sync.devices())), Error);
+      EXPECT_EQ(cuda_.current_device(), current);
+    }
+    EXPECT_EQ(cuda_.current_device(), current);
+  }
+}
+
 TEST_P(DeviceSave, TheHelperMayDieWhileCopiesAreUnderWay) {
   const std::string expected = run_.expected(directory_);
   AsyncSave async(ring_of(32), {});
@@ -205,6 +281,56 @@ class DeviceSaveTest : public ::testing::Test {
   DeviceRun run_{cuda_, 6};
   test::TemporaryDirectory directory_;
 };
+
+TEST_F(DeviceSaveTest, AFenceWaitsNeitherForTheHostsTensorsNorForTheDisk) {
+  const StillState state(cuda_, {{1'000, 0}, {100 * kBlock, stage::kHost}});
+  CheckpointerConfig config = ring_of(16);
+  config.process_config.stopped_timeout_secs = 20;  // a fence that waits has it killed
+  AsyncSave async(config, {});
+  async.ready();
+  ASSERT_EQ(::kill(async.process_id(), SIGSTOP), 0);
+  const SaveHandle save = async.submit(state.job(directory_ / "run", async.devices()));
+  save.device_fence(0, state.stream(0));
+  EXPECT_FALSE(save.staged.ready());
+  ASSERT_EQ(::kill(async.process_id(), SIGCONT), 0);
+  EXPECT_EQ(save.written.get().restarts, 0u);
+  EXPECT_TRUE(state.is_in(directory_ / "run"));
+}
+
+TEST_F(DeviceSaveTest, AFenceOnADeviceThatIsNotReadDoesNothing) {
+  const StillState state(cuda_, {{300'000, 1}});
+  AsyncSave async(ring_of(8), {});
+  const SaveHandle save = async.submit(state.job(directory_ / "run", async.devices()));
+  save.device_fence(0, run_.stream(0));
+  save.written.get();
+  save.device_fence(0, run_.stream(0));
+  EXPECT_EQ(cuda_.counters().of(Call::stream_create_with_flags), 1u);  // on the other one
+}
+
+TEST_F(DeviceSaveTest, AHandleThatOutlivesItsCheckpointerMayEndInAForkedChild) {
+  const StillState state(cuda_, {{300'000, 1}});
+  std::optional<AsyncSave> async(std::in_place, ring_of(8), RankInfo{});
+  SaveHandle save = async->submit(state.job(directory_ / "run", async->devices()));
+  save.written.get();
+  async.reset();
+  const ::pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::alarm(20);  // instead of waiting for threads that are not here
+    bool refused = false;
+    try {
+      save.device_fence(1, state.stream(1));
+    } catch (const Error& error) {
+      refused = error.code() == ErrorCode::wrong_process;
+    }
+    save = {};
+    ::_exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  save.device_fence(1, state.stream(1));
+}
 
 TEST_F(DeviceSaveTest, ARingIsRegisteredOnceAndSavesWaitForNoDevice) {
   AsyncSave async(ring_of(32), {});
@@ -334,6 +460,35 @@ TEST(DeviceSaveFailures, AnyCallOfASaveMayFailAndTheNextSaveIsWhole) {
     }
   }
   EXPECT_GE(failed, 10u);
+}
+
+TEST(DeviceSaveContexts, AreMadeOnTheDevicesOfTheStateOnly) {
+  for (const bool registered : {true, false}) {
+    CheckedFakeCuda cuda(3, Schedule::random(4));
+    cuda.set_current_device(1);
+    if (!registered) cuda.limit_pinned_bytes(40 << 20);
+    const StillState state(cuda, {{1'000, 1}, {8 * kBlock, 1}, {300, stage::kHost}, {70'000, 1}});
+    const test::TemporaryDirectory directory;
+    for (const std::uint64_t blocks : {4, 1'000}) {
+      CheckpointerConfig config = ring_of(blocks);
+      config.staging_config.copy_threads = 3;
+      AsyncSave async(config, {});
+      for (int round = 0; round < 2; ++round) {
+        const SaveHandle save = async.submit(state.job(directory / "async", async.devices()));
+        save.device_fence(1, state.stream(1));
+        save.written.get();
+      }
+      EXPECT_TRUE(state.is_in(directory / "async"));
+      async.close();
+    }
+    {
+      SyncSave sync({}, {}, {});
+      (void)sync.run(state.job(directory / "sync", sync.devices()));
+      EXPECT_TRUE(state.is_in(directory / "sync"));
+    }
+    EXPECT_THAT(cuda.contexts(), ::testing::ElementsAre(::testing::Pair(1, "the training")));
+    EXPECT_EQ(cuda.current_device(), 1);
+  }
 }
 
 /// The trainer's part, in a process of its own.

@@ -1,5 +1,6 @@
 #include "save/sync_save.h"
 
+#include "support/mapping_flags.h"
 #include "support/materialize.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
@@ -25,6 +26,12 @@ TEST(SyncSave, IsDurableOnReturnWithAReport) {
   EXPECT_EQ(report.path, directory / "a/b/c/checkpoint_0.pt");
   EXPECT_EQ(std::filesystem::file_size(report.path), report.bytes);
   EXPECT_GT(report.fsync_seconds, 0);
+}
+
+TEST(PrivateBlocks, AreNotCopiedToForkedChildren) {
+  const PrivateBlocks blocks(2);
+  EXPECT_NE(test::mapping_flags(&blocks.memory().front()).find(" dc "), std::string::npos);
+  EXPECT_NE(test::mapping_flags(&blocks.memory().back()).find(" dc "), std::string::npos);
 }
 
 TEST(SyncSave, WritesWhatWasPlannedThroughFewBlocksThatAreUsedAgainAndAgain) {

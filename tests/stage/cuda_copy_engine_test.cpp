@@ -1,12 +1,15 @@
+#include "os/own_thread.h"
 #include "stage/cuda_device_copies.h"
 #include "support/checked_fake_cuda.h"
 
 #include <ckptring/error.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <functional>
 #include <future>
 #include <memory>
 #include <random>
@@ -18,6 +21,7 @@ namespace {
 
 using ckptring::test::Call;
 using ckptring::test::CheckedFakeCuda;
+using ckptring::test::CudaCounters;
 using ckptring::test::FakeCuda;
 using ckptring::test::Schedule;
 using Bytes = std::vector<std::byte>;
@@ -137,6 +141,23 @@ TEST_P(CudaCopyEngineSchedules, CopiesToADeviceAreThereForWhoeverIsFenced) {
   EXPECT_EQ(ended.words(), "");
 }
 
+TEST_P(CudaCopyEngineSchedules, TheDefaultStreamIsThatOfTheDeviceThoughAnotherOneIsCurrent) {
+  const auto pinned = all_.pin();
+  cudaStream_t const training = all_.cuda.null_stream(1);
+  std::byte* const memory = all_.device_memory(filled(10'000, 1), 1);
+  for (int step = 2; step < 6; ++step) {
+    all_.cuda.launch_fill(training, memory, 10'000, static_cast<std::byte>(step));
+    DeviceCopyEngine& engine = all_.copies.to_host(1);
+    engine.copy_after(*all_.copies.mark(1, nullptr));
+    Ended ended;
+    engine.copy(std::vector<Copy>{{all_.host.at(0), memory, 10'000, 0}}, ended.tell());
+    engine.fence(nullptr);
+    all_.cuda.launch_fill(training, memory, 10'000, std::byte{99});
+    ASSERT_EQ(ended.words(), "");
+    ASSERT_TRUE(std::ranges::equal(all_.host.bytes().first(10'000), filled(10'000, step)));
+  }
+}
+
 TEST_P(CudaCopyEngineSchedules, ManySmallCopiesAreOneCallAndSmallPiecesOfMemoryNoObstacle) {
   const auto pinned = all_.pin(2 * kPage);
   std::mt19937_64 random(7);
@@ -163,7 +184,7 @@ TEST_P(CudaCopyEngineSchedules, ManySmallCopiesAreOneCallAndSmallPiecesOfMemoryN
 
 TEST_P(CudaCopyEngineSchedules, MemoryThatCannotBePinnedIsReachedThroughAWindow) {
   all_.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
-  // Waits, so that the refused piece is the first one.
+  // The only piece, whoever asks for it first: the thread in the background or the copy.
   const auto pinned = all_.copies.pin(all_.host.bytes().first(8 * kPage), 8 * kPage, 0, nullptr);
   std::byte* const memory = all_.device_memory(filled(20 * kPage, 7));
   Ended to_host;
@@ -273,6 +294,99 @@ TEST_F(CudaCopyEngineTest, AFaultOfTheDeviceReachesWhoeverWaitsWithCudasOwnWords
   // The context is broken for good. Nobody waits for ever.
   EXPECT_THAT(copy_to_host(memory, 1'000), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
   EXPECT_THROW(all_.copies.to_host(0).fence(all_.cuda.training_stream(0)), Error);
+}
+
+TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {
+  for (const bool registered : {true, false}) {
+    CudaCopies all(2, Schedule::random(2));
+    std::byte* const memory = all.device_memory(filled(20 * kPage, 5), 1);
+    cudaStream_t const training = all.cuda.training_stream(1);
+    if (!registered) all.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+    auto copies = std::make_unique<CudaDeviceCopies>(FakeCuda::runtime(), base::LogContext{});
+    std::unique_ptr<PinnedMemory> pinned;
+    std::shared_ptr<StreamPoint> point;
+    const auto copy = [](DeviceCopyEngine& engine, std::byte* to, const std::byte* from) {
+      Ended ended;
+      engine.copy(std::vector<Copy>{{to, from, 5 * kPage, 0}}, ended.tell());
+      EXPECT_EQ(ended.words(), "");
+    };
+    const std::vector<std::function<void()>> steps = {
+        [&] { pinned = copies->pin(all.host.bytes(), 64 * kPage, 1, nullptr); },
+        [&] { (void)copies->to_host(1); },
+        [&] { (void)copies->to_device(1); },
+        [&] { point = copies->mark(1, training); },
+        [&] { copies->to_host(1).copy_after(*point); },
+        [&] { copy(copies->to_host(1), all.host.at(0), memory); },
+        [&] { copies->to_host(1).fence(training); },
+        [&] { copies->to_device(1).copy_after(*point); },
+        [&] { copy(copies->to_device(1), memory, all.host.at(0)); },
+        [&] { point.reset(); },
+        [&] { pinned.reset(); },
+        [&] { copies.reset(); },
+        [&] {
+          copies = std::make_unique<CudaDeviceCopies>(FakeCuda::runtime(), base::LogContext{});
+        },
+        [&] { (void)copies->mark(1, training); },  // an event and no engine
+        [&] { copies.reset(); },
+    };
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      os::run_in_own_thread("test", steps[i]);
+      EXPECT_THAT(all.cuda.contexts(), ::testing::ElementsAre(::testing::Key(1))) << "step " << i;
+    }
+  }
+}
+
+/// While it lives, new threads ask for more memory than there is.
+class NoMoreThreads {
+ public:
+  NoMoreThreads() {
+    EXPECT_EQ(::pthread_getattr_default_np(&before_), 0);
+    ::pthread_attr_t huge;
+    EXPECT_EQ(::pthread_attr_init(&huge), 0);
+    EXPECT_EQ(::pthread_attr_setstacksize(&huge, std::size_t{1} << 50), 0);
+    EXPECT_EQ(::pthread_setattr_default_np(&huge), 0);
+    (void)::pthread_attr_destroy(&huge);
+  }
+  ~NoMoreThreads() {
+    EXPECT_EQ(::pthread_setattr_default_np(&before_), 0);
+    (void)::pthread_attr_destroy(&before_);
+  }
+  NoMoreThreads(const NoMoreThreads&) = delete;
+  NoMoreThreads& operator=(const NoMoreThreads&) = delete;
+
+ private:
+  ::pthread_attr_t before_{};
+};
+
+TEST_F(CudaCopyEngineTest, WithoutAThreadThereIsNoEngineAndNothingIsLeftOfIt) {
+  {
+    const NoMoreThreads none;
+    try {
+      (void)all_.copies.to_host(0);
+      ADD_FAILURE() << "it was made";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::device_failed);
+      EXPECT_THAT(error.what(), ::testing::StartsWith("start a thread to copy from device 0 "));
+    }
+  }
+  const CudaCounters counters = all_.cuda.counters();
+  EXPECT_EQ(counters.of(Call::stream_create_with_flags), 1u);
+  EXPECT_EQ(counters.of(Call::stream_destroy), 1u);
+}
+
+TEST_F(CudaCopyEngineTest, WithoutAThreadMemoryIsRegisteredWhenACopyNeedsIt) {
+  std::byte* const memory = all_.device_memory(filled(10 * kPage, 5));
+  ASSERT_EQ(copy_to_host(memory, kPage), "");  // makes the engine
+  std::unique_ptr<PinnedMemory> pinned;
+  {
+    const NoMoreThreads none;
+    pinned = all_.pin(4 * kPage);
+  }
+  EXPECT_EQ(all_.cuda.counters().registrations, 0u);
+  ASSERT_EQ(copy_to_host(memory, 10 * kPage), "");
+  EXPECT_EQ(all_.cuda.counters().registrations, 3u);
+  pinned.reset();
+  EXPECT_EQ(all_.cuda.pinned_bytes(), CudaWindow::kBuffers * CudaWindow::kBufferBytes);
 }
 
 /// Copies both ways, and all that belongs to it. Returns the words of what failed first.

@@ -11,7 +11,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <future>
 
 namespace ckptring::stage::test {
 namespace {
@@ -25,6 +28,9 @@ using ring::Progress;
 using ring::test::kBlock;
 using ring::test::RingMemory;
 
+/// How long what would otherwise never happen is waited for.
+constexpr std::chrono::seconds kPatience{20};
+
 /// A planned file whose storages are partly in device memory.
 struct PlacedFile {
   PlannedFile file;
@@ -33,17 +39,24 @@ struct PlacedFile {
 
 class DeviceStaging : public ::testing::TestWithParam<Schedule> {
  protected:
+  /// Anywhere.
   PlacedFile place(PlannedFile file) {
+    return place(std::move(file),
+                 [this](const plan::Payload&) { return static_cast<int>(random_() % 3) - 1; });
+  }
+  /// Where `place_of` says.
+  template <class PlaceOf>
+  PlacedFile place(PlannedFile file, PlaceOf place_of) {
     PlacedFile placed{std::move(file), {}};
-    for (const Bytes& storage : placed.file.storages) {
-      const int device = static_cast<int>(random_() % 3) - 1;
-      if (device == kHost) {
-        placed.sources.push_back({storage.data(), storage.size(), kHost});
-        continue;
-      }
-      void* const memory = cuda_.device_alloc(device, storage.size());
+    placed.sources.resize(placed.file.storages.size());
+    for (const plan::Payload& payload : placed.file.plan.payloads()) {
+      const Bytes& storage = placed.file.storages[payload.source];
+      Source& source = placed.sources[payload.source];
+      source = {storage.data(), storage.size(), place_of(payload)};
+      if (source.place == kHost) continue;
+      void* const memory = cuda_.device_alloc(source.place, storage.size());
       cuda_.write(memory, storage);
-      placed.sources.push_back({static_cast<std::byte*>(memory), storage.size(), device});
+      source.data = static_cast<std::byte*>(memory);
     }
     return placed;
   }
@@ -93,6 +106,56 @@ TEST_P(DeviceStaging, AStateOfSeveralPlacesStreamsThroughASmallRing) {
   }
   EXPECT_EQ(cuda_.counters().straddling_copies, 0u);
   EXPECT_EQ(cuda_.counters().pageable_copies, 0u);
+}
+
+TEST_P(DeviceStaging, WhatLiesBehindTheLastByteFromADeviceIsNotWaitedForToSayThatAllIsEnqueued) {
+  const PlacedFile placed =
+      place(random_file(random_, 60, kBlock), [](const plan::Payload& payload) {
+        return payload.file_offset + payload.size <= 3 * kBlock ? 0 : kHost;
+      });
+  const std::uint64_t blocks = base::ceil_div(placed.file.plan.total_bytes(), kBlock);
+  ASSERT_GT(blocks, 10u);
+  const std::uint64_t save = open(placed);
+  std::promise<void> enqueued;
+  StageRequest asked = request(placed);
+  asked.enqueued = [&] { enqueued.set_value(); };
+  auto complete = std::async(std::launch::async,
+                             [&] { return stager_.stage(producer_, asked, stop_.get()).complete; });
+  // Nobody drains yet, and the ring has room for five blocks.
+  EXPECT_EQ(enqueued.get_future().wait_for(kPatience), std::future_status::ready);
+  Drainer drainer(ring_, save,
+                  [=](ring::Consumer&, std::uint64_t taken) { return taken < blocks; });
+  EXPECT_TRUE(complete.get());
+  producer_.seal();
+  drainer.join();
+  EXPECT_EQ(drainer.file, placed.file.image);
+}
+
+TEST_P(DeviceStaging, CopiesFromDevicesAreBegunBeforeAnyByteOfTheHostIsCopied) {
+  const RingMemory ring{Geometry{kBlock, 64, 3, 256}};
+  Producer producer{ring.view(), ring.bells()};
+  const auto pinned = copies_.pin(ring.view().blocks(), 8 * kBlock, 0, nullptr);
+  PlannedFile file = random_file(random_, 20, 2 * kBlock);
+  const plan::Payload last = file.plan.payloads().back();
+  const PlacedFile placed = place(std::move(file), [&](const plan::Payload& payload) {
+    return payload.source == last.source ? 1 : kHost;
+  });
+  const std::uint64_t total = placed.file.plan.total_bytes();
+  ASSERT_GT(total, 16 * kBlock);
+  (void)producer.open(ring::test::file_of(total), [](auto) {});
+  StageRequest asked = request(placed);
+  asked.enqueued = [&] {
+    EXPECT_TRUE(
+        std::ranges::all_of(ring.view().blocks().first(static_cast<std::size_t>(last.file_offset)),
+                            [](std::byte b) { return b == std::byte{}; }));
+    ++enqueued_;
+  };
+  DefaultStager stager{CheckpointStagerConfig{.copy_threads = 1}};
+  EXPECT_TRUE(stager.stage(producer, asked, stop_.get()).complete);
+  producer.seal();
+  EXPECT_EQ(enqueued_, 1);
+  EXPECT_TRUE(std::ranges::equal(ring.view().blocks().first(static_cast<std::size_t>(total)),
+                                 placed.file.image));
 }
 
 TEST_P(DeviceStaging, AFailedCopyEndsItsSaveByNameAndTheNextOneWorks) {

@@ -101,6 +101,8 @@ struct FakeCuda::State {
     if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess, 0};
     return thread_state;
   }
+  /// If there is none yet. `by` is who needs it.
+  void make_context(int device, const char* by) { contexts.try_emplace(device, by); }
   void violation(const std::string& what) { violations.push_back(what); }
   void violation(Call call, const std::string& what) {
     violation(std::string(name(call)) + ": " + what);
@@ -146,6 +148,7 @@ struct FakeCuda::State {
   std::map<cudaStream_t, StreamHandle> stream_handles;
   std::map<cudaEvent_t, Event> events;
   std::set<const void*> destroyed;  ///< handles
+  std::map<int, std::string> contexts;
   struct Failure {
     unsigned after = 0;  ///< calls that succeed before it
     cudaError_t error = cudaSuccess;
@@ -158,6 +161,13 @@ struct FakeCuda::State {
 namespace {
 
 using State = FakeCuda::State;
+
+constexpr const char* kTraining = "the training";
+
+/// Whether a call makes a context on the current device.
+bool needs_context(Call call) {
+  return call != Call::get_device_count && call != Call::get_device && call != Call::set_device;
+}
 
 /// What a call reports is remembered for cudaGetLastError.
 cudaError_t reported(const State& cuda, cudaError_t error) {
@@ -193,6 +203,7 @@ cudaError_t called(Call call, Body&& body) {
   Lock lock(cuda.mutex);
   if (const auto error = begin_call(cuda, call)) return reported(cuda, *error);
   if (cuda.devices() == 0) return reported(cuda, cudaErrorNoDevice);
+  if (needs_context(call)) cuda.make_context(cuda.thread().device, name(call));
   return reported(cuda, body(cuda, lock));
 }
 
@@ -203,7 +214,9 @@ cudaError_t called_to_give_back(Call call, Body&& body) {
   Lock lock(cuda.mutex);
   const auto error = begin_call(cuda, call);
   if (error == cudaErrorNotPermitted) return reported(cuda, *error);
-  const cudaError_t result = cuda.devices() == 0 ? cudaErrorNoDevice : body(cuda, lock);
+  if (cuda.devices() == 0) return reported(cuda, cudaErrorNoDevice);
+  cuda.make_context(cuda.thread().device, name(call));
+  const cudaError_t result = body(cuda, lock);
   return reported(cuda, error.value_or(result));
 }
 
@@ -365,6 +378,7 @@ cudaError_t set_device(int device) {
   return called(Call::set_device, [&](State& cuda, Lock&) {
     if (device < 0 || device >= cuda.devices()) return cudaErrorInvalidDevice;
     if (const cudaError_t error = cuda.streams.broken(device); error != cudaSuccess) return error;
+    cuda.make_context(device, name(Call::set_device));
     cuda.thread().device = device;
     return cudaSuccess;
   });
@@ -719,6 +733,7 @@ int FakeCuda::devices() const { return state_->devices(); }
 void* FakeCuda::device_alloc(int device, std::size_t bytes) {
   if (bytes == 0) return nullptr;
   const Lock lock(state_->mutex);
+  state_->make_context(device, kTraining);
   return state_->memory.at(static_cast<std::size_t>(device)).allocate(bytes)->begin;
 }
 
@@ -763,11 +778,19 @@ int FakeCuda::current_device() const { return state_->thread().device; }
 
 void FakeCuda::set_current_device(int device) {
   if (device < 0 || device >= devices()) throw std::out_of_range("no such device");
+  const Lock lock(state_->mutex);
+  state_->make_context(device, kTraining);
   state_->thread().device = device;
+}
+
+std::map<int, std::string> FakeCuda::contexts() const {
+  const Lock lock(state_->mutex);
+  return state_->contexts;
 }
 
 cudaStream_t FakeCuda::training_stream(int device, unsigned flags) {
   const Lock lock(state_->mutex);
+  state_->make_context(device, kTraining);
   const auto handle = new_handle<cudaStream_t>();
   state_->stream_handles[handle] = {
       state_->streams.create(device, (flags & cudaStreamNonBlocking) == 0), true};
@@ -783,6 +806,7 @@ namespace {
 std::shared_ptr<Stream> existing_stream(State& cuda, cudaStream_t handle) {
   auto stream = cuda.stream_of(handle, "the test");
   if (stream == nullptr) throw std::invalid_argument("no such stream");
+  cuda.make_context(stream->device, kTraining);
   return stream;
 }
 

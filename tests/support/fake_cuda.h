@@ -11,6 +11,10 @@
 //    that was current when they were made; a NULL stream is that of the current device.
 //  - An event is recorded only in a stream of its own device. A stream may wait for an event of any
 //    device, and copies may use a stream of any device, whatever is current.
+//  - A device has a primary context once somebody has used it: the training, cudaSetDevice, or a
+//    call that works in the context of the thread's current device, whichever device its stream or
+//    event is of. The reference says no more of these than that they make one where they need one;
+//    here all calls do but those that count devices, tell the current one or tell of errors.
 //  - What runs in a stream may not call the runtime: cudaErrorNotPermitted, and a violation.
 //
 // Streams and events
@@ -61,6 +65,10 @@
 //    then changes nothing). cudaGetLastError does not forget such an error. The other devices go
 //    on.
 //
+// Not modelled: devices that only one process may use (cudaSetDevice can fail there); memory that
+// stays pinned because the context that registered it broke; that the training's own calls, and
+// libtorch's, fail on a broken device.
+//
 // Synchronisation of the whole device: the table has no call for it, but the guide lists some that
 // imply it. Counted as such: cudaHostAlloc, cudaHostRegister and their opposites, copies in the
 // NULL stream and waiting for it. Nothing here relies on it: schedules are as if it did not happen.
@@ -74,6 +82,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -182,7 +191,10 @@ class FakeCuda {
 
   /// Of this thread.
   [[nodiscard]] int current_device() const;
+  /// As cudaSetDevice.
   void set_current_device(int device);
+  /// The devices that have a primary context, and the call that made each (or "the training").
+  [[nodiscard]] std::map<int, std::string> contexts() const;
 
   /// A stream that lives as long as this object, cudaStreamNonBlocking or cudaStreamDefault.
   cudaStream_t training_stream(int device, unsigned flags = cudaStreamNonBlocking);

@@ -29,6 +29,25 @@ TEST_F(TwoFakeDevices, ADeviceThatIsNotThereCannotBeCurrent) {
   EXPECT_EQ(api_.set_device(-1), cudaErrorInvalidDevice);
 }
 
+TEST(FakeCudaContexts, AreMadeByCallsThatNeedOne) {
+  using testing::ElementsAre;
+  using testing::Pair;
+  CheckedFakeCuda cuda(4);
+  const stage::CudaRuntime& api = FakeCuda::runtime();
+  int number = 0;
+  EXPECT_EQ(api.get_device_count(&number), cudaSuccess);
+  EXPECT_EQ(api.get_device(&number), cudaSuccess);
+  EXPECT_EQ(api.get_last_error(), cudaSuccess);
+  EXPECT_THAT(cuda.contexts(), testing::IsEmpty());
+  auto* const stream = cuda.training_stream(3);
+  EXPECT_EQ(api.set_device(1), cudaSuccess);
+  EXPECT_THAT(cuda.contexts(), ElementsAre(Pair(1, "cudaSetDevice"), Pair(3, "the training")));
+  // In a thread that has chosen no device, though it names a stream of another one.
+  std::thread([&] { EXPECT_EQ(api.stream_synchronize(stream), cudaSuccess); }).join();
+  EXPECT_THAT(cuda.contexts(), ElementsAre(Pair(0, "cudaStreamSynchronize"),
+                                           Pair(1, "cudaSetDevice"), Pair(3, "the training")));
+}
+
 TEST_F(TwoFakeDevices, AnEventIsRecordedOnlyInAStreamOfItsDevice) {
   auto* const of_first = cuda_.training_stream(0);
   (void)api_.set_device(1);

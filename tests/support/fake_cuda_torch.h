@@ -2,10 +2,10 @@
 // c10 only, where libtorch registers nothing for that device.
 //
 // Linking this library registers, for the whole process and for whatever FakeCuda lives:
-//  - a device guard: current device (the runtime's own: cudaSetDevice changes it, as with
-//  libtorch),
-//    current stream of each thread and device, native stream handles (null for the default stream),
-//    a stream from the pool, events;
+//  - a device guard: current device (the runtime's own, so cudaSetDevice changes it; but, as with
+//    libtorch, a guard that ends does not make a device current again that has no context, and only
+//    remembers that it should be), current stream of each thread and device, native stream handles
+//    (null for the default stream), a stream from the pool, events;
 //  - an allocator. Memory is freed in the order of the stream that was current when it was
 //    allocated, and of those it was recorded on, as by libtorch's caching allocator: work of other
 //    streams has to be ordered before the last reference goes. Addresses are never reused;
@@ -35,6 +35,8 @@ c10::Stream pool_stream(int device = 0);
 cudaStream_t native_handle(const c10::Stream& stream);
 /// That of this thread.
 c10::Stream current_stream(int device = 0);
+/// That of this thread, as libtorch knows it.
+c10::Device current_device();
 /// Until the stream's work has ended.
 void synchronise(const c10::Stream& stream);
 

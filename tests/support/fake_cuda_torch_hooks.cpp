@@ -18,7 +18,10 @@ class Hooks final : public at::CUDAHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return deviceCount() > 0; }
   bool hasCUDA() const override { return isAvailable(); }
-  bool hasPrimaryContext(at::DeviceIndex device) const override { return device < deviceCount(); }
+  bool hasPrimaryContext(at::DeviceIndex device) const override {
+    const FakeCuda* const cuda = FakeCuda::current();
+    return cuda != nullptr && cuda->contexts().contains(device);
+  }
 
   // Random numbers are drawn on the host, by whichever device.
   const at::Generator& getDefaultGenerator(at::DeviceIndex /*device*/) const override {
@@ -28,7 +31,7 @@ class Hooks final : public at::CUDAHooksInterface {
 
   at::DeviceIndex deviceCount() const override { return guard().deviceCount(); }
   int getNumGPUs() const override { return deviceCount(); }
-  at::DeviceIndex current_device() const override { return guard().getDevice().index(); }
+  at::DeviceIndex current_device() const override { return test::current_device().index(); }
   at::DeviceIndex getCurrentDevice() const override { return current_device(); }
   void setCurrentDevice(at::DeviceIndex device) const override {
     guard().setDevice(cuda_device(device));

@@ -29,7 +29,7 @@ constexpr c10::DispatchKeySet kCudaKey(c10::DispatchKey::CUDA);
 
 c10::Device device_or_current(std::optional<c10::Device> device) {
   if (device && device->has_index()) return *device;
-  return cuda_device(living().current_device());
+  return current_device();
 }
 
 // --- Tensors without contents, and views

@@ -33,7 +33,7 @@ class DeviceAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
     FakeCuda& cuda = living();
-    const c10::Device device = cuda_device(cuda.current_device());
+    const c10::Device device = current_device();
     if (bytes == 0) return {nullptr, nullptr, &c10::detail::deleteNothing, device};
     auto block = std::make_unique<Block>();
     block->cuda = cuda.id();
@@ -50,7 +50,7 @@ class DeviceAllocator final : public c10::Allocator {
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     FakeCuda& cuda = living();
-    cuda.copy(current_handle(cuda_device(cuda.current_device())), to, from, bytes);
+    cuda.copy(current_handle(current_device()), to, from, bytes);
   }
 };
 

@@ -9,23 +9,27 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace ckptring::test {
 namespace fake_cuda {
 namespace {
 
-/// Of this thread: the current streams of one FakeCuda's devices; default where there is none.
-struct CurrentStreams {
+/// Of this thread, for one FakeCuda.
+struct Current {
   std::uint64_t cuda = 0;
-  std::map<c10::DeviceIndex, c10::StreamId> ids;
+  /// The streams of its devices; default where there is none.
+  std::map<c10::DeviceIndex, c10::StreamId> streams;
+  /// Instead of the runtime's own, which has a context.
+  std::optional<c10::DeviceIndex> device;
 };
-thread_local CurrentStreams current_streams;
+thread_local Current current_of_thread;
 
-std::map<c10::DeviceIndex, c10::StreamId>& ids() {
+Current& current() {
   const std::uint64_t id = living().id();
-  if (current_streams.cuda != id) current_streams = {id, {}};
-  return current_streams.ids;
+  if (current_of_thread.cuda != id) current_of_thread = {id, {}, {}};
+  return current_of_thread;
 }
 
 void check(cudaError_t error) {
@@ -45,14 +49,23 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     setDevice(device);
     return before;
   }
-  c10::Device getDevice() const override { return cuda_device(living().current_device()); }
+  c10::Device getDevice() const override {
+    return cuda_device(
+        current().device.value_or(static_cast<c10::DeviceIndex>(living().current_device())));
+  }
   void setDevice(c10::Device device) const override {
     if (!device.has_index()) return;
     TORCH_CHECK(device.index() < deviceCount(), "CUDA error: invalid device ordinal");
-    living().set_current_device(device.index());
+    current().device.reset();
+    if (device.index() != living().current_device()) living().set_current_device(device.index());
   }
   void uncheckedSetDevice(c10::Device device) const noexcept override {
-    if (device.has_index() && device.index() < deviceCount()) setDevice(device);
+    if (!device.has_index() || device.index() >= deviceCount()) return;
+    if (living().contexts().contains(device.index())) {
+      setDevice(device);
+    } else {
+      current().device = device.index();
+    }
   }
   c10::DeviceIndex deviceCount() const noexcept override {
     const FakeCuda* const cuda = FakeCuda::current();
@@ -61,8 +74,9 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
 
   c10::Stream getStream(c10::Device device) const override {
     const c10::Device whole = device.has_index() ? device : getDevice();
-    const auto found = ids().find(whole.index());
-    return c10::Stream(c10::Stream::UNSAFE, whole, found == ids().end() ? 0 : found->second);
+    const auto& streams = current().streams;
+    const auto found = streams.find(whole.index());
+    return c10::Stream(c10::Stream::UNSAFE, whole, found == streams.end() ? 0 : found->second);
   }
   c10::Stream getDefaultStream(c10::Device device) const override {
     return c10::Stream(c10::Stream::DEFAULT, device.has_index() ? device : getDevice());
@@ -78,7 +92,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   }
   c10::Stream exchangeStream(c10::Stream stream) const override {
     const c10::Stream before = getStream(stream.device());
-    ids()[stream.device_index()] = stream.id();
+    current().streams[stream.device_index()] = stream.id();
     return before;
   }
   void* getStreamNativeHandle(const c10::Stream stream) const override { return native(stream); }
@@ -165,6 +179,8 @@ cudaStream_t native_handle(const c10::Stream& stream) {
 }
 
 c10::Stream current_stream(int device) { return fake_cuda::guard().getStream(cuda_device(device)); }
+
+c10::Device current_device() { return fake_cuda::guard().getDevice(); }
 
 void synchronise(const c10::Stream& stream) { fake_cuda::guard().synchronizeStream(stream); }
 

@@ -173,7 +173,7 @@ TEST_F(FakeCudaTensors, OperatorsRunInTheCurrentStreamOfTheirDevice) {
     std::thread([&] { EXPECT_NE(current_stream(1), other); }).join();
     tensor.fill_(1);
   }
-  EXPECT_EQ(cuda_.current_device(), 0);
+  EXPECT_EQ(current_device(), cuda_device(0));
   EXPECT_TRUE(cuda_.idle(cuda_.null_stream(1)));
   EXPECT_FALSE(cuda_.idle(native_handle(other)));
   synchronise(other);
@@ -207,6 +207,21 @@ TEST_F(FakeCudaTensors, TheCurrentDeviceIsTheRuntimes) {
     EXPECT_EQ(device, 0);
   }
   EXPECT_EQ(cuda_.current_device(), 1);
+}
+
+TEST_F(FakeCudaTensors, AGuardThatEndsMakesNoContext) {
+  {
+    const c10::DeviceGuard guard(cuda_device(1));
+    EXPECT_EQ(cuda_.current_device(), 1);
+  }
+  EXPECT_EQ(current_device(), cuda_device(0));
+  EXPECT_EQ(cuda_.current_device(), 1);  // that the next one is elsewhere only libtorch knows
+  EXPECT_EQ(at::empty({1}, at::TensorOptions().device(c10::kCUDA)).device(), cuda_device(0));
+  {
+    const c10::DeviceGuard guard(cuda_device(1));
+    EXPECT_THAT(cuda_.contexts(), ElementsAre(testing::Key(0), testing::Pair(1, "the training")));
+  }
+  EXPECT_EQ(cuda_.current_device(), 0);  // it has one by now
 }
 
 TEST_F(FakeCudaTensors, MemoryGoesInTheOrderOfItsStream) {
