@@ -52,7 +52,9 @@ class CKPTRING_API CheckpointReader {
   /// a mismatch. Structure, keys, kinds, shapes, dtypes and record bounds are checked before the
   /// first byte of `state` is changed. Never waits for saves.
   /// @throws Error not_found, damaged (with the keys that were already overwritten),
-  ///         unsupported_value, mismatch, missing_key, newer_format, io, device_failed (likewise)
+  ///         unsupported_value, mismatch, missing_key, newer_format, io; device_failed and
+  ///         out_of_memory, also of a device (likewise); invalid_argument (a device that cannot be
+  ///         used)
   [[nodiscard]] LoadResult read(const std::string& path, std::optional<StateDict> state = {},
                                 const LoadOptions& options = {}) const;
 

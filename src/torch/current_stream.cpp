@@ -43,6 +43,12 @@ void use_stream(const c10::Stream& stream, const std::function<void(void* native
   });
 }
 
+void wait_for_current_stream(int device) {
+  const c10::Stream stream = current_stream(device);
+  with_guard("wait for the current stream", device,
+             [&](const auto& guard) { guard.synchronizeStream(stream); });
+}
+
 save::DeviceState mark_device(int device, stage::DeviceCopies& copies) {
   save::DeviceState state{device, nullptr};
   use_stream(current_stream(device),

@@ -16,6 +16,10 @@ namespace ckptring::torch_state {
 /// @throws Error device_failed, also if libtorch has no CUDA; what `use` throws
 void use_stream(const c10::Stream& stream, const std::function<void(void* native)>& use);
 
+/// Until everything has ended that the calling thread has enqueued so far on a CUDA device.
+/// @throws Error device_failed, also for what failed there
+void wait_for_current_stream(int device);
+
 /// Marks what the calling thread has enqueued so far on a CUDA device.
 /// @throws Error device_failed
 save::DeviceState mark_device(int device, stage::DeviceCopies& copies);

@@ -2,6 +2,7 @@
 
 #include "plan/record_names.h"
 #include "torch/dtype_map.h"
+#include "torch/libtorch_error.h"
 
 #include <ckptring/error.h>
 
@@ -57,24 +58,33 @@ FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor, KeyTree::
   return found->second;
 }
 
-c10::Storage FillPlan::make_storage(std::uint64_t bytes, KeyTree::Node key) const {
+c10::Storage FillPlan::make_storage(std::uint64_t bytes) const {
   const auto options = at::TensorOptions().dtype(c10::kByte).device(device_);
   try {
     return at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
   } catch (const c10::Error& failure) {
-    const bool host = device_.is_cpu();
-    throw error(host ? ErrorCode::out_of_memory : ErrorCode::invalid_argument, keys.path(key),
-                fmt::format("cannot make {} bytes on device {}: {}", bytes, device_.str(),
-                            failure.what_without_backtrace()));
+    // The host's allocator has one kind of error for everything, and nothing else to complain of.
+    throw Error(device_.is_cpu() ? ErrorCode::out_of_memory : code_of(failure, device_),
+                fmt::format("cannot make {} bytes on device {}", bytes, device_.str()), "",
+                failure.what_without_backtrace());
   }
 }
 
 at::Tensor FillPlan::make_tensor(const plan::Tensor& tensor, KeyTree::Node key) {
   RecordState& state = record_of(tensor, key);
-  const c10::ScalarType type = to_scalar_type(tensor.dtype);
+  try {
+    return through_libtorch(device_, fmt::format("cannot make it on device {}", device_.str()),
+                            [&] { return make_over(state, tensor, key); });
+  } catch (const Error& failure) {
+    throw error(failure.code(), keys.path(key), failure.what());
+  }
+}
+
+at::Tensor FillPlan::make_over(RecordState& state, const plan::Tensor& tensor,
+                               KeyTree::Node key) const {
   if (!state.fresh) {
     const std::uint64_t bytes = state.fills.record->size;
-    state.fresh = make_storage(bytes, key);
+    state.fresh = make_storage(bytes);
     if (bytes > 0) {
       const auto length = static_cast<std::int64_t>(bytes);
       state.fills.fills.push_back({
@@ -85,7 +95,8 @@ at::Tensor FillPlan::make_tensor(const plan::Tensor& tensor, KeyTree::Node key) 
       });
     }
   }
-  at::Tensor made = view_of_storage(state.fresh, type, tensor.offset, tensor.sizes, tensor.strides);
+  at::Tensor made = view_of_storage(state.fresh, to_scalar_type(tensor.dtype), tensor.offset,
+                                    tensor.sizes, tensor.strides);
   if (tensor.conj) made.unsafeGetTensorImpl()->_set_conj(true);
   if (tensor.neg) made.unsafeGetTensorImpl()->_set_neg(true);
   if (tensor.requires_grad) made.set_requires_grad(true);

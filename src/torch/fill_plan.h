@@ -63,7 +63,8 @@ class FillPlan {
       : archive_(archive), file_(file), device_(device) {}
 
   /// The tensor of the file, over storages that are made by this plan and shared as in the file.
-  /// @throws Error damaged, out_of_memory, invalid_argument (a device that cannot be used)
+  /// @throws Error damaged; out_of_memory, of the host or the device; device_failed;
+  ///         invalid_argument (a device that cannot be used)
   at::Tensor make_tensor(const plan::Tensor& tensor, KeyTree::Node key);
 
   /// `target` (of the same shape and dtype, with elements) is to be filled from the file.
@@ -85,7 +86,8 @@ class FillPlan {
     c10::Storage fresh;  ///< null until a tensor is made over it
   };
   RecordState& record_of(const plan::Tensor& tensor, KeyTree::Node key);
-  c10::Storage make_storage(std::uint64_t bytes, KeyTree::Node key) const;
+  at::Tensor make_over(RecordState& state, const plan::Tensor& tensor, KeyTree::Node key) const;
+  [[nodiscard]] c10::Storage make_storage(std::uint64_t bytes) const;
 
   const plan::PtArchive& archive_;
   const std::string& file_;

@@ -112,7 +112,7 @@ class Parts {
     if (check && reached < record.record->size) add(record, reached, record.record->size, {});
   }
 
-  /// Marks what was touched, and calls `failed(record, error)` if reading failed.
+  /// Marks what was touched, and calls `failed(fill, error)` if reading failed.
   template <class Failed>
   void read(const store::RecordReads& reads, bool check, const Failed& failed) {
     const std::optional<store::ReadFailure> failure = reads.run(parts_, check);
@@ -120,7 +120,10 @@ class Parts {
       if (!parts_[i].touched) continue;
       for (Fill& fill : purposes_[i].fills) fill.touch();
     }
-    if (failure) failed(*purposes_[failure->part].record, failure->error);
+    if (!failure) return;
+    const Purpose& purpose = purposes_[failure->part];
+    failed(purpose.fills.empty() ? purpose.record->fills.front() : purpose.fills.front(),
+           failure->error);
   }
 
  private:
@@ -185,17 +188,18 @@ class Filler {
       try {
         reader_.fill(*record);
       } catch (const Error& failure) {
-        throw failed(*record, failure);
+        const Fill* const at = reader_.failed_at();
+        throw failed(at != nullptr ? *at : record->fills.front(), failure);
       }
     }
   }
 
  private:
   void prepare_devices() {
-    std::map<int, const RecordFills*> first_on;
+    std::map<int, const Fill*> first_on;
     for (const RecordFills& record : records_) {
       for (const Fill& fill : record.fills) {
-        if (fill.target.is_cuda()) first_on.emplace(fill.target.device().index(), &record);
+        if (fill.target.is_cuda()) first_on.emplace(fill.target.device().index(), &fill);
       }
     }
     for (const auto& [device, first] : first_on) {
@@ -208,17 +212,17 @@ class Filler {
   }
 
   void read(Parts& parts, bool check) const {
-    parts.read(reads_, check, [&](const RecordFills& record, const std::exception_ptr& error) {
+    parts.read(reads_, check, [&](const Fill& at_hand, const std::exception_ptr& error) {
       try {
         std::rethrow_exception(error);
       } catch (const Error& failure) {
-        throw failed(record, failure);
+        throw failed(at_hand, failure);
       }
     });
   }
 
   /// Names the key at hand and what is no longer as it was.
-  [[nodiscard]] Error failed(const RecordFills& at_hand, const Error& failure) const {
+  [[nodiscard]] Error failed(const Fill& at_hand, const Error& failure) const {
     std::vector<std::string> overwritten;
     for (const RecordFills& record : records_) {
       for (const Fill& fill : record.fills) {
@@ -228,13 +232,18 @@ class Filler {
     const std::string left =
         overwritten.empty() ? "nothing of the state was changed"
                             : fmt::format("already overwritten: {}", fmt::join(overwritten, ", "));
-    const std::string key = plan_.keys.path(at_hand.fills.front().key);
-    if (failure.code() == ErrorCode::device_failed) {
-      return plan_.error(failure.code(), key,
-                         fmt::format("{}: {}; {}", failure.operation(), failure.cause(), left));
+    const std::string key = plan_.keys.path(at_hand.key);
+    switch (failure.code()) {
+      case ErrorCode::device_failed:
+      case ErrorCode::out_of_memory:
+      case ErrorCode::invalid_argument:
+      case ErrorCode::internal:
+        return plan_.error(failure.code(), key,
+                           fmt::format("{}: {}; {}", failure.operation(), failure.cause(), left));
+      default:
+        // What cannot be read is damaged, whatever the disk says.
+        return plan_.error(ErrorCode::damaged, key, fmt::format("{}; {}", failure.cause(), left));
     }
-    // What cannot be read is damaged, whatever the disk says.
-    return plan_.error(ErrorCode::damaged, key, fmt::format("{}; {}", failure.cause(), left));
   }
 
   const FillPlan& plan_;

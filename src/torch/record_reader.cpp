@@ -1,8 +1,10 @@
 #include "torch/record_reader.h"
 
 #include "base/checksum.h"
+#include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/file_layout.h"
+#include "torch/libtorch_error.h"
 
 #include <ckptring/error.h>
 
@@ -14,6 +16,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 namespace ckptring::torch_state {
@@ -73,18 +76,33 @@ void RecordReader::fill(RecordFills& record) {
   const at::NoGradGuard no_grad;
   start(*record.record);
   for (const Slice& slice : cut(record.fills)) {
+    at_hand_ = slice.fill;
     load(slice.begin, slice.end, verify_ ? record_->size : slice.end);
     slice.fill->touch();
     copy(slice);
   }
+  wait_for_devices(record.fills);
   finish();
 }
 
 void RecordReader::start(const plan::Record& record) {
   record_ = &record;
+  at_hand_ = nullptr;
   position_ = 0;
   window_begin_ = 0;
   crc_ = 0;
+}
+
+/// What libtorch has copied to a device may still be on its way there, and fail.
+void RecordReader::wait_for_devices(std::span<Fill> fills) {
+  std::set<c10::DeviceIndex> waited_for;
+  for (Fill& fill : fills) {
+    if (!fill.target.is_cuda()) continue;
+    at_hand_ = &fill;
+    const c10::DeviceIndex device = fill.target.device().index();
+    if (waited_for.insert(device).second) wait_for_current_stream(device);
+  }
+  at_hand_ = nullptr;
 }
 
 void RecordReader::finish() {
@@ -96,8 +114,12 @@ void RecordReader::finish() {
 std::vector<RecordReader::Slice> RecordReader::cut(std::span<Fill> fills) {
   std::vector<Slice> slices;
   for (Fill& fill : fills) {
-    const auto [part, view] = copy_ends(fill);
-    cut_view(fill, part, view, slices);
+    at_hand_ = &fill;
+    const c10::Device device = fill.target.device();
+    through_libtorch(device, copy_to(device), [&] {
+      const auto [part, view] = copy_ends(fill);
+      cut_view(fill, part, view, slices);
+    });
   }
   std::ranges::stable_sort(slices, {}, &Slice::begin);
   return slices;
@@ -134,8 +156,13 @@ void RecordReader::cut_view(Fill& fill, const at::Tensor& part, const FileView& 
 
 std::byte* RecordReader::buffer() {
   if (!buffer_.defined()) {
-    buffer_ =
-        at::empty({static_cast<std::int64_t>(kWindow)}, at::TensorOptions().dtype(c10::kByte));
+    try {
+      buffer_ =
+          at::empty({static_cast<std::int64_t>(kWindow)}, at::TensorOptions().dtype(c10::kByte));
+    } catch (const c10::Error& failure) {
+      throw Error(ErrorCode::out_of_memory, fmt::format("make a window of {} bytes", kWindow), "",
+                  failure.what_without_backtrace());
+    }
   }
   return static_cast<std::byte*>(buffer_.mutable_data_ptr());
 }
@@ -183,7 +210,8 @@ void RecordReader::copy(const Slice& slice) const {
       at::from_blob(memory, slice.view.sizes, slice.view.strides, at::TensorOptions().dtype(type));
   if (resolves && slice.view.conj) source.unsafeGetTensorImpl()->_set_conj(true);
   if (resolves && slice.view.neg) source.unsafeGetTensorImpl()->_set_neg(true);
-  slice.part.copy_(source);
+  const c10::Device device = slice.part.device();
+  through_libtorch(device, copy_to(device), [&] { slice.part.copy_(source); });
 }
 
 }  // namespace ckptring::torch_state

@@ -26,9 +26,14 @@ class RecordReader {
   ///               tensors want are read
   RecordReader(const plan::ByteSource& source, bool verify) : source_(source), verify_(verify) {}
 
-  /// Fills the tensors of one record; marks the ones that were touched.
-  /// @throws Error damaged (the checksum), io (reading)
+  /// Fills the tensors of one record; marks the ones that were touched. Those on devices are there
+  /// when this returns.
+  /// @throws Error damaged (the checksum), io (reading), device_failed, out_of_memory (of the host
+  ///         or of a device that libtorch copies on), with libtorch's own words
   void fill(RecordFills& record);
+
+  /// The tensor at which `fill` failed; null if it was at none.
+  [[nodiscard]] const Fill* failed_at() const noexcept { return at_hand_; }
 
  private:
   /// A part of a tensor and where its bytes lie in the record.
@@ -41,8 +46,9 @@ class RecordReader {
   };
 
   void start(const plan::Record& record);
+  void wait_for_devices(std::span<Fill> fills);
   void finish();
-  static std::vector<Slice> cut(std::span<Fill> fills);
+  std::vector<Slice> cut(std::span<Fill> fills);
   static void cut_view(Fill& fill, const at::Tensor& part, const FileView& view,
                        std::vector<Slice>& slices);
 
@@ -58,6 +64,7 @@ class RecordReader {
 
   // The record at hand.
   const plan::Record* record_ = nullptr;
+  const Fill* at_hand_ = nullptr;
   std::uint64_t position_ = 0;      ///< everything before it was read or skipped
   std::uint64_t window_begin_ = 0;  ///< buffer_ holds [window_begin_, position_)
   std::uint32_t crc_ = 0;

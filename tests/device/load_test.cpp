@@ -7,7 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <exception>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -163,6 +165,92 @@ TEST(FailingLoadToDevices, ADeviceThatCannotBeMarkedIsToldWithOneOfItsOwnKeys) {
       EXPECT_THAT(error.what(), HasSubstr("of device " + std::to_string(device) + ": "));
     }
   }
+}
+
+/// A tensor of a file's layout and one that is turned, which libtorch fills.
+class FailingLoadThroughLibtorch : public testing::Test {
+ protected:
+  FailingLoadThroughLibtorch() {
+    make_sync_checkpointer()
+        ->save(directory_ / "it", dict({{"plain", plain_}, {"turned", turned_}}))
+        .written.get();
+  }
+  /// @returns what it throws
+  Error failed_load(const LoadOptions& options = {}) {
+    try {
+      (void)CheckpointReader().read(directory_ / "it", state_, options);
+    } catch (const Error& error) {
+      return error;
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << "thrown as it came: " << error.what();
+    }
+    return {ErrorCode::ok, "", "", ""};
+  }
+  void expect_the_next_load_to_work() {
+    (void)CheckpointReader().read(directory_ / "it", state_);
+    expect_equal(dict({{"plain", plain_}, {"turned", turned_}}), to_host(*state_), "state");
+  }
+
+  const at::Tensor plain_ = noise({3'000}, c10::kInt, 1);
+  const at::Tensor turned_ = noise({50, 70}, c10::kInt, 2);
+  CheckedFakeCuda cuda_{2, Schedule::late()};
+  TemporaryDirectory directory_;
+  std::optional<StateDict> state_ =
+      dict({{"plain", to_device(at::zeros({3'000}, c10::kInt), 0)},
+            {"turned", to_device(at::zeros({70, 50}, c10::kInt), 1).t()}});
+};
+
+TEST_F(FailingLoadThroughLibtorch, IsToldWithDeviceKeyLibtorchsWordsAndWhatIsOverwritten) {
+  fail_libtorch_copy(1, cudaErrorInvalidValue);
+  const Error error = failed_load();
+  EXPECT_EQ(error.code(), ErrorCode::device_failed);
+  EXPECT_EQ(error.what(), "load key turned from " + directory_ / "it" +
+                              "/checkpoint_0.pt: copy to device 1: CUDA error: invalid argument; "
+                              "already overwritten: plain, turned");
+  expect_the_next_load_to_work();
+}
+
+TEST_F(FailingLoadThroughLibtorch, IsFoundThoughTheCopyFailsAfterItsCallHasReturned) {
+  cuda_.fail(Call::stream_synchronize, 1, cudaErrorLaunchFailure);
+  const Error error = failed_load();
+  EXPECT_EQ(error.code(), ErrorCode::device_failed);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("load key turned from "), HasSubstr("CUDA device 1: "),
+                                  HasSubstr("CUDA error: unspecified launch failure"),
+                                  HasSubstr("already overwritten: plain, turned")));
+  expect_the_next_load_to_work();
+}
+
+TEST_F(FailingLoadThroughLibtorch, ADeviceWithoutMemoryForACopyIsToldAsSuch) {
+  fail_libtorch_allocation(1);
+  const Error error = failed_load();
+  EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("load key turned from "), HasSubstr("device 1: "),
+                                  HasSubstr("CUDA out of memory"),
+                                  HasSubstr("already overwritten: plain, turned")));
+  expect_the_next_load_to_work();
+}
+
+TEST_F(FailingLoadThroughLibtorch, ADeviceWithoutMemoryForANewTensorIsToldAsSuch) {
+  state_.reset();
+  fail_libtorch_allocation(2);
+  const Error error = failed_load({.default_map_location = cuda_device(1)});
+  EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
+  EXPECT_THAT(error.what(),
+              AllOf(HasSubstr("load key turned from "), HasSubstr("14000 bytes on device cuda:1"),
+                    HasSubstr("CUDA out of memory")));
+}
+
+TEST_F(FailingLoadThroughLibtorch, ABrokenDeviceIsAFailedOneAndAMissingOneAWrongArgument) {
+  state_.reset();
+  const Error missing = failed_load({.default_map_location = cuda_device(7)});
+  EXPECT_EQ(missing.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(missing.what(), AllOf(HasSubstr("load key plain from "), HasSubstr("device cuda:7"),
+                                    HasSubstr("invalid device ordinal")));
+  cuda_.fault_device(1);
+  const Error broken = failed_load({.default_map_location = cuda_device(1)});
+  EXPECT_EQ(broken.code(), ErrorCode::device_failed);
+  EXPECT_THAT(broken.what(), AllOf(HasSubstr("load key plain from "), HasSubstr("device 1"),
+                                   HasSubstr("cudaErrorLaunchFailure: ")));
 }
 
 TEST(FailingLoadToDevices, AWindowThatCannotBeRegisteredOnlyMakesItSlower) {

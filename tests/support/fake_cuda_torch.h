@@ -16,7 +16,8 @@
 //    synchronous, as CUDA's are. All others wait, and are done on copies of the host;
 //  - pinned host memory. Times between events are 0.
 // None of it is counted or refused by the FakeCuda, except that kernels are counted as launches,
-// and that c10 events use the table as libtorch's do.
+// and that c10 events, and whoever waits for a stream by the guard, use the table as libtorch's do.
+// What a broken device refuses is thrown as a c10::Error.
 //
 // Tensors end before their FakeCuda.
 #pragma once
@@ -37,7 +38,13 @@ cudaStream_t native_handle(const c10::Stream& stream);
 c10::Stream current_stream(int device = 0);
 /// That of this thread, as libtorch knows it.
 c10::Device current_device();
-/// Until the stream's work has ended.
+/// Until the stream's work has ended. Not counted.
 void synchronise(const c10::Stream& stream);
+
+/// The nth copy of libtorch between host and device from now on throws what libtorch throws where
+/// CUDA returns this error. Once.
+void fail_libtorch_copy(unsigned nth, cudaError_t error);
+/// The same for the nth piece of device memory that libtorch allocates, which is then out of it.
+void fail_libtorch_allocation(unsigned nth);
 
 }  // namespace ckptring::test

@@ -13,16 +13,19 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-namespace ckptring::test::fake_cuda {
+namespace ckptring::test {
+namespace fake_cuda {
 namespace {
 
 constexpr c10::DispatchKeySet kCudaKey(c10::DispatchKey::CUDA);
@@ -30,6 +33,21 @@ constexpr c10::DispatchKeySet kCudaKey(c10::DispatchKey::CUDA);
 c10::Device device_or_current(std::optional<c10::Device> device) {
   if (device && device->has_index()) return *device;
   return current_device();
+}
+
+// --- What copies bytes
+
+std::atomic<unsigned> copies_until_failure{0};  ///< 0: none fails
+std::atomic<cudaError_t> copy_failure{cudaSuccess};
+
+void copy_in_stream(c10::Device device, void* to, const void* from, std::size_t bytes) {
+  TORCH_CHECK(!is_due(copies_until_failure),
+              "CUDA error: ", FakeCuda::runtime().get_error_string(copy_failure.load()));
+  try {
+    living().copy(current_handle(device), to, from, bytes);
+  } catch (const std::runtime_error& refused) {
+    TORCH_CHECK(false, "CUDA error: ", refused.what());
+  }
 }
 
 // --- Tensors without contents, and views
@@ -54,7 +72,7 @@ void grow(const c10::Storage& storage, std::size_t bytes) {
   if (storage.nbytes() >= bytes) return;
   const c10::DeviceGuard guard(storage.device());
   c10::DataPtr memory = device_allocator().allocate(bytes);
-  living().copy(current_handle(storage.device()), memory.get(), storage.data(), storage.nbytes());
+  copy_in_stream(storage.device(), memory.get(), storage.data(), storage.nbytes());
   c10::StorageImpl* const impl = storage.unsafeGetStorageImpl();
   impl->set_data_ptr_noswap(std::move(memory));
   impl->set_nbytes(bytes);
@@ -295,8 +313,7 @@ void copy_within_devices(const at::Tensor& to, const at::Tensor& from) {
 
 void copy_bytes(const at::Tensor& to, const at::Tensor& from) {
   const at::Tensor& on_device = to.is_cuda() ? to : from;
-  living().copy(current_handle(on_device.device()), to.mutable_data_ptr(), from.const_data_ptr(),
-                from.nbytes());
+  copy_in_stream(on_device.device(), to.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
 }
 
 void copy_to_device(const at::Tensor& to, const at::Tensor& from, bool non_blocking) {
@@ -377,4 +394,11 @@ TORCH_LIBRARY_IMPL(_, CUDA, m) {
 }
 
 }  // namespace
-}  // namespace ckptring::test::fake_cuda
+}  // namespace fake_cuda
+
+void fail_libtorch_copy(unsigned nth, cudaError_t error) {
+  fake_cuda::copy_failure.store(error);
+  fake_cuda::copies_until_failure.store(nth);
+}
+
+}  // namespace ckptring::test

@@ -5,6 +5,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -12,8 +13,11 @@
 #include <new>
 #include <vector>
 
-namespace ckptring::test::fake_cuda {
+namespace ckptring::test {
+namespace fake_cuda {
 namespace {
+
+std::atomic<unsigned> allocations_until_failure{0};  ///< 0: none fails
 
 struct Block {
   std::uint64_t cuda = 0;  ///< the FakeCuda's id
@@ -38,6 +42,7 @@ class DeviceAllocator final : public c10::Allocator {
     auto block = std::make_unique<Block>();
     block->cuda = cuda.id();
     try {
+      if (is_due(allocations_until_failure)) throw std::bad_alloc();
       block->memory = cuda.device_alloc(device.index(), bytes);
     } catch (const std::bad_alloc&) {
       TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory. Tried to allocate ", bytes,
@@ -82,6 +87,13 @@ PinnedAllocator host_allocator;
 
 }  // namespace
 
+bool is_due(std::atomic<unsigned>& countdown) {
+  unsigned left = countdown.load();
+  while (left > 0 && !countdown.compare_exchange_weak(left, left - 1)) {
+  }
+  return left == 1;
+}
+
 c10::Allocator& pinned_allocator() { return host_allocator; }
 
 c10::Allocator& device_allocator() { return allocator; }
@@ -94,4 +106,10 @@ void record_stream(const c10::DataPtr& memory, cudaStream_t stream) {
   block->streams.push_back(stream);
 }
 
-}  // namespace ckptring::test::fake_cuda
+}  // namespace fake_cuda
+
+void fail_libtorch_allocation(unsigned nth) {
+  fake_cuda::allocations_until_failure.store(nth);
+}
+
+}  // namespace ckptring::test

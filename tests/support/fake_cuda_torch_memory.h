@@ -5,6 +5,8 @@
 
 #include <c10/core/Allocator.h>
 
+#include <atomic>
+
 namespace ckptring::test::fake_cuda {
 
 /// Of the current device; registered for c10::kCUDA.
@@ -15,5 +17,8 @@ c10::Allocator& pinned_allocator();
 
 /// The memory is also used by this stream: it is freed after what the stream holds then.
 void record_stream(const c10::DataPtr& memory, cudaStream_t stream);
+
+/// Counts down to what is to fail; whether this is it. At 0 nothing is.
+bool is_due(std::atomic<unsigned>& countdown);
 
 }  // namespace ckptring::test::fake_cuda

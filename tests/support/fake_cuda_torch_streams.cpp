@@ -100,7 +100,10 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     return living().idle(handle_of(stream));
   }
   void synchronizeStream(const c10::Stream& stream) const override {
-    living().synchronise(handle_of(stream));
+    const c10::Device before = exchangeDevice(stream.device());
+    const cudaError_t result = FakeCuda::runtime().stream_synchronize(native(stream));
+    setDevice(before);
+    check(result);
   }
 
   void record(void** event, const c10::Stream& stream, const c10::DeviceIndex /*device*/,
@@ -182,6 +185,8 @@ c10::Stream current_stream(int device) { return fake_cuda::guard().getStream(cud
 
 c10::Device current_device() { return fake_cuda::guard().getDevice(); }
 
-void synchronise(const c10::Stream& stream) { fake_cuda::guard().synchronizeStream(stream); }
+void synchronise(const c10::Stream& stream) {
+  fake_cuda::living().synchronise(fake_cuda::handle_of(stream));
+}
 
 }  // namespace ckptring::test
