@@ -97,13 +97,15 @@ BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell(
 
 CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
                                      const ring::Segment& segment, const BellSet& bells,
-                                     const ring::Producer& producer, OnOutcome on_outcome)
+                                     const ring::Producer& producer, OnOutcome on_outcome,
+                                     OnUnfilled on_unfilled)
     : config_(config),
       rank_(rank),
       segment_(segment),
       bells_(bells),
       producer_(producer),
       on_outcome_(std::move(on_outcome)),
+      on_unfilled_(std::move(on_unfilled)),
       log_{rank.global_rank},
       trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
       wake_bell_(make_bell()),
@@ -457,9 +459,11 @@ bool CheckpointProcess::kill_and_wait(std::string why) {
 void CheckpointProcess::check_timeouts() {
   bool busy = false;
   bool gave_up = false;
+  std::uint64_t oldest = 0;
   {
     const std::scoped_lock lock(mutex_);
     busy = !expected_.empty();
+    if (busy) oldest = expected_.begin()->first;
     gave_up = given_up_ != nullptr;
   }
   if (gave_up) {
@@ -487,8 +491,38 @@ void CheckpointProcess::check_timeouts() {
     kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
     return;
   }
-  if (starting) return;
-  if (busy && age > os::to_ns(config_.stall_timeout_secs)) stalled();
+  if (!starting && busy) check_stall(oldest, now);
+}
+
+/// Whether the next step of the oldest save is the helper's: a block to write, or an end to make.
+/// Else it waits for blocks that are being filled, and a device may take its time for that.
+bool CheckpointProcess::is_helpers_turn(std::uint64_t save) const noexcept {
+  const ring::SegmentView view = segment_.view();
+  // A time-out's hints; order nothing.
+  const auto wanted = ring::Word<ring::Intent>::unpack(
+      view.record(save).producer_word.load(std::memory_order_relaxed));
+  if (wanted.state != ring::Intent::staging) return true;
+  const std::uint64_t tail = view.consumer().tail.load(std::memory_order_relaxed);
+  return view.slot(tail).published.load(std::memory_order_relaxed) == tail + 1;
+}
+
+/// The helper's clock stands still while it has nothing to do.
+void CheckpointProcess::check_stall(std::uint64_t save, std::uint64_t now) {
+  const auto passed = [&](std::uint64_t since) {
+    return now > since && now - since > os::to_ns(config_.stall_timeout_secs);
+  };
+  const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
+  if (is_helpers_turn(save)) {
+    told_unfilled_ = false;
+    if (passed(std::max(active, helper_idle_ns_))) stalled();
+    return;
+  }
+  helper_idle_ns_ = now;
+  if (!passed(active)) {
+    told_unfilled_ = false;
+  } else if (!std::exchange(told_unfilled_, true) && on_unfilled_) {
+    on_unfilled_(save, static_cast<double>(now - active) / 1e9);
+  }
 }
 
 /// Nothing reached the disk for too long. A process that hangs in the kernel would hang again, so

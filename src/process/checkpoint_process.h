@@ -52,12 +52,16 @@ class CheckpointProcess {
  public:
   /// Called from the watching thread, once per expected save.
   using OnOutcome = std::function<void(std::uint64_t save, SaveOutcome outcome)>;
+  /// Called from the watching thread, once for each time that a save has waited for its own blocks
+  /// for as long as the helper might have taken: it has nothing left to do for the save.
+  using OnUnfilled = std::function<void(std::uint64_t save, double secs)>;
 
   /// Begins to start the helper; failures show in ready() and in the saves.
   /// `segment`, `bells` and `producer` outlive this.
   CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
                     const ring::Segment& segment, const BellSet& bells,
-                    const ring::Producer& producer, OnOutcome on_outcome);
+                    const ring::Producer& producer, OnOutcome on_outcome,
+                    OnUnfilled on_unfilled = {});
 
   /// Asks the helper to finish what is sealed and to end, and stops watching. Where none runs and
   /// saves are expected, one is started for them. Never waits for the disk. Saves still expected
@@ -105,6 +109,8 @@ class CheckpointProcess {
   void on_death();
   void start_again_after(const std::string& death, const std::string& last_words);
   void check_timeouts();
+  [[nodiscard]] bool is_helpers_turn(std::uint64_t save) const noexcept;
+  void check_stall(std::uint64_t save, std::uint64_t now);
   void kill_helper(std::string why);
   bool kill_and_wait(std::string why);
   void never_ready();
@@ -125,6 +131,7 @@ class CheckpointProcess {
   const BellSet& bells_;
   const ring::Producer& producer_;
   const OnOutcome on_outcome_;
+  const OnUnfilled on_unfilled_;
   const base::LogContext log_;
   os::UninheritedFd trainer_pidfd_;
   os::UninheritedFd wake_bell_;
@@ -147,6 +154,8 @@ class CheckpointProcess {
   std::uint64_t starting_since_ns_ = 0;  ///< the first attempt since one was ready; 0: it is ready
   std::uint64_t restart_at_ns_ = 0;      ///< a restart is due then; 0: none is
   std::uint64_t activity_floor_ns_ = 0;  ///< time-outs count from here at the earliest
+  std::uint64_t helper_idle_ns_ = 0;     ///< the last look at which it had nothing to do
+  bool told_unfilled_ = false;           ///< of the wait at hand
   std::uint64_t last_look_ns_ = 0;
   std::uint32_t idle_restarts_ = 0;     ///< deaths in a row without any save
   std::uint32_t fruitless_deaths_ = 0;  ///< in a row, without a block in between

@@ -80,6 +80,10 @@ class BasicProducer {
   void seal();
   /// Gives the current save up. Every claim must have ended.
   void abort();
+  /// Gives an open save up although claims are out, perhaps for ever, and what fills them may go
+  /// on. Nothing else is done with this ring from then on but to publish or drop those. Any thread
+  /// that knows of the save; seal and abort may not run meanwhile.
+  void abandon(std::uint64_t save) noexcept;
   /// Whether a save is announced and neither sealed nor aborted.
   [[nodiscard]] bool is_open() const noexcept { return open_; }
 
@@ -98,7 +102,7 @@ class BasicProducer {
  private:
   friend class BasicBlockClaim<Orders>;
   void publish(std::uint64_t position, bool voided) noexcept;
-  void store_intent(Intent intent) noexcept;
+  void store_intent(std::uint64_t save, Intent intent) noexcept;
   [[nodiscard]] bool is_finished(std::uint64_t save) const noexcept;
   void forget_finished() const;
   [[nodiscard]] std::optional<std::uint64_t> place_for(std::uint64_t plan_bytes) const;

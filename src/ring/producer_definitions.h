@@ -102,15 +102,15 @@ std::uint64_t BasicProducer<Orders>::open(
                                     static_cast<std::size_t>(description.plan_bytes)));
   plans_.push_back({save_, position, plan_size});
   open_ = true;
-  store_intent(Intent::staging);
+  store_intent(save_, Intent::staging);
   return save_;
 }
 
 template <class Orders>
-void BasicProducer<Orders>::store_intent(Intent intent) noexcept {
+void BasicProducer<Orders>::store_intent(std::uint64_t save, Intent intent) noexcept {
   // INTENT: releases the record's description, its tables and its end. seq_cst for DOORBELL.
-  segment_.record(save_).producer_word.store(Word<Intent>{save_, intent}.packed(),
-                                             Orders::intent_store);
+  segment_.record(save).producer_word.store(Word<Intent>{save, intent}.packed(),
+                                            Orders::intent_store);
   last_publish_ns_.store(os::monotonic_ns(), std::memory_order_relaxed);
   ring_if_asleep(segment_.consumer().data_sleeping, bells_.data);
 }
@@ -158,7 +158,7 @@ void BasicProducer<Orders>::seal() {
   // INTENT orders it.
   segment_.record(save_).end_position.store(end_, std::memory_order_relaxed);
   open_ = false;
-  store_intent(Intent::sealed);
+  store_intent(save_, Intent::sealed);
 }
 
 template <class Orders>
@@ -171,7 +171,18 @@ void BasicProducer<Orders>::abort() {
   // INTENT orders it.
   segment_.record(save_).end_position.store(end_, std::memory_order_relaxed);
   open_ = false;
-  store_intent(Intent::aborted);
+  store_intent(save_, Intent::aborted);
+}
+
+/// Reads what does not change while the save is open, and no counts of the staging thread's.
+template <class Orders>
+void BasicProducer<Orders>::abandon(std::uint64_t save) noexcept {
+  Record& record = segment_.record(save);
+  const std::uint64_t end = record.first_position + base::ceil_div(record.description.total_bytes,
+                                                                   segment_.geometry().block_bytes);
+  // INTENT orders it. Behind every block that was claimed.
+  record.end_position.store(end, std::memory_order_relaxed);
+  store_intent(save, Intent::aborted);
 }
 
 template <class Orders>

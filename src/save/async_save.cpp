@@ -16,6 +16,7 @@
 #include "store/file_sink.h"
 
 #include <ckptring/error.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +28,8 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -35,6 +38,8 @@ namespace {
 
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
+/// How long what is being staged may take to end once it is given up, before it is left alone.
+constexpr std::chrono::seconds kGiveUpLimit{10};
 /// Memory is made known to devices in pieces of about this size.
 constexpr std::uint64_t kPinnedPiece = 128ull << 20;
 /// How often close() looks for progress.
@@ -58,10 +63,12 @@ ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
 /// One ring, the process that drains it, and the thread that populates it.
 struct Generation {
   Generation(const CheckpointerConfig& config, RankInfo rank, const ring::Geometry& geometry,
-             process::CheckpointProcess::OnOutcome on_outcome)
+             process::CheckpointProcess::OnOutcome on_outcome,
+             process::CheckpointProcess::OnUnfilled on_unfilled)
       : segment(ring::Segment::create(geometry, settings_for(config, rank))),
         producer(segment.view(), bells.bells()),
-        process(config.process_config, rank, segment, bells, producer, std::move(on_outcome)) {}
+        process(config.process_config, rank, segment, bells, producer, std::move(on_outcome),
+                std::move(on_unfilled)) {}
 
   ring::Segment segment;
   process::BellSet bells;
@@ -77,7 +84,7 @@ struct Generation {
 struct Pending {
   std::optional<SaveJob> job;  ///< until staged
   store::SaveTarget target;
-  Promise<void> enqueued;  ///< no copy from a device will be begun any more
+  Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
   Promise<SaveReport> written;
   Future<SaveReport> written_future;
@@ -86,6 +93,7 @@ struct Pending {
   std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;
   bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
+  bool aborted = false;  ///< nor to undo it
   bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
   bool ended = false;    ///< `written` is about to be ready
   std::exception_ptr failure;  ///< then why it failed
@@ -118,12 +126,21 @@ struct AsyncSave::Parts {
 
   // --- any thread -------------------------------------------------------------------------
   void on_outcome(std::uint64_t number, process::SaveOutcome outcome);
+  void on_unfilled(std::uint64_t number, double secs) const;
   void finish(const std::shared_ptr<Pending>& save, std::exception_ptr error);
   void enqueue(std::function<void()> task);
   void wait_for_room(std::unique_lock<std::mutex>& lock);
   double secs_without_progress(std::uint64_t since_ns) const;
+  bool end_tasks();
   bool wait_for_tasks(std::uint64_t since_ns, double patience_secs);
-  void give_up_tasks();
+  bool give_up_tasks();
+  void leave_behind();
+  void end();
+  bool is_left_behind() const {
+    const std::scoped_lock lock(mutex);
+    return left_behind;
+  }
+  std::string copies_under_way() const;
   void check_not_given_up(const std::string& path) const;
   std::exception_ptr closed_too_early(const Pending& save) const;
   std::exception_ptr take_previous_failure();
@@ -151,7 +168,8 @@ struct AsyncSave::Parts {
   bool task_runs = false;
   bool stop = false;
   bool closed = false;
-  bool given_up = false;  ///< close() has lost its patience: nothing more is staged
+  bool given_up = false;     ///< close() has lost its patience: nothing more is staged
+  bool left_behind = false;  ///< and the staging thread does not end: this lives for ever
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
@@ -243,15 +261,20 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
     const std::scoped_lock lock(mutex);
     save.staging_error = error;
   }
-  if (complete && !error) {
-    ring.producer.seal();
-    {
-      const std::scoped_lock lock(mutex);
+  {
+    const std::scoped_lock lock(mutex);
+    if (left_behind) {
+      complete = false;  // it has ended after all, and its futures know already
+    } else if (complete && !error) {
+      ring.producer.seal();
       save.sealed = true;
+    } else {
+      ring.producer.abort();
+      save.aborted = true;
     }
+  }
+  if (complete && !error) {
     save_log.debug("staged {} bytes in {:.3f} s", save.report.bytes, save.report.staged_seconds);
-  } else {
-    ring.producer.abort();
   }
   if (error) {
     save.staged.set_error(error);
@@ -375,9 +398,11 @@ void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_byt
 void AsyncSave::Parts::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   const RingSize size = choose_ring(config, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<Generation>(
-      config, rank, size.geometry, [this](std::uint64_t number, process::SaveOutcome outcome) {
+      config, rank, size.geometry,
+      [this](std::uint64_t number, process::SaveOutcome outcome) {
         on_outcome(number, std::move(outcome));
-      });
+      },
+      [this](std::uint64_t number, double secs) { on_unfilled(number, secs); });
   // The smallest ring, until a file is known: it may do for that.
   const bool placeholder = file_bytes == 0 && config.process_config.ring_bytes == 0;
   if (!placeholder) announce(*made, size.why);
@@ -427,6 +452,19 @@ void AsyncSave::Parts::on_outcome(std::uint64_t number, process::SaveOutcome out
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
   }
   finish(save, outcome.error);
+}
+
+void AsyncSave::Parts::on_unfilled(std::uint64_t number, double secs) const {
+  base::LogContext{rank.global_rank, number}.warn(
+      "nothing was staged for {:.1f} s, and nothing is left to write: the save goes on once these "
+      "have ended: {}",
+      secs, copies_under_way());
+}
+
+/// In words.
+std::string AsyncSave::Parts::copies_under_way() const {
+  const std::vector<std::string> copies = devices->under_way();
+  return copies.empty() ? "copies from memory" : fmt::format("{}", fmt::join(copies, ", "));
 }
 
 /// The ring there is, or the one that is being made.
@@ -482,8 +520,18 @@ double AsyncSave::Parts::secs_without_progress(std::uint64_t since_ns) const {
       std::max(since_ns, ring ? ring->process.last_activity_ns() : std::uint64_t{0}));
 }
 
-/// @return whether everything begun is staged; false: it waits for room in the ring, and there was
-///         no progress for so long
+/// Waits until everything begun is staged, as long as something moves. Then ends what is not, or
+/// leaves it behind.
+/// @return whether everything is staged
+bool AsyncSave::Parts::end_tasks() {
+  const double limit = config.process_config.subprocess_shutdown_timeout_secs;
+  if (wait_for_tasks(os::monotonic_ns(), limit)) return true;
+  if (!give_up_tasks()) leave_behind();
+  return false;
+}
+
+/// @return whether everything begun is staged; false: it waits for room in the ring or for a
+///         device, and there was no progress for so long
 bool AsyncSave::Parts::wait_for_tasks(std::uint64_t since_ns, double patience_secs) {
   for (;;) {
     {
@@ -497,7 +545,8 @@ bool AsyncSave::Parts::wait_for_tasks(std::uint64_t since_ns, double patience_se
 }
 
 /// Ends the staging of all that is not staged yet.
-void AsyncSave::Parts::give_up_tasks() {
+/// @return false: it does not end, because a device does not
+bool AsyncSave::Parts::give_up_tasks() {
   std::shared_ptr<Generation> ring;
   {
     const std::scoped_lock lock(mutex);
@@ -507,14 +556,72 @@ void AsyncSave::Parts::give_up_tasks() {
   changed.notify_all();
   if (ring) ring->process.stop_staging();
   std::unique_lock lock(mutex);
-  changed.wait(lock, [this] { return tasks.empty() && !task_runs; });
+  return changed.wait_for(lock, kGiveUpLimit, [this] { return tasks.empty() && !task_runs; });
+}
+
+/// What the staging thread waits for may never end; and what it has begun may still be written to,
+/// and read from, whenever the device comes to it. So the thread is left alone for the life of the
+/// process, and with it all that it may touch: this object with the ring, its registration, the
+/// engines, and the tensors of the save at hand.
+void AsyncSave::Parts::leave_behind() {
+  const std::string copies = copies_under_way();
+  std::vector<std::shared_ptr<Pending>> unstaged;
+  std::deque<std::function<void()>> dropped;
+  std::shared_ptr<Generation> ring;
+  {
+    const std::scoped_lock lock(mutex);
+    if (tasks.empty() && !task_runs) return;  // it has ended after all
+    left_behind = true;
+    stop = true;
+    dropped = std::exchange(tasks, {});
+    ring = generation;
+    for (const auto& save : in_flight) {
+      if (save->sealed || save->aborted) continue;
+      unstaged.push_back(save);
+      if (save->number == 0) continue;
+      // Its blocks stay as they are: this ring is used for nothing else.
+      ring->producer.abandon(save->number);
+      by_number.erase(save->number);
+    }
+  }
+  log.error(
+      "the checkpointer ends without these, which have not ended: {}; what they may write to stays "
+      "in memory",
+      copies);
+  for (const auto& save : unstaged) {
+    const auto error = std::make_exception_ptr(Error(
+        ErrorCode::aborted, "close", save->report.path,
+        fmt::format("nothing was staged within subprocess_shutdown_timeout_secs, for these have "
+                    "not ended: {}; nothing of the save becomes visible",
+                    copies)));
+    save->enqueued.set_error(error);
+    save->staged.set_error(error);
+    finish(save, error);
+  }
+  dropped.clear();
+  if (ring) ring->process.shut_down(kIdleShutdownSecs);
+  thread.detach();
+}
+
+/// After end_tasks, if nothing was left behind. Leaves the helper to its work.
+void AsyncSave::Parts::end() {
+  std::shared_ptr<Generation> last;
+  {
+    const std::scoped_lock lock(mutex);
+    stop = true;
+    last = std::move(generation);
+  }
+  changed.notify_all();
+  if (thread.joinable()) thread.join();
+  // Not under the mutex: its watching thread, which is joined, may be delivering an outcome.
+  last.reset();
 }
 
 void AsyncSave::Parts::check_not_given_up(const std::string& path) const {
   const std::scoped_lock lock(mutex);
   if (!given_up) return;
   throw Error(ErrorCode::aborted, "stage", path,
-              "the checkpointer was closed, and the ring had no room for it within "
+              "the checkpointer was closed, and nothing more was staged within "
               "subprocess_shutdown_timeout_secs");
 }
 
@@ -570,24 +677,27 @@ AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
 }
 
+namespace {
+
+/// Reachable, so that nobody takes it for a leak.
+void keep_for_ever(void* parts) {
+  static std::mutex adding;
+  static auto& kept = *new std::vector<void*>;
+  const std::scoped_lock lock(adding);
+  kept.push_back(parts);
+}
+
+}  // namespace
+
 AsyncSave::~AsyncSave() {
   if (::getpid() != parts_->owner) {
     // Threads, memory and descriptors belong to the parent; there is nothing here to end.
     (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
     return;
   }
-  {
-    const std::scoped_lock lock(parts_->mutex);
-    parts_->stop = true;
-  }
-  parts_->changed.notify_all();
-  if (parts_->thread.joinable()) parts_->thread.join();
-  std::shared_ptr<Generation> last;
-  {
-    const std::scoped_lock lock(parts_->mutex);
-    last = std::move(parts_->generation);
-  }
-  last.reset();  // from here on no outcome arrives
+  (void)parts_->end_tasks();
+  const bool left_behind = parts_->is_left_behind();
+  if (!left_behind) parts_->end();  // from here on no outcome arrives
   if (!parts_->closed) (void)parts_->take_previous_failure();
   const auto left = parts_->in_flight;
   for (const auto& save : left) {
@@ -596,6 +706,7 @@ AsyncSave::~AsyncSave() {
                              "the checkpointer was destroyed before the save was durable; the "
                              "checkpoint process goes on with it")));
   }
+  if (left_behind) keep_for_ever(parts_.release());
 }
 
 void AsyncSave::check_usable() {
@@ -642,7 +753,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
                            enqueued = save->enqueued.future()](int device, void* stream) {
       if (!read.contains(device)) return;
       // An event recorded before the last copy is enqueued would not wait for it.
-      enqueued.wait();
+      if (enqueued.error()) return;  // waits until it is known
       devices->copies()->to_host(device).fence(stream);
     };
   }
@@ -691,7 +802,12 @@ void AsyncSave::prepare(const SaveJob& job) {
       }
     });
   }
-  prepared.get();
+  try {
+    prepared.get();
+  } catch (const std::logic_error&) {  // it was dropped
+    parts_->check_not_given_up("");
+    throw;
+  }
 }
 
 void AsyncSave::ready() {
@@ -750,8 +866,7 @@ void AsyncSave::close() {
   { const std::scoped_lock saving(parts_->saving); }
   const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
   const std::uint64_t began = os::monotonic_ns();
-  bool patient = parts_->wait_for_tasks(began, limit);
-  if (!patient) parts_->give_up_tasks();
+  bool patient = parts_->end_tasks();
   while (patient) {
     std::shared_ptr<Pending> oldest;
     {
@@ -768,18 +883,10 @@ void AsyncSave::close() {
     left = parts_->in_flight;
   }
   for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
-  if (left.empty()) parts_->drop_generation();
-  std::shared_ptr<Generation> last;
-  {
-    const std::scoped_lock lock(parts_->mutex);
-    parts_->stop = true;
-    last = std::move(parts_->generation);
+  if (!parts_->is_left_behind()) {
+    if (left.empty()) parts_->drop_generation();
+    parts_->end();
   }
-  parts_->changed.notify_all();
-  if (parts_->thread.joinable()) parts_->thread.join();
-  // Leaves the helper to its work. Not under the mutex: its watching thread, which is joined, may
-  // be delivering an outcome.
-  last.reset();
   (void)parts_->take_previous_failure();
 }
 

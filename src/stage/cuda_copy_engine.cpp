@@ -170,6 +170,11 @@ void CudaCopyEngine::fence(void* stream) {
              operation);
 }
 
+bool CudaCopyEngine::is_copying() const {
+  const std::scoped_lock lock(mutex_);
+  return completing_ || !batches_.empty();
+}
+
 void CudaCopyEngine::complete_all() {
   os::become_background_thread("ckptring-cuda");
   const CudaDeviceScope scope(runtime_, device_);
@@ -180,9 +185,11 @@ void CudaCopyEngine::complete_all() {
     if (batches_.empty()) return;
     Batch batch = std::move(batches_.front());
     batches_.pop_front();
+    completing_ = true;
     lock.unlock();
     complete(std::move(batch), failure);
     lock.lock();
+    completing_ = false;
   }
 }
 

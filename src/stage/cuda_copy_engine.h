@@ -41,6 +41,11 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   void copy_after(const StreamPoint& point) override;
   void fence(void* stream) override;
 
+  /// Whether a copy has begun and not ended. Never waits for a device.
+  [[nodiscard]] bool is_copying() const;
+  /// "copy from device 0 (stream 0x...)".
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+
  private:
   /// What the completion thread does once the stream has come to `event`.
   struct Batch {
@@ -73,7 +78,7 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   const int device_;
   const Direction direction_;
   cudaStream_t stream_ = nullptr;
-  std::string name_;  ///< for messages: "copy from device 0 (stream 0x...)"
+  std::string name_;  ///< for messages
   CudaWindow window_;
 
   std::mutex enqueuing_;  ///< one caller at a time
@@ -83,10 +88,12 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   std::vector<std::size_t> sizes_;
   bool batches_refused_ = false;  ///< by the driver
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Batch> batches_;  // guarded by mutex_
-  bool stop_ = false;          // likewise
+  // Guarded by mutex_.
+  std::deque<Batch> batches_;
+  bool completing_ = false;  ///< one that was taken from batches_
+  bool stop_ = false;
   std::thread thread_;
 };
 

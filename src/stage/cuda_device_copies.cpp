@@ -57,6 +57,18 @@ std::unique_ptr<PinnedMemory> CudaDeviceCopies::pin(std::span<std::byte> memory,
                                             std::move(wait));
 }
 
+std::vector<std::string> CudaDeviceCopies::under_way() const {
+  std::vector<std::string> found;
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock) return found;
+  for (const auto& [number, device] : devices_) {
+    for (const CudaCopyEngine* engine : {device.to_host.get(), device.to_device.get()}) {
+      if (engine != nullptr && engine->is_copying()) found.push_back(engine->name());
+    }
+  }
+  return found;
+}
+
 namespace {
 
 /// What the runtime answers where CUDA is not to be had: no device, no driver, or one that does not

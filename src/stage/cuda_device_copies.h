@@ -9,6 +9,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 namespace ckptring::stage {
 
@@ -25,6 +27,7 @@ class CudaDeviceCopies final : public DeviceCopies {
   std::shared_ptr<StreamPoint> mark(int number, void* stream) override;
   std::unique_ptr<PinnedMemory> pin(std::span<std::byte> memory, std::uint64_t piece_bytes,
                                     int number, WaitPopulated wait) override;
+  [[nodiscard]] std::vector<std::string> under_way() const override;
 
  private:
   struct Device {
@@ -38,7 +41,7 @@ class CudaDeviceCopies final : public DeviceCopies {
   const CudaRuntime& runtime_;
   const base::LogContext log_;
   CudaPinnedRanges ranges_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<int, Device> devices_;  // guarded by mutex_
 };
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace ckptring::stage {
 
@@ -35,6 +36,11 @@ class DeviceAccess {
   [[nodiscard]] std::string why_not() const {
     const std::scoped_lock lock(mutex_);
     return found_.why_not;
+  }
+  /// As DeviceCopies::under_way. Asks CUDA nothing.
+  [[nodiscard]] std::vector<std::string> under_way() const {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    return lock && found_.copies ? found_.copies->under_way() : std::vector<std::string>{};
   }
 
  private:

@@ -12,6 +12,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 namespace ckptring::stage {
 
@@ -64,6 +65,10 @@ class DeviceCopies {
   /// @param wait    before a piece is registered in the background; may be empty
   virtual std::unique_ptr<PinnedMemory> pin(std::span<std::byte> memory, std::uint64_t piece_bytes,
                                             int device, WaitPopulated wait) = 0;
+
+  /// Which copies have begun and not ended, in words, one entry for each stream: "copy from device
+  /// 0 (stream 0x...)". For messages: waits for nothing, not even for an engine that is being made.
+  [[nodiscard]] virtual std::vector<std::string> under_way() const = 0;
 };
 
 /// Null, with the reason in words, if this build has no CUDA, or this machine no device with a

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <thread>
 #include <vector>
 
 namespace ckptring::ring::test {
@@ -185,6 +186,17 @@ TEST_F(ProducerTest, AbortsOnlyWhenEveryCopyHasEnded) {
   EXPECT_EQ(ring_.producer_word(1).state, Intent::aborted);
   EXPECT_EQ(ring_.view().record(1).end_position, 2u) << "it ends where it got to";
   EXPECT_FALSE(producer_.try_claim());
+}
+
+TEST_F(ProducerTest, AbandonsASaveThoughACopyMayNeverEnd) {
+  open(4);
+  producer_.try_claim()->publish();
+  auto copying = producer_.try_claim();
+  std::thread([&] { producer_.abandon(1); }).join();
+  EXPECT_EQ(ring_.producer_word(1).state, Intent::aborted);
+  EXPECT_EQ(ring_.view().record(1).end_position, 4u) << "behind whatever may be claimed";
+  copying->publish();  // it has ended after all
+  EXPECT_EQ(ring_.producer_word(1).state, Intent::aborted);
 }
 
 TEST_F(ProducerTest, TheNextSaveBeginsWhereTheAbortedOneEnded) {

@@ -5,6 +5,7 @@
 #include "save/sync_save.h"
 #include "support/checked_fake_cuda.h"
 #include "support/failing_calls.h"
+#include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
@@ -15,12 +16,18 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
+#include <string>
+#include <thread>
 #include <utility>
 
 namespace ckptring::save {
@@ -514,6 +521,121 @@ TEST(DeviceSaveContexts, AreMadeOnTheDevicesOfTheStateOnly) {
   }
 }
 
+TEST(BusyDevice, LongerThanTheStallTimeoutCostsNeitherTheProcessNorTheSave) {
+  for (const std::uint64_t blocks : {4, 32}) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    const test::TemporaryDirectory directory;
+    DeviceRun run(cuda, 5);
+    const std::string expected = run.expected(directory);
+    const test::LogLines log;
+    CheckpointerConfig config = ring_of(blocks);
+    config.process_config.stall_timeout_secs = 1;
+    AsyncSave async(config, {});
+    async.ready();
+    const int helper = async.process_id();
+    auto held = cuda.hold(run.stream(0));
+    const SaveHandle save = async.submit(run.job(directory / "run", async.devices()));
+    EXPECT_FALSE(save.written.wait_for(std::chrono::seconds(3)));
+    held.release();
+    EXPECT_EQ(save.written.get().restarts, 0u);
+    EXPECT_EQ(async.process_id(), helper);
+    EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
+    const auto told = log.with("nothing was staged for ");
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told.front().level, LogLevel::warn);
+    EXPECT_THAT(told.front().text, ::testing::HasSubstr(": copy from device 0 (stream 0x"));
+  }
+}
+
+std::set<std::string> names_in(const test::TemporaryDirectory& directory) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory.path())) {
+    names.insert(std::filesystem::relative(entry.path(), directory.path()).string());
+  }
+  return names;
+}
+
+template <class Condition>
+bool comes_true(const Condition& condition) {
+  for (int i = 0; i < 3'000 && !condition(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return condition();
+}
+
+/// Ends a checkpointer while a device hangs, and then lets the device go on. In a process of its
+/// own: what is left behind stays until that ends.
+[[noreturn]] void end_while_a_device_hangs(bool by_close, std::uint64_t blocks) {
+  {
+    // Not given back, and so not looked at in the end.
+    test::FakeCuda& cuda = *new test::FakeCuda(2, Schedule::eager());
+    const test::TemporaryDirectory directory;
+    DeviceRun run(cuda, 5);
+    const auto on_host = noise({1'000}, 3);
+    CheckpointerConfig config = ring_of(blocks);
+    config.max_saves_in_flight = 2;
+    config.process_config.subprocess_shutdown_timeout_secs = 0.5;
+    auto async = std::make_unique<AsyncSave>(config, RankInfo{});
+    async->submit(run.job(directory / "first", async->devices())).written.get();
+    const os::UniqueFd helper = os::open_pidfd(async->process_id());
+    const std::size_t pinned = cuda.pinned_bytes();
+    EXPECT_GT(pinned, 0u);
+
+    auto held = cuda.hold(run.stream(0));
+    SaveJob job = run.job(directory / "second", async->devices());
+    const auto tensors = std::make_shared<int>();
+    job.keep_alive = tensors;
+    const std::array saves{async->submit(std::move(job)),
+                           async->submit(test::job_for(directory / "third", on_host))};
+    std::jthread training([&] {  // holds the host where the ring is small
+      for (int device = 0; device < 2; ++device) saves[0].device_fence(device, run.stream(device));
+    });
+    const auto began = std::chrono::steady_clock::now();
+    if (by_close) {
+      async->close();
+    } else {
+      async.reset();
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(40));
+    for (const SaveHandle& save : saves) {
+      EXPECT_TRUE(save.staged.ready());
+      EXPECT_TRUE(save.written.ready());
+      for (const std::string& words :
+           {words_of(save.staged.error()), words_of(save.written.error())}) {
+        EXPECT_THAT(words, ::testing::AllOf(::testing::HasSubstr("copy from device 0 (stream 0x"),
+                                            ::testing::Not(::testing::HasSubstr("device 1")),
+                                            ::testing::HasSubstr("shutdown_timeout_secs")));
+      }
+    }
+    training.join();
+    async.reset();
+    std::array<os::Waitable, 1> gone{os::Waitable{helper.get()}};
+    EXPECT_TRUE(os::wait_any(gone, os::Deadline::after(60)));
+    EXPECT_EQ(names_in(directory), (std::set<std::string>{"first", "first/checkpoint_0.pt"}));
+
+    // The device comes to it after all, and finds everything where it was.
+    EXPECT_EQ(cuda.pinned_bytes(), pinned);
+    EXPECT_GT(tensors.use_count(), 1);
+    held.release();
+    EXPECT_TRUE(comes_true([&] { return tensors.use_count() == 1; }));
+    EXPECT_EQ(cuda.pinned_bytes(), pinned);
+    EXPECT_THAT(cuda.take_violations(), ::testing::IsEmpty());
+    EXPECT_EQ(names_in(directory), (std::set<std::string>{"first", "first/checkpoint_0.pt"}));
+  }
+  (void)std::fflush(nullptr);
+  std::_Exit(::testing::Test::HasFailure() ? 1 : 0);
+}
+
+TEST(HangingDevice, DoesNotHoldCloseWhichLeavesBehindWhatTheDeviceMayWriteTo) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(end_while_a_device_hangs(true, 32), ::testing::ExitedWithCode(0), "");
+}
+
+TEST(HangingDevice, DoesNotHoldTheDestructorOfACheckpointerWhoseRingIsSmall) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(end_while_a_device_hangs(false, 4), ::testing::ExitedWithCode(0), "");
+}
+
 /// The trainer's part, in a process of its own.
 [[noreturn]] void train_until_killed(const std::string& directory, int to_parent) {
   CheckedFakeCuda cuda(2, Schedule::late());
@@ -544,11 +666,7 @@ TEST(DeviceSaveTrainer, ThatDiesWithCopiesUnderWayLeavesTheEarlierSaveAndNothing
   std::array<os::Waitable, 1> gone{os::Waitable{pidfd.get()}};
   ASSERT_TRUE(os::wait_any(gone, os::Deadline::after(60)));
   ASSERT_EQ(::close(ends[0]), 0);
-  std::set<std::string> left;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory.path())) {
-    left.insert(std::filesystem::relative(entry.path(), directory.path()).string());
-  }
-  EXPECT_EQ(left, (std::set<std::string>{"first", "first/checkpoint_0.pt"}));
+  EXPECT_EQ(names_in(directory), (std::set<std::string>{"first", "first/checkpoint_0.pt"}));
 }
 
 }  // namespace

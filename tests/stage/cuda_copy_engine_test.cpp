@@ -446,7 +446,8 @@ TEST(CudaCopyEngineFailures, AnyCallMayFailAndTheNextRoundWorks) {
         if (reached) {
           if (fails_yet(road, all.cuda)) (void)whole_round(all, memory, road);
           all.cuda.write(memory, filled(20 * kPage, 6));
-          EXPECT_EQ(whole_round(all, memory, road), "") << name(which) << " " << nth << " " << words;
+          EXPECT_EQ(whole_round(all, memory, road), "")
+              << name(which) << " " << nth << " " << words;
         }
         all.owned.reset();
         if (all.cuda.counters().of(which) < nth) break;

@@ -33,7 +33,7 @@ inline bool fails_yet(Road road, const FakeCuda& cuda) {
 }
 
 /// CUDA's words for cudaErrorUnknown, where those that fail are unknown ones.
-inline testing::Matcher<std::string> has_words_of_unknown(Call failed) {
+inline auto has_words_of_unknown(Call failed) {
   const char* const unknown = "unrecognized error code";
   return testing::HasSubstr(
       std::string(failed == Call::get_error_name ? unknown : "cudaErrorUnknown") + ": " +

@@ -108,8 +108,6 @@ void record_stream(const c10::DataPtr& memory, cudaStream_t stream) {
 
 }  // namespace fake_cuda
 
-void fail_libtorch_allocation(unsigned nth) {
-  fake_cuda::allocations_until_failure.store(nth);
-}
+void fail_libtorch_allocation(unsigned nth) { fake_cuda::allocations_until_failure.store(nth); }
 
 }  // namespace ckptring::test
