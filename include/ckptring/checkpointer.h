@@ -78,7 +78,8 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   /// Starts the checkpoint process without waiting for it.
   /// @throws Error invalid_argument, out_of_memory (a given ring that does not fit)
   AsyncCheckpointer(const CheckpointerConfig& config, RankInfo rank_info);
-  /// Waits until what was begun is staged, never for the disk.
+  /// Waits until what was begun is staged, at most `subprocess_shutdown_timeout_secs` without
+  /// progress, and never for the disk beyond that.
   ~AsyncCheckpointer() override;
 
   SaveHandle save(const std::string& path, const StateDict& state,

@@ -52,8 +52,8 @@ struct CheckpointProcessConfig {
 
   // Seconds. What each counts from and what happens when it passes: README, Time-outs.
   double subprocess_init_timeout_secs = 30;      ///< all attempts to start the helper
-  double subprocess_shutdown_timeout_secs = 60;  ///< close() without progress
-  double stall_timeout_secs = 300;               ///< a save without progress
+  double subprocess_shutdown_timeout_secs = 60;  ///< close() or destructor without progress
+  double stall_timeout_secs = 300;               ///< a helper that has work, without progress
   double orphan_timeout_secs = 600;              ///< the same once the trainer is gone
   double stopped_timeout_secs = 10;              ///< the same while the helper is stopped
   unsigned max_restarts = 5;                     ///< per save, with back-off

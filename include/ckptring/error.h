@@ -30,7 +30,8 @@ enum class ErrorCode : int {
   wrong_process = 12,          ///< used in a forked child
   out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left
   busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name
-  stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`
+  stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`, though
+                               ///< there was one to write
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive
   outcome_unknown = 17,        ///< the checkpoint process may still commit, or died while it did
   aborted = 18,                ///< staging was given up; nothing is visible under the final name

@@ -26,7 +26,8 @@ class Promise;
 ///
 /// All copies share one state. Unlike `std::future` it can be asked repeatedly, and it knows
 /// whether anybody has fetched its outcome. Thread-safe. Every future that this library hands out
-/// becomes ready in finite time, with a value or with an `Error` that names the cause. In a forked
+/// becomes ready in finite time, with a value or with an `Error` that names the cause; one that
+/// waits for a CUDA device which hangs, once the checkpointer is closed or destroyed. In a forked
 /// child, to which nobody would deliver anything, every call throws Error wrong_process.
 template <class T>
 class Future {

@@ -32,7 +32,8 @@ struct SaveHandle {
   /// Holds the caller until the save's last copy from a device is enqueued, which waits for no copy
   /// from the host; where the file up to there does not fit into the ring, that is when the disk
   /// has made room for it. Does nothing if the save read nothing from the stream's device. Also
-  /// returns if the save fails, whose futures say so.
+  /// returns if the save fails, whose futures say so; then the stream waits for the copies that
+  /// were begun, unless the checkpointer ended without them.
   /// @throws Error device_failed; invalid_argument for a stream of another kind of device;
   ///         wrong_process in a forked child
   CKPTRING_API void fence(const c10::Stream& stream) const;

@@ -524,6 +524,7 @@ double AsyncSave::Parts::secs_without_progress(std::uint64_t since_ns) const {
 /// leaves it behind.
 /// @return whether everything is staged
 bool AsyncSave::Parts::end_tasks() {
+  if (is_left_behind()) return false;
   const double limit = config.process_config.subprocess_shutdown_timeout_secs;
   if (wait_for_tasks(os::monotonic_ns(), limit)) return true;
   if (!give_up_tasks()) leave_behind();

@@ -21,7 +21,8 @@ class AsyncSave {
   /// Starts the checkpoint process without waiting for it.
   /// @throws Error invalid_argument, out_of_memory
   AsyncSave(const CheckpointerConfig& config, RankInfo rank);
-  /// Waits until what was begun is staged, never for the disk.
+  /// Waits until what was begun is staged, at most subprocess_shutdown_timeout_secs without
+  /// progress. Where a device hangs, what it may still use is left in memory for ever.
   ~AsyncSave();
   AsyncSave(const AsyncSave&) = delete;
   AsyncSave& operator=(const AsyncSave&) = delete;

@@ -136,7 +136,8 @@ void Staging::fail(const std::exception_ptr& failure) {
 
 StageResult Staging::finish() {
   std::unique_lock lock(ending_);
-  // Copies from devices end by themselves, or with their context.
+  // Copies from devices end by themselves, or with their context. Where a device hangs, they do
+  // not, and whoever ends the checkpointer leaves this thread behind.
   ended_.wait(lock, [this] { return fills_out_ == 0; });
   if (failure_) std::rethrow_exception(failure_);
   return {producer_.all_claimed() && !producer_.current_failed(), stalled_seconds_};
