@@ -136,6 +136,10 @@ struct AsyncSave::Parts {
   bool give_up_tasks();
   void leave_behind();
   void end();
+  std::vector<std::shared_ptr<Pending>> unended() const {
+    const std::scoped_lock lock(mutex);
+    return in_flight;
+  }
   bool is_left_behind() const {
     const std::scoped_lock lock(mutex);
     return left_behind;
@@ -700,8 +704,7 @@ AsyncSave::~AsyncSave() {
   const bool left_behind = parts_->is_left_behind();
   if (!left_behind) parts_->end();  // from here on no outcome arrives
   if (!parts_->closed) (void)parts_->take_previous_failure();
-  const auto left = parts_->in_flight;
-  for (const auto& save : left) {
+  for (const auto& save : parts_->unended()) {
     parts_->finish(save, std::make_exception_ptr(Error(
                              ErrorCode::outcome_unknown, "save", save->report.path,
                              "the checkpointer was destroyed before the save was durable; the "
@@ -878,11 +881,7 @@ void AsyncSave::close() {
     (void)oldest->written_future.wait_for(kProgressLook);
     patient = parts_->secs_without_progress(began) <= limit;
   }
-  std::vector<std::shared_ptr<Pending>> left;
-  {
-    const std::scoped_lock lock(parts_->mutex);
-    left = parts_->in_flight;
-  }
+  const auto left = parts_->unended();
   for (const auto& save : left) parts_->finish(save, parts_->closed_too_early(*save));
   if (!parts_->is_left_behind()) {
     if (left.empty()) parts_->drop_generation();
