@@ -102,7 +102,10 @@ TEST_P(DeviceFailures, AnyCallMayFailAndTheNextSaveIsWhole) {
         if (cuda.counters().of(which) < nth) break;
         met.add(which);
         // The training's own calls are not to find an error of ours.
-        EXPECT_EQ(FakeCuda::runtime().get_last_error(), cudaSuccess) << name(which) << " " << nth;
+        const cudaError_t left = FakeCuda::runtime().get_last_error();
+        if (which != Call::get_last_error) {
+          EXPECT_EQ(left, cudaSuccess) << name(which) << " " << nth;
+        }
       }
     }
   }
