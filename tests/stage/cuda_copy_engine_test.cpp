@@ -393,18 +393,21 @@ TEST_F(CudaCopyEngineTest, WithoutAThreadMemoryIsRegisteredWhenACopyNeedsIt) {
   EXPECT_EQ(all_.cuda.pinned_bytes(), CudaWindow::kBuffers * CudaWindow::kBufferBytes);
 }
 
+/// Not the one that a thread begins with: to choose a device is a call that may fail, too.
+constexpr int kOther = 1;
+
 /// Copies both ways, and all that belongs to it. Returns the words of what failed first.
 std::string whole_round(CudaCopies& all, std::byte* memory, Road road = Road::direct) {
   std::string words;
   const auto note = [&](const std::string& now) {
     if (words.empty()) words = now;
   };
-  const auto pinned = road == Road::window ? nullptr : all.pin(16 * kPage);
-  cudaStream_t const training = all.cuda.training_stream(0);
+  const auto pinned = road == Road::window ? nullptr : all.pin(16 * kPage, kOther);
+  cudaStream_t const training = all.cuda.training_stream(kOther);
   try {
     std::ranges::fill(all.host.bytes(), std::byte{});
-    DeviceCopyEngine& to_host = all.copies.to_host(0);
-    to_host.copy_after(*all.copies.mark(0, training));
+    DeviceCopyEngine& to_host = all.copies.to_host(kOther);
+    to_host.copy_after(*all.copies.mark(kOther, training));
     Ended there;
     to_host.copy(std::vector<Copy>{{all.host.at(0), memory, 20 * kPage, 0},
                                    {all.host.at(30 * kPage), memory, 20 * kPage, 0}},
@@ -415,7 +418,7 @@ std::string whole_round(CudaCopies& all, std::byte* memory, Road road = Road::di
       EXPECT_TRUE(std::ranges::equal(all.host.bytes().first(20 * kPage), filled(20 * kPage, 6)));
     }
     to_host.fence(training);
-    DeviceCopyEngine& to_device = all.copies.to_device(0);
+    DeviceCopyEngine& to_device = all.copies.to_device(kOther);
     Ended back;
     to_device.copy(std::vector<Copy>{{memory, all.host.at(0), 20 * kPage, 0}}, back.tell());
     note(back.words());
@@ -432,8 +435,8 @@ TEST(CudaCopyEngineFailures, AnyCallMayFailAndTheNextRoundWorks) {
   for (const Road road : ckptring::test::kRoads) {
     for (std::size_t call = 0; call < ckptring::test::kCalls; ++call) {
       for (unsigned nth = 1; nth < 40; ++nth) {
-        CudaCopies all(1, Schedule::random(nth));
-        std::byte* const memory = all.device_memory(filled(20 * kPage, 6));
+        CudaCopies all(2, Schedule::random(nth));
+        std::byte* const memory = all.device_memory(filled(20 * kPage, 6), kOther);
         const auto which = static_cast<Call>(call);
         fail_on(road, all.cuda, which, nth);
         const std::string words = whole_round(all, memory, road);
@@ -461,8 +464,8 @@ TEST(CudaCopyEngineFailures, AnyCallMayFailAndTheNextRoundWorks) {
 
 TEST(CudaCopyEngineFailures, ADeviceThatBreaksAtAnyCopyHoldsNobody) {
   for (unsigned nth = 1; nth <= 3; ++nth) {
-    CudaCopies all(1, Schedule::late());
-    std::byte* const memory = all.device_memory(filled(20 * kPage, 6));
+    CudaCopies all(2, Schedule::late());
+    std::byte* const memory = all.device_memory(filled(20 * kPage, 6), kOther);
     all.cuda.fault_copy(nth);
     EXPECT_THAT(whole_round(all, memory), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
     EXPECT_NE(whole_round(all, memory), "");
