@@ -135,6 +135,7 @@ class StillState {
   };
   StillState(test::FakeCuda& cuda, const std::vector<Storage>& storages) {
     std::vector<std::uint64_t> sizes;
+    sizes.reserve(storages.size());
     for (const Storage& storage : storages) sizes.push_back(storage.size);
     values_ = noise(sizes, 11);
     for (std::size_t i = 0; i < storages.size(); ++i) {

@@ -111,7 +111,7 @@ INSTANTIATE_TEST_SUITE_P(Schedules, CudaCopyEngineSchedules,
 
 TEST_P(CudaCopyEngineSchedules, CopiesWhatTheStreamHadDoneAtThePointAndNothingLater) {
   const auto pinned = all_.pin();
-  cudaStream_t const training = all_.cuda.training_stream(0);
+  auto* const training = all_.cuda.training_stream(0);
   std::byte* const memory = all_.device_memory(filled(10'000, 1));
   for (int step = 2; step < 10; ++step) {
     all_.cuda.launch_fill(training, memory, 10'000, static_cast<std::byte>(step));
@@ -129,7 +129,7 @@ TEST_P(CudaCopyEngineSchedules, CopiesWhatTheStreamHadDoneAtThePointAndNothingLa
 
 TEST_P(CudaCopyEngineSchedules, CopiesToADeviceAreThereForWhoeverIsFenced) {
   const auto pinned = all_.pin();
-  cudaStream_t const training = all_.cuda.training_stream(1);
+  auto* const training = all_.cuda.training_stream(1);
   std::byte* const memory = all_.device_memory(filled(5'000, 1), 1);
   std::byte* const copy = all_.device_memory(filled(5'000, 1), 1);
   all_.cuda.launch_fill(training, memory, 5'000, std::byte{2});  // still uses what is overwritten
@@ -147,7 +147,7 @@ TEST_P(CudaCopyEngineSchedules, CopiesToADeviceAreThereForWhoeverIsFenced) {
 
 TEST_P(CudaCopyEngineSchedules, TheDefaultStreamIsThatOfTheDeviceThoughAnotherOneIsCurrent) {
   const auto pinned = all_.pin();
-  cudaStream_t const training = all_.cuda.null_stream(1);
+  auto* const training = all_.cuda.null_stream(1);
   std::byte* const memory = all_.device_memory(filled(10'000, 1), 1);
   for (int step = 2; step < 6; ++step) {
     all_.cuda.launch_fill(training, memory, 10'000, static_cast<std::byte>(step));
@@ -274,7 +274,7 @@ TEST_F(CudaCopyEngineTest, MemoryIsRegisteredInTheBackgroundOnceItIsPopulated) {
 TEST_F(CudaCopyEngineTest, NobodyWaitsForADeviceOrBusily) {
   const auto pinned = all_.pin();
   std::byte* const memory = all_.device_memory(filled(60 * kPage, 5));
-  cudaStream_t const training = all_.cuda.training_stream(0);
+  auto* const training = all_.cuda.training_stream(0);
   ASSERT_EQ(copy_to_host(memory, 60 * kPage), "");
   all_.cuda.reset_counters();
   for (int save = 0; save < 5; ++save) {
@@ -304,7 +304,7 @@ TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {
   for (const bool registered : {true, false}) {
     CudaCopies all(2, Schedule::random(2));
     std::byte* const memory = all.device_memory(filled(20 * kPage, 5), 1);
-    cudaStream_t const training = all.cuda.training_stream(1);
+    auto* const training = all.cuda.training_stream(1);
     if (!registered) all.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
     auto copies = std::make_unique<CudaDeviceCopies>(FakeCuda::runtime(), base::LogContext{});
     std::unique_ptr<PinnedMemory> pinned;
@@ -403,7 +403,7 @@ std::string whole_round(CudaCopies& all, std::byte* memory, Road road = Road::di
     if (words.empty()) words = now;
   };
   const auto pinned = road == Road::window ? nullptr : all.pin(16 * kPage, kOther);
-  cudaStream_t const training = all.cuda.training_stream(kOther);
+  auto* const training = all.cuda.training_stream(kOther);
   try {
     std::ranges::fill(all.host.bytes(), std::byte{});
     DeviceCopyEngine& to_host = all.copies.to_host(kOther);
