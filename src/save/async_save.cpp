@@ -39,7 +39,7 @@ namespace {
 /// How long an idle helper may take to end before it is left to itself.
 constexpr double kIdleShutdownSecs = 5;
 /// How long what is being staged may take to end once it is given up, before it is left alone.
-constexpr std::chrono::seconds kGiveUpLimit{10};
+constexpr std::chrono::seconds kGiveUpLimit{5};
 /// Memory is made known to devices in pieces of about this size.
 constexpr std::uint64_t kPinnedPiece = 128ull << 20;
 /// How often close() looks for progress.
@@ -119,7 +119,7 @@ struct AsyncSave::Parts {
   std::shared_ptr<Generation> generation_for(const SaveJob& job, const Pending* self);
   std::shared_ptr<Generation> fitting_generation(const plan::FilePlan& plan, const Pending* self);
   void pin(Generation& ring, int device) const;
-  void remake(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  void remake(const std::string& path, std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void announce(Generation& ring, const std::string& why);
   void drop_generation();
@@ -143,6 +143,10 @@ struct AsyncSave::Parts {
   bool is_left_behind() const {
     const std::scoped_lock lock(mutex);
     return left_behind;
+  }
+  std::exception_ptr failure_of(const Pending& save) const {
+    const std::scoped_lock lock(mutex);
+    return save.failure;
   }
   std::string copies_under_way() const;
   void check_not_given_up(const std::string& path) const;
@@ -172,8 +176,9 @@ struct AsyncSave::Parts {
   bool task_runs = false;
   bool stop = false;
   bool closed = false;
-  bool given_up = false;     ///< close() has lost its patience: nothing more is staged
-  bool left_behind = false;  ///< and the staging thread does not end: this lives for ever
+  bool given_up = false;             ///< close() has lost its patience: nothing more is staged
+  bool left_behind = false;          ///< and the staging thread does not end: this lives for ever
+  std::shared_ptr<Pending> at_hand;  ///< being staged
   std::vector<std::shared_ptr<Pending>> in_flight;              ///< oldest first
   std::map<std::uint64_t, std::shared_ptr<Pending>> by_number;  ///< of the current generation
   std::vector<std::shared_ptr<Pending>> failed;                 ///< not yet handed over
@@ -201,6 +206,10 @@ void AsyncSave::Parts::run_tasks() {
 }
 
 void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
+  {
+    const std::scoped_lock lock(mutex);
+    at_hand = save;
+  }
   try {
     const std::shared_ptr<Generation> ring = generation_for(*save->job, save.get());
     check_not_given_up(save->report.path);  // after it is known whose waits would be ended
@@ -220,19 +229,26 @@ void AsyncSave::Parts::stage(const std::shared_ptr<Pending>& save) {
     // Not earlier: saves that are still in flight may put their files there.
     description.replaced = store::file_at(store::system_files(),
                                           save->target.directory + "/" + save->target.final_name);
+    check_not_given_up(save->report.path);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
     });
     {
       const std::scoped_lock lock(mutex);
-      by_number.emplace(number, save);
       save->number = number;
+      if (left_behind) {
+        ring->producer.abandon(number);
+      } else {
+        by_number.emplace(number, save);
+      }
     }
     ring->process.expect(number);
     stage_into(*ring, *save);
   } catch (...) {
     fail_unannounced(save, std::current_exception());
   }
+  const std::scoped_lock lock(mutex);
+  at_hand = nullptr;
 }
 
 /// The save is announced: whatever happens now, its outcome comes through the ring.
@@ -380,13 +396,15 @@ std::shared_ptr<Generation> AsyncSave::Parts::fitting_generation(const plan::Fil
     });
   }
   check_not_given_up(self->report.path);
-  remake(plan.total_bytes(), description.plan_bytes);
+  remake(self->report.path, plan.total_bytes(), description.plan_bytes);
   return current();
 }
 
-void AsyncSave::Parts::remake(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
+void AsyncSave::Parts::remake(const std::string& path, std::uint64_t file_bytes,
+                              std::uint64_t tables_bytes) {
   drop_generation();
   try {
+    check_not_given_up(path);  // that may have taken long
     make(file_bytes, tables_bytes);
   } catch (...) {
     {
@@ -468,7 +486,7 @@ void AsyncSave::Parts::on_unfilled(std::uint64_t number, double secs) const {
 /// In words.
 std::string AsyncSave::Parts::copies_under_way() const {
   const std::vector<std::string> copies = devices->under_way();
-  return copies.empty() ? "copies from memory" : fmt::format("{}", fmt::join(copies, ", "));
+  return copies.empty() ? "copies" : fmt::format("{}", fmt::join(copies, ", "));
 }
 
 /// The ring there is, or the one that is being made.
@@ -484,6 +502,7 @@ void AsyncSave::Parts::finish(const std::shared_ptr<Pending>& save, std::excepti
   bool stopped = false;
   {
     const std::scoped_lock lock(mutex);
+    if (save->ended) return;
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight, save);
     if (error) {
@@ -513,7 +532,7 @@ void AsyncSave::Parts::enqueue(std::function<void()> task) {
 
 /// For one more save in flight, or for the end of this checkpointer.
 void AsyncSave::Parts::wait_for_room(std::unique_lock<std::mutex>& lock) {
-  // Each save in flight ends: committed, failed, or timed out.
+  // Each save in flight ends: committed, failed, timed out, or given up by close().
   changed.wait(lock, [this] { return closed || in_flight.size() < config.max_saves_in_flight; });
 }
 
@@ -571,6 +590,7 @@ bool AsyncSave::Parts::give_up_tasks() {
 void AsyncSave::Parts::leave_behind() {
   const std::string copies = copies_under_way();
   std::vector<std::shared_ptr<Pending>> unstaged;
+  std::vector<std::optional<SaveJob>> never_begun;
   std::deque<std::function<void()>> dropped;
   std::shared_ptr<Generation> ring;
   {
@@ -580,9 +600,12 @@ void AsyncSave::Parts::leave_behind() {
     stop = true;
     dropped = std::exchange(tasks, {});
     ring = generation;
-    for (const auto& save : in_flight) {
-      if (save->sealed || save->aborted) continue;
-      unstaged.push_back(save);
+    unstaged = in_flight;
+    // One that has failed meanwhile is not in flight any more, and its blocks are still written to.
+    if (at_hand && at_hand->ended) unstaged.push_back(at_hand);
+    std::erase_if(unstaged, [](const auto& save) { return save->sealed || save->aborted; });
+    for (const auto& save : unstaged) {
+      if (save != at_hand) never_begun.push_back(std::exchange(save->job, std::nullopt));
       if (save->number == 0) continue;
       // Its blocks stay as they are: this ring is used for nothing else.
       ring->producer.abandon(save->number);
@@ -599,9 +622,9 @@ void AsyncSave::Parts::leave_behind() {
         fmt::format("nothing was staged within subprocess_shutdown_timeout_secs, for these have "
                     "not ended: {}; nothing of the save becomes visible",
                     copies)));
-    save->enqueued.set_error(error);
-    save->staged.set_error(error);
     finish(save, error);
+    save->enqueued.set_error(error);
+    save->staged.set_error(failure_of(*save));
   }
   dropped.clear();
   if (ring) ring->process.shut_down(kIdleShutdownSecs);
@@ -678,7 +701,7 @@ void AsyncSave::Parts::require_open(const char* operation) const {
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
   parts_ = std::make_unique<Parts>(config, rank);
-  parts_->remake(0, 0);
+  parts_->remake("", 0, 0);
   parts_->thread = std::thread([parts = parts_.get()] { parts->run_tasks(); });
 }
 

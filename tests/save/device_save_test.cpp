@@ -639,6 +639,43 @@ TEST(HangingDevice, DoesNotHoldTheDestructorOfACheckpointerWhoseRingIsSmall) {
               ::testing::Not(::testing::HasSubstr("Sanitizer")));
 }
 
+/// The save fails while its device hangs, and only then the checkpointer ends.
+[[noreturn]] void close_after_a_failure_while_a_device_hangs() {
+  {
+    test::FakeCuda& cuda = *new test::FakeCuda(2, Schedule::eager());  // as above
+    const test::TemporaryDirectory directory;
+    DeviceRun run(cuda, 5);
+    CheckpointerConfig config = ring_of(32);
+    config.process_config.max_restarts = 0;
+    config.process_config.subprocess_shutdown_timeout_secs = 0.5;
+    AsyncSave async(config, RankInfo{});
+    async.submit(run.job(directory / "first", async.devices())).written.get();
+
+    auto held = cuda.hold(run.stream(0));
+    const SaveHandle save = async.submit(run.job(directory / "second", async.devices()));
+    while (!save.written.ready()) {
+      if (const int helper = async.process_id(); helper > 0) (void)::kill(helper, SIGKILL);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_FALSE(save.staged.ready());  // the device still writes to its blocks
+    async.close();
+    if (!save.staged.ready()) std::_Exit(2);  // it would never be
+    EXPECT_THAT(words_of(save.written.error()), ::testing::HasSubstr("terminated by signal 9"));
+    EXPECT_EQ(words_of(save.staged.error()), words_of(save.written.error()));
+    save.device_fence(1, run.stream(1));
+    held.release();
+    EXPECT_THAT(cuda.take_violations(), ::testing::IsEmpty());
+  }
+  (void)std::fflush(nullptr);
+  std::_Exit(::testing::Test::HasFailure() ? 1 : 0);
+}
+
+TEST(HangingDevice, OfASaveThatHasFailedHoldsNeitherCloseNorStaged) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(close_after_a_failure_while_a_device_hangs(), ::testing::ExitedWithCode(0),
+              ::testing::Not(::testing::HasSubstr("Sanitizer")));
+}
+
 /// The trainer's part, in a process of its own.
 [[noreturn]] void train_until_killed(const std::string& directory, int to_parent) {
   CheckedFakeCuda cuda(2, Schedule::late());
