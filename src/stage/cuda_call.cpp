@@ -5,6 +5,12 @@
 #include <fmt/format.h>
 
 namespace ckptring::stage {
+namespace {
+
+/// Of this thread's scopes, those that live.
+thread_local unsigned depth = 0;
+
+}  // namespace
 
 std::string words_of(const CudaRuntime& runtime, cudaError_t result) {
   return fmt::format("{}: {}", runtime.get_error_name(result), runtime.get_error_string(result));
@@ -24,20 +30,23 @@ CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device,
                                  const std::string& operation)
     : runtime_(runtime) {
   check_cuda(runtime_, enter(device), operation);
+  ++depth;
 }
 
 CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) noexcept
     : runtime_(runtime) {
   allow_failure(runtime_, enter(device));
+  ++depth;
 }
 
 cudaError_t CudaDeviceScope::enter(int device) noexcept {
+  const bool within_another = depth > 0;
   if (const cudaError_t result = runtime_.get_device(&before_); result != cudaSuccess) {
     return result;
   }
   if (before_ == device) return cudaSuccess;
   const cudaError_t result = runtime_.set_device(device);
-  give_back_ = result == cudaSuccess && !os::is_own_thread();
+  give_back_ = result == cudaSuccess && (within_another || !os::is_own_thread());
   return result;
 }
 
@@ -45,6 +54,7 @@ CudaDeviceScope::~CudaDeviceScope() {
   // It was current before, so it can be again, unless its context broke meanwhile: then whatever
   // the thread does next says so.
   if (give_back_) allow_failure(runtime_, runtime_.set_device(before_));
+  --depth;
 }
 
 }  // namespace ckptring::stage

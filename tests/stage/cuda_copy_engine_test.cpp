@@ -10,11 +10,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <future>
 #include <memory>
 #include <random>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace ckptring::stage::test {
@@ -337,6 +340,27 @@ TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {
       os::run_in_own_thread("test", steps[i]);
       EXPECT_THAT(all.cuda.contexts(), ::testing::ElementsAre(::testing::Key(1))) << "step " << i;
     }
+  }
+}
+
+TEST(CudaContexts, TheDeviceOfACopyIsCurrentAlsoWhereMemoryIsRegisteredForItOnAnother) {
+  for (const bool registered : {true, false}) {
+    CudaCopies all(2, Schedule::eager());
+    std::byte* const memory = all.device_memory(filled(20 * kPage, 5), 1);
+    if (!registered) all.cuda.fail(Call::host_register, 1, cudaErrorMemoryAllocation);
+    // The thread in the background comes to nothing: the copy is the first to need each piece.
+    const auto pinned = all.copies.pin(
+        all.host.bytes(), 8 * kPage, 0, [](const std::stop_token& stop, std::uint64_t) {
+          while (!stop.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        });
+    Ended ended;
+    os::run_in_own_thread("test", [&] {
+      all.copies.to_host(1).copy(std::vector<Copy>{{all.host.at(0), memory, 20 * kPage, 0}},
+                                 ended.tell());
+    });
+    EXPECT_EQ(ended.words(), "");
+    EXPECT_EQ(all.cuda.counters().registrations, registered ? 3u : 2u);
+    EXPECT_EQ(all.cuda.counters().copies_elsewhere, 0u);
   }
 }
 

@@ -318,6 +318,7 @@ void count(State& cuda, const Transfer& transfer, const Stream& stream) {
   all.bytes_between_devices += these.bytes_between_devices;
   all.pageable_copies += these.pageable_copies;
   if (stream.legacy) ++all.device_synchronisations;
+  if (cuda.thread().device != stream.device) all.copies_elsewhere += these.copies;
 }
 
 /// Which of the batch's attributes belongs to each copy; none if they are not as they have to be.

@@ -125,6 +125,7 @@ struct CudaCounters {
   std::uint64_t device_synchronisations = 0;  ///< implied ones, see above
   std::uint64_t pageable_copies = 0;          ///< synchronous, because their memory is not pinned
   std::uint64_t straddling_copies = 0;        ///< refused
+  std::uint64_t copies_elsewhere = 0;         ///< begun while another device was current
   std::uint64_t busy_waits = 0;               ///< for events without cudaEventBlockingSync
 
   std::uint64_t registrations = 0;     ///< that succeeded
