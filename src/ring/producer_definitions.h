@@ -122,6 +122,10 @@ std::optional<BasicBlockClaim<Orders>> BasicProducer<Orders>::try_claim() noexce
   const std::uint64_t tail = segment_.consumer().tail.load(Orders::release_load);
   if (claimed_ - tail >= segment_.geometry().slot_count) return std::nullopt;
   const std::uint64_t position = claimed_++;
+  // PUBLISH, seen from this side: a thread of this process filled the slot a lap ago, and another
+  // one may fill it now. RELEASE orders them by way of the other process, where no checker of
+  // races sees it.
+  (void)segment_.slot(position).published.load(std::memory_order_acquire);
   // Counts for this process's own threads only; paired with the release in publish.
   claims_out_.fetch_add(1, std::memory_order_relaxed);
   const std::uint64_t offset = (position - first_) * segment_.geometry().block_bytes;

@@ -3,6 +3,9 @@
 // everything that is read is compared with what belongs there.
 #include "ring/mini_drain.h"
 #include "ring/ring_memory.h"
+#include "ring/segment.h"
+
+#include <fcntl.h>
 
 #include <gtest/gtest.h>
 
@@ -336,6 +339,35 @@ INSTANTIATE_TEST_SUITE_P(OfAnySave, DeathAtEveryStep,
                                            std::pair{Ending::drop_a_claim, 5u},
                                            std::pair{Ending::seal, 3u},  // fails on the disk
                                            std::pair{Ending::abort_early, 3u}));
+
+// To the thread sanitizer, what is done through another mapping is done by another process.
+TEST(RingSlots, MayBeFilledByAnotherThreadInTheNextLap) {
+  const Geometry geometry{kBlock, 2, 2, 256};
+  const Segment trainers = Segment::create(geometry, {});
+  const Segment helpers = Segment::attach(os::UniqueFd(::fcntl(trainers.fd(), F_DUPFD_CLOEXEC, 0)));
+  const os::UniqueFd bell = os::make_eventfd();
+  Producer producer(trainers.view(), {bell.get(), bell.get(), bell.get()});
+  const std::uint64_t blocks = 2 * geometry.slot_count;
+  producer.open(file_of(blocks * kBlock), [](std::span<std::byte>) {});
+
+  std::vector<std::jthread> threads;  // none is joined before all have published
+  for (std::uint64_t position = 0; position < blocks; ++position) {
+    std::optional<BlockClaim> claim = producer.try_claim();
+    ASSERT_TRUE(claim);
+    threads.emplace_back(
+        [position](BlockClaim filled) {
+          std::ranges::fill(filled.bytes(), static_cast<std::byte>(position));
+          filled.publish();
+        },
+        *std::move(claim));
+    const Slot& slot = helpers.view().slot(position);
+    while (slot.published.load(std::memory_order_seq_cst) != position + 1) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(helpers.view().block(position).back(), static_cast<std::byte>(position));
+    helpers.view().consumer().tail.store(position + 1, std::memory_order_seq_cst);
+  }
+}
 
 }  // namespace
 }  // namespace ckptring::ring::test
