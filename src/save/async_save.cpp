@@ -275,7 +275,10 @@ void AsyncSave::Parts::stage_into(Generation& ring, Pending& save) {
   } catch (...) {
     error = std::current_exception();
   }
-  save.job.reset();  // nobody needs the tensors any more, whatever became of the save
+  // Nobody needs the tensors any more, whatever became of the save. What described them is cleared
+  // away once everybody knows.
+  std::optional<SaveJob> described = std::exchange(save.job, std::nullopt);
+  described->keep_alive.reset();
   save.enqueued.set_value();
   if (error) {
     const std::scoped_lock lock(mutex);

@@ -5,6 +5,7 @@
 #include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/key_tree.h"
+#include "torch/lookahead.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
@@ -14,9 +15,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -28,7 +31,7 @@ using c10::IValue;
 using Node = KeyTree::Node;
 
 /// One call to the builder. The survey records them in order, so that every error is found and
-/// every storage known before the first one is made. Texts are borrowed from the state.
+/// every storage known before the first one is made.
 struct Step {
   enum class Kind : std::uint8_t {
     begin_dict,
@@ -47,17 +50,23 @@ struct Step {
     tensor,
   };
   Kind kind;
+  std::uint32_t length = 0;  ///< of a text, in bytes
   union {
     std::int64_t integer;  ///< integer, key_number; index into tensors
     double real;
-    const std::string* text;
+    std::uint64_t text;  ///< where it begins in `texts_`
   };
 };
 
+/// A tensor as the builder wants it, copied: reading it again would be waiting for memory again.
 struct SurveyedTensor {
-  const c10::TensorImpl* impl;
+  std::int64_t offset;
+  std::size_t shape;  ///< index of its first size in `shapes_`; its strides follow its sizes
+  std::size_t dimensions;
   std::uint32_t storage;
   plan::DType dtype;
+  bool requires_grad;
+  bool conj;
   bool neg;
 };
 
@@ -99,7 +108,12 @@ class Survey {
     check_depth(node, depth);
     expect(dict.size());
     push(Step::Kind::begin_dict);
+    Lookahead ahead(dict.begin(), dict.end(), [](const auto& entry, auto&& visit) {
+      visit(entry->key());
+      visit(entry->value());
+    });
     for (const auto& entry : dict) {
+      ahead.step();
       const IValue& key = entry.key();
       const IValue& value = entry.value();
       if (key.isString()) {
@@ -107,7 +121,7 @@ class Survey {
         const std::string& text = key.toStringRef();
         const KeyStep step = KeyStep::of(text);
         if (!plan::is_utf8(text)) refuse(node, step, "the key is not valid UTF-8");
-        push_text(Step::Kind::key_text, text);
+        if (!push_text(Step::Kind::key_text, text)) refuse(node, step, "the key exceeds 4 GiB");
         visit(value, node, step, depth);
       } else if (key.isInt()) {
         const KeyStep step = KeyStep::of_key(key.toInt());
@@ -144,7 +158,7 @@ class Survey {
           builder_.end_tuple();
           break;
         case Step::Kind::key_text:
-          builder_.key(std::string_view(*step.text));
+          builder_.key(text_of(step));
           break;
         case Step::Kind::key_number:
           builder_.key(step.integer);
@@ -162,7 +176,7 @@ class Survey {
           builder_.real(step.real);
           break;
         case Step::Kind::text:
-          builder_.string(*step.text);
+          builder_.string(text_of(step));
           break;
         case Step::Kind::tensor:
           emit_tensor(tensors_[static_cast<std::size_t>(step.integer)]);
@@ -174,6 +188,8 @@ class Survey {
   std::vector<c10::Storage> take_storages() { return std::move(storages_); }
 
  private:
+  static constexpr std::size_t kTypicalShape = 4;  ///< two sizes, two strides
+
   void visit(const IValue& value, Node parent, const KeyStep& step, unsigned depth) {
     if (value.isTensor()) {
       tensor(value.toTensor(), parent, step);
@@ -182,13 +198,13 @@ class Survey {
     } else if (value.isInt()) {
       push_integer(Step::Kind::integer, value.toInt());
     } else if (value.isDouble()) {
-      steps_.push_back({Step::Kind::real, {.real = value.toDouble()}});
+      steps_.push_back({.kind = Step::Kind::real, .real = value.toDouble()});
     } else if (value.isBool()) {
       push_integer(Step::Kind::boolean, value.toBool() ? 1 : 0);
     } else if (value.isString()) {
       const std::string& text = value.toStringRef();
       if (!plan::is_utf8(text)) refuse(parent, step, "the string is not valid UTF-8");
-      push_text(Step::Kind::text, text);
+      if (!push_text(Step::Kind::text, text)) refuse(parent, step, "the string exceeds 4 GiB");
     } else if (value.isGenericDict()) {
       dict(value.toGenericDict(), seen_.keys.add(parent, step), depth + 1);
     } else if (value.isList()) {
@@ -207,7 +223,12 @@ class Survey {
     check_depth(node, depth);
     expect(items.size());
     push(begin);
-    for (std::size_t i = 0; i < items.size(); ++i) visit(items[i], node, KeyStep::at(i), depth);
+    Lookahead ahead(items.begin(), items.end(),
+                    [](const IValue* item, auto&& visit) { visit(*item); });
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      ahead.step();
+      visit(items[i], node, KeyStep::at(i), depth);
+    }
     push(end);
   }
 
@@ -245,7 +266,17 @@ class Survey {
       seen_.versions.push_back({counter, counter.current_version(), node});
     }
     push_integer(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
-    tensors_.push_back({impl, storage, *dtype, tensor.is_neg()});
+    const std::size_t shape = shapes_.size();
+    shapes_.insert(shapes_.end(), impl->sizes().begin(), impl->sizes().end());
+    shapes_.insert(shapes_.end(), impl->strides().begin(), impl->strides().end());
+    tensors_.push_back({.offset = impl->storage_offset(),
+                        .shape = shape,
+                        .dimensions = impl->sizes().size(),
+                        .storage = storage,
+                        .dtype = *dtype,
+                        .requires_grad = impl->requires_grad(),
+                        .conj = impl->is_conj(),
+                        .neg = tensor.is_neg()});
   }
 
   void check_device(c10::Device device, Node parent, const KeyStep& step) {
@@ -299,14 +330,15 @@ class Survey {
   }
 
   void emit_tensor(const SurveyedTensor& tensor) {
+    const std::span shape = std::span(shapes_).subspan(tensor.shape);
     builder_.tensor({
         .dtype = tensor.dtype,
         .storage = tensor.storage,
-        .offset = tensor.impl->storage_offset(),
-        .sizes = {tensor.impl->sizes().data(), tensor.impl->sizes().size()},
-        .strides = {tensor.impl->strides().data(), tensor.impl->strides().size()},
-        .requires_grad = tensor.impl->requires_grad(),
-        .conj = tensor.impl->is_conj(),
+        .offset = tensor.offset,
+        .sizes = shape.first(tensor.dimensions),
+        .strides = shape.subspan(tensor.dimensions, tensor.dimensions),
+        .requires_grad = tensor.requires_grad,
+        .conj = tensor.conj,
         .neg = tensor.neg,
     });
   }
@@ -322,6 +354,7 @@ class Survey {
     };
     make_room(steps_, 2 * values + 2);
     make_room(tensors_, values);
+    make_room(shapes_, kTypicalShape * values);
     make_room(sources_, values);
     make_room(storages_, values);
     make_room(seen_.versions, values);
@@ -330,10 +363,18 @@ class Survey {
 
   void push(Step::Kind kind) { push_integer(kind, 0); }
   void push_integer(Step::Kind kind, std::int64_t value) {
-    steps_.push_back({kind, {.integer = value}});
+    steps_.push_back({.kind = kind, .integer = value});
   }
-  void push_text(Step::Kind kind, const std::string& text) {
-    steps_.push_back({kind, {.text = &text}});
+  /// Copies the text. False if it is longer than a file can have it.
+  bool push_text(Step::Kind kind, const std::string& text) {
+    if (text.size() > std::numeric_limits<std::uint32_t>::max()) return false;
+    steps_.push_back(
+        {.kind = kind, .length = static_cast<std::uint32_t>(text.size()), .text = texts_.size()});
+    texts_ += text;
+    return true;
+  }
+  [[nodiscard]] std::string_view text_of(const Step& step) const {
+    return std::string_view(texts_).substr(static_cast<std::size_t>(step.text), step.length);
   }
 
   void check_depth(Node node, unsigned depth) const {
@@ -355,7 +396,9 @@ class Survey {
   SeenState& seen_;
   stage::DeviceAccess& devices_;
   std::vector<Step> steps_;
+  std::string texts_;  ///< of all steps
   std::vector<SurveyedTensor> tensors_;
+  std::vector<std::int64_t> shapes_;  ///< sizes and strides of one tensor after the other
   ska::flat_hash_map<const c10::StorageImpl*, std::uint32_t> storage_index_;
   std::vector<c10::Storage> storages_;
   std::vector<stage::Source> sources_;
