@@ -26,6 +26,8 @@ std::string load() {
   return any ? "" : "no CUDA device";
 }
 
+c10::Device place(int device) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(device)}; }
+
 }  // namespace
 
 struct Devices::State {
@@ -48,18 +50,21 @@ std::string Devices::why_none() const { return state_->why_none; }
 /// For a device of 2024.
 std::shared_ptr<void> Devices::keep_busy(int device) const {
   const at::Tensor factor =
-      at::ones({4096, 4096}, at::TensorOptions()
-                                 .dtype(at::kFloat)
-                                 .device(c10::kCUDA, static_cast<c10::DeviceIndex>(device)));
+      at::ones({4096, 4096}, at::TensorOptions().dtype(at::kFloat).device(place(device)));
   at::Tensor product = at::empty_like(factor);
   for (int i = 0; i < 100; ++i) at::mm_out(product, factor, factor);
   return nullptr;
 }
 
+/// A kernel that is asked for an element that is not there ends by a failed assertion.
+void Devices::break_device(int device) const {
+  const at::Tensor one = at::ones({1}, at::TensorOptions().device(place(device)));
+  const at::Tensor nowhere = at::full({1}, 1000, at::TensorOptions().dtype(at::kLong));
+  (void)at::index_select(one, 0, nowhere.to(place(device)));
+}
+
 std::uint64_t Devices::free_bytes(int device) const {
-  return c10::getDeviceAllocator(c10::kCUDA)
-      ->getMemoryInfo(static_cast<c10::DeviceIndex>(device))
-      .first;
+  return c10::getDeviceAllocator(c10::kCUDA)->getMemoryInfo(place(device).index()).first;
 }
 
 }  // namespace ckptring::test

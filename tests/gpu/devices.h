@@ -34,6 +34,9 @@ class Devices {
   /// for the stream before.
   [[nodiscard]] std::shared_ptr<void> keep_busy(int device) const;
 
+  /// Whatever the device does from some moment on fails, for the life of this process.
+  void break_device(int device) const;
+
   /// Memory that nobody uses, neither this process nor others. 0 if that is not known.
   [[nodiscard]] std::uint64_t free_bytes(int device) const;
 

@@ -23,6 +23,8 @@ std::shared_ptr<void> Devices::keep_busy(int device) const {
   return std::make_shared<FakeCuda::Hold>(state_->cuda.hold(stream));
 }
 
+void Devices::break_device(int device) const { state_->cuda.fault_device(device); }
+
 std::uint64_t Devices::free_bytes(int /*device*/) const { return 0; }
 
 }  // namespace ckptring::test
