@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "os/background_thread.h"
 #include "os/clock.h"
+#include "os/populate.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -15,9 +16,6 @@
 namespace ckptring::ring {
 namespace {
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -25,7 +23,7 @@ namespace {
 constexpr std::uint64_t kStep = 64ull << 20;
 
 bool populate_pages(int fd, std::span<std::byte> bytes, std::uint64_t file_offset) noexcept {
-  if (::madvise(bytes.data(), bytes.size(), MADV_POPULATE_WRITE) == 0) return true;
+  if (os::populate(bytes)) return true;
   if (errno != EINVAL) return false;
   // Before Linux 5.14: allocates the pages without mapping them.
   return ::fallocate(fd, 0, static_cast<off_t>(file_offset), static_cast<off_t>(bytes.size())) == 0;
@@ -36,7 +34,7 @@ bool populate_pages(int fd, std::span<std::byte> bytes, std::uint64_t file_offse
 std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
   const std::size_t whole = bytes.size() / kHugePageBytes * kHugePageBytes;
   for (std::size_t at = 0; at < whole; at += kHugePageBytes) {
-    if (::madvise(bytes.data() + at, kBlockAlignment, MADV_POPULATE_WRITE) != 0) return 0;
+    if (!os::populate(bytes.subspan(at, kBlockAlignment))) return 0;
   }
   if (whole == 0 || ::madvise(bytes.data(), whole, MADV_COLLAPSE) != 0) return 0;
   return whole;
@@ -46,7 +44,7 @@ std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
 void log_missing_advice(const base::LogContext& log) {
   static std::once_flag once;
   std::call_once(once, [&] {
-    if (::madvise(nullptr, 0, MADV_POPULATE_WRITE) != 0) {
+    if (!os::populate({})) {
       log.info(
           "MADV_POPULATE_WRITE is missing (Linux 5.14): the ring's pages are allocated ahead "
           "and mapped when they are first used");

@@ -40,8 +40,9 @@ namespace {
 constexpr double kIdleShutdownSecs = 5;
 /// How long what is being staged may take to end once it is given up, before it is left alone.
 constexpr std::chrono::seconds kGiveUpLimit{5};
-/// Memory is made known to devices in pieces of about this size.
-constexpr std::uint64_t kPinnedPiece = 128ull << 20;
+/// Memory is made known to devices in pieces of about this size: one to two milliseconds of the
+/// driver's time.
+constexpr std::uint64_t kPinnedPiece = 32ull << 20;
 /// How often close() looks for progress.
 constexpr std::chrono::milliseconds kProgressLook{200};
 

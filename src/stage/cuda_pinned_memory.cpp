@@ -4,14 +4,31 @@
 #include "os/background_thread.h"
 #include "os/clock.h"
 #include "os/own_thread.h"
+#include "os/populate.h"
 #include "stage/cuda_call.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
+namespace {
+
+/// While the driver registers memory it holds up whoever launches a kernel, in all threads. So in
+/// the background it is left alone for this many times as long as it was kept busy.
+constexpr std::uint64_t kPauseFactor = 3;
+
+void pause(const std::stop_token& stop, std::uint64_t ns) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any nobody;
+  (void)nobody.wait_for(lock, stop, std::chrono::nanoseconds(ns), [] { return false; });
+}
+
+}  // namespace
 
 CudaPinnedRanges::Run CudaPinnedRanges::run_at(const std::byte* at, std::uint64_t bytes) const {
   const std::shared_lock lock(mutex_);
@@ -84,10 +101,10 @@ CudaPinnedRanges::Run CudaPinnedMemory::run_at(const std::byte* at, std::uint64_
       static_cast<std::size_t>(static_cast<std::uint64_t>(at - memory_.data()) / piece_bytes_);
   const std::span<std::byte> whole = piece(index);
   const auto left = static_cast<std::uint64_t>(whole.data() + whole.size() - at);
-  return {std::min(bytes, left), ensure(index)};
+  return {std::min(bytes, left), ensure(index, /*populated=*/false)};
 }
 
-bool CudaPinnedMemory::ensure(std::size_t index) noexcept {
+bool CudaPinnedMemory::ensure(std::size_t index, bool populated) noexcept {
   std::atomic<Piece>& state = pieces_[index];
   // Pairs with the store below: the driver knows the piece.
   if (const Piece known = state.load(std::memory_order_acquire); known != Piece::fresh) {
@@ -96,6 +113,8 @@ bool CudaPinnedMemory::ensure(std::size_t index) noexcept {
   const std::scoped_lock lock(registering_);
   Piece now = state.load(std::memory_order_relaxed);  // ordered by the mutex
   if (now == Piece::fresh) {
+    // The driver would populate them as well, and hold up every launch for ten times as long.
+    if (!populated) (void)os::populate(piece(index));
     now = try_register(index);
     state.store(now, std::memory_order_release);  // pairs with the load above
   }
@@ -125,9 +144,15 @@ void CudaPinnedMemory::pin_all(const std::stop_token& stop, const WaitPopulated&
   std::uint64_t pinned = 0;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const std::uint64_t end = static_cast<std::uint64_t>(i) * piece_bytes_ + piece(i).size();
-    if (wait) wait(stop, end);
+    if (wait) {
+      wait(stop, end);
+    } else {
+      (void)os::populate(piece(i));
+    }
     if (stop.stop_requested()) return;
-    if (ensure(i)) pinned += piece(i).size();
+    const std::uint64_t before = os::monotonic_ns();
+    if (ensure(i, /*populated=*/true)) pinned += piece(i).size();
+    if (i + 1 < pieces_.size()) pause(stop, kPauseFactor * (os::monotonic_ns() - before));
   }
   log_.info("{} of {} MiB of host memory registered with CUDA, after {:.2f} s", pinned >> 20,
             memory_.size() >> 20, os::seconds_since(began));

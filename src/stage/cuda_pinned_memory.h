@@ -50,7 +50,8 @@ class CudaPinnedMemory final : public PinnedMemory {
  private:
   enum class Piece : std::uint8_t { fresh, registered, refused };
   [[nodiscard]] std::span<std::byte> piece(std::size_t index) const noexcept;
-  bool ensure(std::size_t index) noexcept;
+  /// Whether it is registered now. `populated`: its pages are known to be there.
+  bool ensure(std::size_t index, bool populated) noexcept;
   Piece try_register(std::size_t index) noexcept;
   void unregister_all() noexcept;
   void pin_all(const std::stop_token& stop, const WaitPopulated& wait);

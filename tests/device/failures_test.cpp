@@ -71,7 +71,7 @@ TEST_P(DeviceFailures, AnyCallMayFailAndTheNextSaveIsWhole) {
         CheckedFakeCuda cuda(2, Schedule::random(nth));
         DeviceTraining training;
         const TemporaryDirectory directory;
-        if (road == Road::window) cuda.limit_pinned_bytes(40 << 20);  // windows, but no blocks
+        if (road == Road::window) cuda.limit_registration(1 << 20);  // windows, but no blocks
         auto checkpointer = make(GetParam(), road == Road::window ? 1'000 : 8);
         cuda.reset_counters();
         fail_on(road, cuda, which, nth);

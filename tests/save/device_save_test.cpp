@@ -376,7 +376,7 @@ TEST_F(DeviceSaveTest, ALargerStateGetsALargerRingWhichIsRegisteredInItsTurn) {
 }
 
 TEST_F(DeviceSaveTest, WhereNothingCanBeRegisteredAWindowDoes) {
-  cuda_.limit_pinned_bytes(40 << 20);
+  cuda_.limit_registration(1 << 20);
   const std::string expected = run_.expected(directory_);
   CheckpointerConfig config = ring_of(1'000);
   AsyncSave async(config, {});
@@ -465,7 +465,7 @@ TEST(DeviceSaveFailures, AnyCallOfASaveMayFailAndTheNextSaveIsWhole) {
         DeviceRun run(cuda, 7);
         const std::string expected = run.expected(directory);
         const auto which = static_cast<Call>(call);
-        if (road == Road::window) cuda.limit_pinned_bytes(40 << 20);  // windows, but not the ring
+        if (road == Road::window) cuda.limit_registration(1 << 20);  // windows, but not the ring
         auto async = std::make_unique<AsyncSave>(config, RankInfo{});
         const std::string file = directory / "run/checkpoint_0.pt";
         fail_on(road, cuda, which, nth);
@@ -497,7 +497,7 @@ TEST(DeviceSaveContexts, AreMadeOnTheDevicesOfTheStateOnly) {
   for (const bool registered : {true, false}) {
     CheckedFakeCuda cuda(3, Schedule::random(4));
     cuda.set_current_device(1);
-    if (!registered) cuda.limit_pinned_bytes(40 << 20);
+    if (!registered) cuda.limit_registration(1 << 20);
     const StillState state(cuda, {{1'000, 1}, {8 * kBlock, 1}, {300, stage::kHost}, {70'000, 1}});
     const test::TemporaryDirectory directory;
     for (const std::uint64_t blocks : {4, 1'000}) {

@@ -274,6 +274,42 @@ TEST_F(CudaCopyEngineTest, MemoryIsRegisteredInTheBackgroundOnceItIsPopulated) {
   EXPECT_GE(all_.cuda.counters().registrations, 1u);
 }
 
+/// The driver would bring them in, and hold up every launch meanwhile.
+TEST_F(CudaCopyEngineTest, PagesAreThereBeforeMemoryIsRegistered) {
+  std::byte* const memory = all_.device_memory(filled(kPage, 5));
+  const auto pinned = all_.copies.pin(all_.host.bytes().first(32 * kPage), 16 * kPage, 0,
+                                      [](const std::stop_token& stop, std::uint64_t) {
+                                        while (!stop.stop_requested()) std::this_thread::yield();
+                                      });
+  ASSERT_EQ(copy_to_host(memory, kPage), "");
+  EXPECT_EQ(all_.cuda.counters().registrations, 1u);
+  EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
+  {
+    const auto in_background =
+        all_.copies.pin(all_.host.bytes().subspan(32 * kPage), 16 * kPage, 0, {});
+    while (all_.cuda.counters().registrations < 3) std::this_thread::yield();
+  }
+  EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
+}
+
+TEST_F(CudaCopyEngineTest, RegisteringInTheBackgroundLeavesTheDriverToOthersMostOfTheTime) {
+  constexpr std::chrono::milliseconds kTakes{5};
+  all_.cuda.let_registering_take(kTakes);
+  const auto began = std::chrono::steady_clock::now();
+  const auto pinned = all_.pin(8 * kPage);
+  while (all_.cuda.counters().registrations < 8) std::this_thread::sleep_for(kTakes / 5);
+  EXPECT_GE(std::chrono::steady_clock::now() - began, 8 * kTakes + 7 * 2 * kTakes);
+}
+
+TEST_F(CudaCopyEngineTest, WhoeverEndsRegisteringDoesNotWaitForItsPauses) {
+  all_.cuda.let_registering_take(std::chrono::seconds(1));
+  auto pinned = all_.pin(8 * kPage);
+  while (all_.cuda.counters().registrations < 1) std::this_thread::yield();
+  const auto began = std::chrono::steady_clock::now();
+  pinned.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+}
+
 TEST_F(CudaCopyEngineTest, NobodyWaitsForADeviceOrBusily) {
   const auto pinned = all_.pin();
   std::byte* const memory = all_.device_memory(filled(60 * kPage, 5));

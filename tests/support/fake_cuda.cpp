@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace ckptring::test {
@@ -154,6 +155,8 @@ struct FakeCuda::State {
     cudaError_t error = cudaSuccess;
   };
   std::map<Call, Failure> failures;
+  std::chrono::nanoseconds registering_takes{0};
+  std::size_t largest_registration = static_cast<std::size_t>(-1);
   CudaCounters counters;
   std::vector<std::string> violations;
 };
@@ -562,6 +565,9 @@ cudaError_t host_register(void* begin, std::size_t bytes, unsigned flags) {
     }
     if ((flags & kSpecial) != 0) return cudaErrorNotSupported;
     if (!fake_cuda::is_mapped(begin, bytes)) return cudaErrorInvalidValue;
+    if (bytes > cuda.largest_registration) return cudaErrorMemoryAllocation;
+    if (!fake_cuda::is_populated(begin, bytes)) ++cuda.counters.unpopulated_registrations;
+    std::this_thread::sleep_for(cuda.registering_takes);
     const cudaError_t error =
         cuda.host.add(begin, bytes, device, (flags & cudaHostRegisterPortable) != 0);
     if (error == cudaSuccess) {
@@ -926,9 +932,19 @@ void FakeCuda::fault_device(int device, cudaError_t error) {
   state_->streams.break_device(lock, device, error);
 }
 
+void FakeCuda::let_registering_take(std::chrono::nanoseconds time) {
+  const Lock lock(state_->mutex);
+  state_->registering_takes = time;
+}
+
 void FakeCuda::limit_pinned_bytes(std::size_t bytes) {
   const Lock lock(state_->mutex);
   state_->host.limit(bytes);
+}
+
+void FakeCuda::limit_registration(std::size_t bytes) {
+  const Lock lock(state_->mutex);
+  state_->largest_registration = bytes;
 }
 
 CudaCounters FakeCuda::counters() const {

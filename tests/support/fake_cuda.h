@@ -78,6 +78,7 @@
 #include "support/fake_cuda_schedule.h"
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -128,8 +129,9 @@ struct CudaCounters {
   std::uint64_t copies_elsewhere = 0;         ///< begun while another device was current
   std::uint64_t busy_waits = 0;               ///< for events without cudaEventBlockingSync
 
-  std::uint64_t registrations = 0;     ///< that succeeded
-  std::uint64_t registered_bytes = 0;  ///< by them
+  std::uint64_t registrations = 0;              ///< that succeeded
+  std::uint64_t unpopulated_registrations = 0;  ///< begun while pages were missing
+  std::uint64_t registered_bytes = 0;           ///< by them
 
   std::uint64_t copies = 0;          ///< those of batches too
   std::uint64_t batched_copies = 0;  ///< those of batches
@@ -247,8 +249,13 @@ class FakeCuda {
   void fault_copy(unsigned nth, cudaError_t error = cudaErrorIllegalAddress);
   /// Breaks a device now.
   void fault_device(int device, cudaError_t error = cudaErrorLaunchFailure);
+  /// Each call of cudaHostRegister takes so long, and every other call waits for it.
+  void let_registering_take(std::chrono::nanoseconds time);
   /// More pinned memory than this is cudaErrorMemoryAllocation.
   void limit_pinned_bytes(std::size_t bytes);
+  /// A registration of more than this at once is cudaErrorMemoryAllocation; what cudaHostAlloc
+  /// allocates may be larger.
+  void limit_registration(std::size_t bytes);
 
   [[nodiscard]] CudaCounters counters() const;
   void reset_counters();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <span>
 #include <utility>
 
 namespace ckptring::test::fake_cuda {
@@ -26,17 +27,29 @@ bool share_a_page(const PinnedRange& a, const PinnedRange& b) {
          page_of(b.begin) <= page_of(a.begin + a.bytes - 1);
 }
 
-}  // namespace
-
-bool is_mapped(const void* begin, std::size_t bytes) {
+/// Whether all pages of the range are mapped, and `of_page` is true of the state of each.
+template <class OfPage>
+bool all_pages(const void* begin, std::size_t bytes, OfPage&& of_page) {
   const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(begin) & ~(kPage - 1);
   const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(begin) + bytes;
   std::array<unsigned char, 4096> states{};
   for (std::uintptr_t at = first; at < end; at += states.size() * kPage) {
     const std::size_t size = std::min<std::size_t>(end - at, states.size() * kPage);
     if (::mincore(reinterpret_cast<void*>(at), size, states.data()) != 0) return false;
+    const std::span known(states.data(), (size + kPage - 1) / kPage);
+    if (!std::ranges::all_of(known, of_page)) return false;
   }
   return true;
+}
+
+}  // namespace
+
+bool is_mapped(const void* begin, std::size_t bytes) {
+  return all_pages(begin, bytes, [](unsigned char) { return true; });
+}
+
+bool is_populated(const void* begin, std::size_t bytes) {
+  return all_pages(begin, bytes, [](unsigned char state) { return (state & 1) != 0; });
 }
 
 cudaError_t HostMemory::insert(std::shared_ptr<PinnedRange> range) {

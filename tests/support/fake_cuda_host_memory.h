@@ -18,8 +18,10 @@ struct PinnedRange : Resource {
   std::unique_ptr<std::byte, void (*)(void*)> allocated{nullptr, nullptr};  ///< by cudaHostAlloc
 };
 
-/// Whether all pages of the range are mapped.
+/// Whether all pages of the range are mapped, and whether all of them are there: have been written
+/// to, or populated.
 bool is_mapped(const void* begin, std::size_t bytes);
+bool is_populated(const void* begin, std::size_t bytes);
 
 class HostMemory {
  public:
