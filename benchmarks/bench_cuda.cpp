@@ -17,6 +17,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -160,7 +161,20 @@ class CudaBenchmark {
       step_first_.add(during.front() * 1e3);
       step_ratio_.add(mean(during) / without);
       steps_.add(static_cast<double>(during.size()));
+      measure_first_save(training);
     }
+    checkpointer->close();
+  }
+
+  /// Of a checkpointer that nobody has prepared: its ring is made, populated and registered while
+  /// the training goes on.
+  void measure_first_save(bench::DeviceTraining& training) {
+    work_.clear();
+    const auto checkpointer = ckptring::make_async_checkpointer();
+    const auto during =
+        training.run_during_save(*checkpointer, work_.path() + "/first", kMostSteps);
+    step_unprepared_.add(mean(during) * 1e3);
+    step_unprepared_longest_.add(*std::ranges::max_element(during) * 1e3);
     checkpointer->close();
   }
 
@@ -222,7 +236,10 @@ class CudaBenchmark {
     }
     for (const PeerSeries& peer : peers_) report.add(peer.returned);
     report.heading("Training");
-    for (const Series* one : {&step_, &step_saving_, &step_first_, &steps_}) report.add(*one);
+    for (const Series* one : {&step_, &step_saving_, &step_first_, &steps_, &step_unprepared_,
+                              &step_unprepared_longest_}) {
+      report.add(*one);
+    }
     for (const PeerSeries& peer : peers_) {
       for (const Series* one : {&peer.step, &peer.step_saving, &peer.step_ratio}) report.add(*one);
     }
@@ -269,6 +286,10 @@ class CudaBenchmark {
   Series step_first_{"step_first", "ckptring: the step in which it is begun", "ms", {}};
   Series step_ratio_{"step_ratio", "step during a save, to one without", "", {}};
   Series steps_{"steps", "ckptring: steps until it was durable", "", {}};
+  Series step_unprepared_{
+      "step_unprepared", "ckptring: step during an unprepared first save, mean", "ms", {}};
+  Series step_unprepared_longest_{
+      "step_unprepared_longest", "ckptring: the longest of these", "ms", {}};
   Series host_memory_{"host_memory", "host memory beyond the ring", "MiB", {}};
   Series device_memory_{"device_memory", "device memory", "MiB", {}};
   std::vector<PeerSeries> peers_;
