@@ -60,14 +60,23 @@
 //    report may be an earlier one of the device, so they give it back all the same.
 //  - cudaGetLastError returns the thread's last error, and forgets it.
 //  - A fault while work runs breaks the device: the rest of its work ends undone, whoever waits
-//  gets
-//    the error, and so does every later call that uses the device (cudaSetDevice as well, which
-//    then changes nothing). cudaGetLastError does not forget such an error. The other devices go
-//    on.
+//    gets the error, and so does every later call that uses the device (cudaSetDevice as well,
+//    which then changes nothing). cudaGetLastError does not forget such an error. The other
+//    devices go on.
 //
-// Not modelled: devices that only one process may use (cudaSetDevice can fail there); memory that
-// stays pinned because the context that registered it broke; that the training's own calls, and
-// libtorch's, fail on a broken device.
+// Seen on a device (an H200, driver 580.159.04, runtime 13.0, on 2026-11-28): copies whose host
+// side is pinned in part or in two ranges, ranges that overlap, empty batches, empty copies in
+// one, and batches in the NULL stream or without a source order are refused with the same errors.
+// Copies to pageable memory waited for their stream's earlier work, cudaHostUnregister and
+// cudaFreeHost for another stream's; cudaHostRegister and cudaHostAlloc did not. While
+// cudaHostRegister ran, launches waited for it. After a fault every call that uses the device
+// returned the error, but cudaSetDevice succeeded, and cudaGetLastError had forgotten it once it
+// was fetched: there this is stricter.
+//
+// Not modelled: that a stream takes only so many copies that are no batch (on that device between
+// 1,000 and 2,000), and more of them wait on the host; devices that only one process may use
+// (cudaSetDevice can fail there); memory that stays pinned because the context that registered it
+// broke; that the training's own calls, and libtorch's, fail on a broken device.
 //
 // Synchronisation of the whole device: the table has no call for it, but the guide lists some that
 // imply it. Counted as such: cudaHostAlloc, cudaHostRegister and their opposites, copies in the
