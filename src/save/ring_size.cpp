@@ -38,6 +38,8 @@ void check_seconds(double seconds, const char* name) {
 
 }  // namespace
 
+os::MemoryLeft ask_memory_left() { return os::memory_left(); }
+
 int ranks_on_node(const CheckpointProcessConfig& config) {
   if (config.ranks_on_node < 0) {
     throw invalid(

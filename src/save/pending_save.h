@@ -1,0 +1,39 @@
+// What is known of a save between `save` and its outcome.
+#pragma once
+
+#include "save/save_job.h"
+#include "store/save_sink.h"
+
+#include <ckptring/future.h>
+#include <ckptring/save_report.h>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+
+namespace ckptring::save {
+
+/// Where nothing else is said: set before the save is handed over, else guarded by the mutex of
+/// Lifetime.
+struct PendingSave {
+  std::optional<SaveJob> job;  ///< until staged; the staging thread's
+  store::SaveTarget target;
+  Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
+  Promise<void> staged;
+  Promise<SaveReport> written;
+  Future<SaveReport> written_future;
+  SaveReport report;
+  std::uint64_t submitted_ns = 0;
+  std::uint64_t number = 0;  ///< 0 until announced
+  std::exception_ptr staging_error;
+  bool sealed = false;   ///< the checkpoint process needs nothing more to commit it
+  bool aborted = false;  ///< nor to undo it
+  bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
+  bool ended = false;    ///< `written` is about to be ready
+  std::exception_ptr failure;  ///< then why it failed
+};
+
+using Save = std::shared_ptr<PendingSave>;
+
+}  // namespace ckptring::save

@@ -1,0 +1,228 @@
+#include "save/ring_keeper.h"
+
+#include "os/clock.h"
+#include "os/memory_left.h"
+#include "process/plan_tables.h"
+#include "save/ring_size.h"
+
+#include <ckptring/error.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ckptring::save {
+namespace {
+
+/// Memory is made known to devices in pieces of about this size: one to two milliseconds of the
+/// driver's time.
+constexpr std::uint64_t kPinnedPiece = 32ull << 20;
+
+ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
+  ring::Settings settings{};
+  settings.global_rank = rank.global_rank;
+  settings.global_world_size = rank.global_world_size;
+  settings.write_mode = static_cast<std::int32_t>(config.writer_config.mode);
+  settings.queue_depth = config.writer_config.queue_depth;
+  settings.threads = config.writer_config.threads;
+  settings.log_level = static_cast<std::int32_t>(log_level());
+  settings.busy_timeout_secs = config.writer_config.busy_timeout_secs;
+  settings.orphan_timeout_secs = config.process_config.orphan_timeout_secs;
+  return settings;
+}
+
+}  // namespace
+
+DrainedRing::DrainedRing(const CheckpointerConfig& config, RankInfo rank,
+                         const ring::Geometry& geometry,
+                         process::CheckpointProcess::OnOutcome on_outcome,
+                         process::CheckpointProcess::OnUnfilled on_unfilled)
+    : segment(ring::Segment::create(geometry, settings_for(config, rank))),
+      producer(segment.view(), bells.bells()),
+      process(config.process_config, rank, segment, bells, producer, std::move(on_outcome),
+              std::move(on_unfilled)) {}
+
+RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerConfig& config,
+                       RankInfo rank, stage::DeviceAccess& devices)
+    : life_(life),
+      saves_(saves),
+      config_(config),
+      rank_(rank),
+      log_{rank.global_rank},
+      devices_(devices) {}
+
+std::shared_ptr<DrainedRing> RingKeeper::ring_for(const SaveJob& job, const PendingSave& turn) {
+  std::shared_ptr<DrainedRing> ring = fitting(job.plan, turn);
+  if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
+  return ring;
+}
+
+void RingKeeper::pin(DrainedRing& ring, int device) const {
+  const std::uint64_t block = config_.process_config.block_bytes;
+  stage::WaitPopulated wait;
+  if (ring.warmer) {
+    // Small pages that the driver holds could not become huge ones any more.
+    wait = [&warmer = *ring.warmer](const std::stop_token& stop_pinning, std::uint64_t bytes) {
+      warmer.wait(stop_pinning, bytes);
+    };
+  }
+  ring.pinned = devices_.copies()->pin(ring.segment.view().blocks(),
+                                       std::max(kPinnedPiece / block * block, block), device,
+                                       std::move(wait));
+}
+
+std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
+                                                 const PendingSave& turn) {
+  ring::Description description{};
+  process::describe_tables(plan, config_.process_config.block_bytes, description);
+  std::shared_ptr<DrainedRing> now = current();
+  const bool automatic = config_.process_config.ring_bytes == 0;
+  bool usable = now != nullptr && !now->process.given_up();
+  if (usable && !now->producer.fits(description.plan_bytes)) {
+    if (config_.process_config.plan_bytes != 0) {
+      throw Error(ErrorCode::invalid_argument, "plan a save", "",
+                  "its tables need " + std::to_string(description.plan_bytes) +
+                      " bytes of the plan area, and plan_bytes is " +
+                      std::to_string(config_.process_config.plan_bytes));
+    }
+    usable = false;
+  }
+  if (usable && automatic) {
+    const std::uint64_t slots = now->segment.view().geometry().slot_count;
+    const std::uint64_t block = config_.process_config.block_bytes;
+    if (plan.total_bytes() > slots * block) {
+      // What this ring holds already counts as left for its successor.
+      const RingSize better = choose_ring(config_, plan.total_bytes(), description.plan_bytes, [&] {
+        os::MemoryLeft left = os::memory_left();
+        left.bytes += slots * block;
+        return left;
+      });
+      usable = better.geometry.slot_count <= slots;
+    }
+  }
+  if (usable) {
+    if (!now->announced) {
+      announce(
+          *now,
+          choose_ring(config_, plan.total_bytes(), description.plan_bytes, ask_memory_left).why);
+    }
+    return now;
+  }
+  {
+    // Nobody may be draining the old ring.
+    std::unique_lock lock(life_.mutex);
+    life_.changed.wait(lock,
+                       [&] { return life_.given_up || !saves_.any_before(turn.submitted_ns); });
+  }
+  life_.check_not_given_up(turn.report.path);
+  remake(turn.report.path, plan.total_bytes(), description.plan_bytes);
+  return current();
+}
+
+void RingKeeper::remake(const std::string& path, std::uint64_t file_bytes,
+                        std::uint64_t tables_bytes) {
+  drop();
+  try {
+    life_.check_not_given_up(path);  // that may have taken long
+    make(file_bytes, tables_bytes);
+  } catch (...) {
+    {
+      const std::scoped_lock lock(life_.mutex);
+      remake_failure_ = std::current_exception();
+    }
+    life_.changed.notify_all();
+    throw;
+  }
+  life_.changed.notify_all();
+}
+
+void RingKeeper::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
+  const RingSize size = choose_ring(config_, file_bytes, tables_bytes, ask_memory_left);
+  auto made = std::make_shared<DrainedRing>(
+      config_, rank_, size.geometry,
+      [this](std::uint64_t number, process::SaveOutcome outcome) {
+        saves_.on_outcome(number, std::move(outcome));
+      },
+      [this](std::uint64_t number, double secs) { on_unfilled(number, secs); });
+  // The smallest ring, until a file is known: it may do for that.
+  const bool placeholder = file_bytes == 0 && config_.process_config.ring_bytes == 0;
+  if (!placeholder) announce(*made, size.why);
+  const std::scoped_lock lock(life_.mutex);
+  ring_ = std::move(made);
+}
+
+void RingKeeper::announce(DrainedRing& ring, const std::string& why) {
+  ring.announced = true;
+  const ring::Geometry& geometry = ring.segment.view().geometry();
+  log_.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10,
+            why);
+  if (!config_.process_config.prefault) return;
+  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank_.global_rank);
+  const std::scoped_lock lock(life_.mutex);
+  ring.warmer = std::move(warmer);
+}
+
+void RingKeeper::drop() {
+  std::shared_ptr<DrainedRing> old;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    old = std::move(ring_);
+    ring_ = nullptr;
+    remake_failure_ = nullptr;
+    saves_.forget_numbers();
+  }
+  if (old != nullptr && !old->process.given_up()) old->process.shut_down(kIdleShutdownSecs);
+}
+
+void RingKeeper::let_go() {
+  std::shared_ptr<DrainedRing> last;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    last = std::move(ring_);
+  }
+  // Not under the mutex: its watching thread, which is joined, may be delivering an outcome.
+  last.reset();
+}
+
+std::shared_ptr<DrainedRing> RingKeeper::current() const {
+  const std::scoped_lock lock(life_.mutex);
+  return ring_;
+}
+
+std::shared_ptr<DrainedRing> RingKeeper::await(const char* operation) const {
+  std::unique_lock lock(life_.mutex);
+  life_.changed.wait(lock, [this] { return life_.closed || ring_ || remake_failure_; });
+  life_.require_open(operation);
+  if (!ring_) std::rethrow_exception(remake_failure_);
+  return ring_;
+}
+
+void RingKeeper::wait_prefaulted() const {
+  const std::shared_ptr<DrainedRing> ring = await("wait for the ring");
+  ring::Warmer* warmer = nullptr;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    warmer = ring->warmer.get();
+  }
+  if (warmer != nullptr) warmer->wait();
+}
+
+double RingKeeper::secs_without_progress(std::uint64_t since_ns) const {
+  const std::shared_ptr<DrainedRing> ring = current();
+  return os::seconds_since(
+      std::max(since_ns, ring ? ring->process.last_activity_ns() : std::uint64_t{0}));
+}
+
+std::string RingKeeper::copies_under_way() const {
+  const std::vector<std::string> copies = devices_.under_way();
+  return copies.empty() ? "copies" : fmt::format("{}", fmt::join(copies, ", "));
+}
+
+void RingKeeper::on_unfilled(std::uint64_t number, double secs) const {
+  base::LogContext{rank_.global_rank, number}.warn(
+      "nothing was staged for {:.1f} s, and nothing is left to write: the save goes on once these "
+      "have ended: {}",
+      secs, copies_under_way());
+}
+
+}  // namespace ckptring::save

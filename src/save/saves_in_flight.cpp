@@ -1,0 +1,126 @@
+#include "save/saves_in_flight.h"
+
+#include "base/log.h"
+
+#include <ckptring/error.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ckptring::save {
+
+void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit) {
+  // Each save in flight ends: committed, failed, timed out, or given up by close().
+  life_.changed.wait(lock, [&] { return life_.closed || in_flight_.size() < limit; });
+}
+
+bool SavesInFlight::any_before(std::uint64_t submitted_ns) const {
+  return std::any_of(in_flight_.begin(), in_flight_.end(),
+                     [&](const Save& save) { return save->submitted_ns < submitted_ns; });
+}
+
+std::vector<Save> SavesInFlight::unended() const {
+  const std::scoped_lock lock(life_.mutex);
+  return in_flight_;
+}
+
+Save SavesInFlight::oldest() const {
+  const std::scoped_lock lock(life_.mutex);
+  return in_flight_.empty() ? nullptr : in_flight_.front();
+}
+
+void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcome) {
+  Save save;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    const auto found = by_number_.find(number);
+    if (found == by_number_.end()) return;
+    save = found->second;
+    by_number_.erase(found);
+    SaveReport& report = save->report;
+    report.drained_seconds = outcome.report.drained_seconds;
+    report.fsync_seconds = outcome.report.fsync_seconds;
+    report.commit_seconds = outcome.report.commit_seconds;
+    report.restarts = outcome.report.restarts;
+    report.warnings = std::move(outcome.report.warnings);
+    // The helper only knows that staging was given up; the reason is known here.
+    if (outcome.error && save->staging_error) outcome.error = save->staging_error;
+  }
+  finish(save, outcome.error);
+}
+
+void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
+  bool stopped = false;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    if (save->ended) return;
+    // Before the future is ready: whoever it wakes may save at once.
+    std::erase(in_flight_, save);
+    if (error) {
+      failed_.push_back(save);
+      untold_.push_back(save);
+    }
+    save->ended = true;
+    save->failure = error;
+    stopped = save->stopped;
+  }
+  if (stopped) save->staged.set_error(error);
+  if (error) {
+    save->written.set_error(error);
+  } else {
+    save->written.set_value(save->report);
+  }
+  life_.changed.notify_all();
+}
+
+std::exception_ptr SavesInFlight::failure_of(const PendingSave& save) const {
+  const std::scoped_lock lock(life_.mutex);
+  return save.failure;
+}
+
+std::exception_ptr SavesInFlight::take_previous_failure() {
+  std::vector<Save> earlier;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    earlier = std::exchange(failed_, {});
+  }
+  std::exception_ptr newest;
+  for (const Save& save : earlier) {
+    if (save->written_future.fetched()) continue;
+    newest = save->written_future.error();
+    try {
+      std::rethrow_exception(newest);
+    } catch (const std::exception& error) {
+      base::LogContext{rank_, save->number}.error(
+          "an earlier save failed, and nobody asked for its result: {}", error.what());
+    }
+  }
+  return newest;
+}
+
+std::vector<UnwrittenSave> SavesInFlight::wait_written(
+    std::chrono::steady_clock::time_point deadline) {
+  std::vector<Save> begun;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    life_.require_open("wait for saves");
+    begun = in_flight_;
+  }
+  for (const Save& save : begun) (void)save->written_future.wait_until(deadline);
+  std::vector<Save> failed;
+  {
+    const std::scoped_lock lock(life_.mutex);
+    failed = std::exchange(untold_, {});
+    std::erase_if(begun, [&](const Save& save) {
+      return std::find(in_flight_.begin(), in_flight_.end(), save) == in_flight_.end();
+    });
+  }
+  std::vector<UnwrittenSave> unwritten;
+  for (const Save& save : failed) {
+    unwritten.push_back({save->report.path, save->written_future.error()});
+  }
+  for (const Save& save : begun) unwritten.push_back({save->report.path, nullptr});
+  return unwritten;
+}
+
+}  // namespace ckptring::save
