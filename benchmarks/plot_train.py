@@ -18,18 +18,21 @@ def step_times(axes, series, model, names, save_every):
     """The steps after a save in their order, medians over all saves, each beyond what a step
     without checkpoints takes in the same loop."""
     places = range(1, save_every + 1)
-    for place, (name, label) in enumerate(names.items()):
+    lines = []
+    for place, name in enumerate(names):
         samples = series[f"{model}.{name}.steps_with"]["samples"]
         usual = series[f"{model}.{name}.steps_without"]["median"]
-        axes.plot(places, [median(samples[at::save_every]) - usual for at in range(save_every)],
-                  label=label, linewidth=2 if name == "async" else 1, color=f"C{place}",
-                  marker="o" if name == "async" else ".", markersize=4)
+        lines += axes.plot(
+            places, [median(samples[at::save_every]) - usual for at in range(save_every)],
+            linewidth=2 if name == "async" else 1, color=f"C{place}",
+            marker="o" if name == "async" else ".", markersize=4)
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xticks(places)
     axes.set_xlabel("step after a save was begun")
     axes.set_ylabel("ms")
     axes.set_yscale("symlog", linthresh=10)
-    axes.legend(fontsize=7)
+    # Given here, since labels of lines that begin with an underscore are left out.
+    axes.legend(lines, names.values(), fontsize=7)
     axes.set_title(f"{model}: steps beyond those without checkpoints (medians)", fontsize=9)
 
 
