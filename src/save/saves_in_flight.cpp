@@ -116,6 +116,7 @@ std::vector<UnwrittenSave> SavesInFlight::wait_written(
     });
   }
   std::vector<UnwrittenSave> unwritten;
+  unwritten.reserve(failed.size() + begun.size());
   for (const Save& save : failed) {
     unwritten.push_back({save->report.path, save->written_future.error()});
   }
