@@ -77,11 +77,12 @@ void GpuEnds::die_with_copies_under_way(const std::string& directory) {
   const auto checkpointer = make_async_checkpointer(ring_of(48));
   at::Tensor w = full(7 << 20, 1, 0);
   checkpointer->save(directory + "/first", dict({{"w", w}})).written.get();
-  const auto busy = devices_.keep_busy(0);
+  auto busy = devices_.keep_busy(0);
   const SaveHandle save = checkpointer->save(directory + "/second", dict({{"w", w}}));
   save.fence(devices_.current_stream(0));  // every copy is enqueued
   std::filesystem::remove_all(directory_.path());
   (void)::kill(::getpid(), SIGKILL);
+  busy.reset();  // never: until the end the device is busy
   std::abort();
 }
 
@@ -89,7 +90,9 @@ TEST_F(GpuEnds, ATrainerThatDiesWhileCopiesAreUnderWayLeavesNothingOfThatSave) {
   adopt_orphans();
   // Kept by the process that is begun from here.
   ASSERT_EQ(::setenv("GPU_TEST_DIRECTORY", directory_.path().c_str(), /*replace=*/0), 0);
-  const std::string directory = std::getenv("GPU_TEST_DIRECTORY");
+  const char* const kept = std::getenv("GPU_TEST_DIRECTORY");
+  ASSERT_NE(kept, nullptr);
+  const std::string directory = kept;
   EXPECT_EXIT(die_with_copies_under_way(directory), testing::KilledBySignal(SIGKILL), "");
   while (::waitpid(-1, nullptr, 0) > 0) {  // the checkpoint process
   }
