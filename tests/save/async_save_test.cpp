@@ -17,8 +17,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 namespace ckptring::save {
 namespace {
@@ -83,6 +85,22 @@ TEST(AsyncSave, StagesSoThatTheStorageMayChangeOnceStaged) {
   for (auto& storage : *storages) std::fill(storage.begin(), storage.end(), std::byte{0xee});
   save.written.get();
   EXPECT_TRUE(contents_of(directory / "async/checkpoint_0.pt") == expected);
+}
+
+TEST(AsyncSave, LetsTheTensorsGoBeforeItSaysStaged) {
+  const test::TemporaryDirectory directory;
+  AsyncSave async(small_ring(), {});
+  SaveJob job = job_for(directory / "run", noise({100'000}, 1));
+  Promise<Future<void>> staged;
+  Promise<bool> was_staged;
+  // Whoever drops the job's tensors looks whether `staged` is ready already.
+  job.keep_alive = std::shared_ptr<void>(
+      job.keep_alive.get(), [storages = job.keep_alive, &was_staged, known = staged.future()](
+                                void*) { was_staged.set_value(known.get().ready()); });
+  const SaveHandle save = async.submit(std::move(job));
+  staged.set_value(save.staged);
+  EXPECT_FALSE(was_staged.future().get());
+  save.written.get();
 }
 
 TEST(AsyncSave, CommitsManySavesOneAfterTheOther) {
