@@ -90,8 +90,8 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
 
   /// Makes the automatic ring as large as this state needs, now, and starts to populate it, so
   /// that the first save is as quick as any; with tensors on devices, to make it known to CUDA too.
-  /// Does not copy anything.
-  void prepare(const StateDict& state);
+  /// Makes the memory for what each save captures, and tells what that is. Does not copy anything.
+  PrepareReport prepare(const StateDict& state);
 
   /// Waits until the checkpoint process is ready (at most `subprocess_init_timeout_secs`).
   /// @throws Error process_failed with the cause

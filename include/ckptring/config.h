@@ -34,6 +34,17 @@ struct CheckpointStagerConfig {
   bool use_pinned_memory = true;
   bool use_non_blocking_copy = true;
   unsigned copy_threads = 0;  ///< threads that copy; 0: half of the cores, at most 8
+
+  // Before `save` returns, what may change at once is copied aside (captured), on the host and on
+  // each device that the state is on: all storages that are declared volatile (training_state.h),
+  // and of the others those of at most 64 KiB, the smallest first. Async staging only.
+  /// Of the small ones in all, in bytes at each place.
+  std::uint64_t capture_small_bytes = 4ull << 20;
+  /// Of those declared volatile in all, likewise; more than that is an error that names the key.
+  std::uint64_t capture_volatile_bytes = 64ull << 20;
+  /// Compare some cache lines of each tensor in host memory, as they were at `save`, with what was
+  /// staged of it. Finds most writes that raise no version.
+  bool sample_unchanged = true;
 };
 
 /// The ring in shared memory, and the checkpoint process that drains it.

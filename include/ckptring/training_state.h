@@ -12,9 +12,17 @@
 
 namespace ckptring {
 
+struct CollectModuleOptions {
+  /// Declare what `forward` may write to as volatile, so that it may run as soon as `save` has
+  /// returned: all buffers (the running statistics of BatchNorm and InstanceNorm), and the weights
+  /// of embeddings with `max_norm`. False for a module whose `forward` never runs before `staged`.
+  bool declare_volatile = true;
+};
+
 /// Parameters and buffers by their qualified names, aliasing the module's own tensors: loading
 /// into the result in place restores the module.
-CKPTRING_API StateDict collect_module(const torch::nn::Module& module);
+CKPTRING_API StateDict collect_module(const torch::nn::Module& module,
+                                      const CollectModuleOptions& options = {});
 
 /// Copies values from `state` into the module's parameters and buffers.
 /// @throws Error missing_key, mismatch (names the key); nothing has been changed then

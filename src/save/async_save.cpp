@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "os/clock.h"
 #include "process/plan_tables.h"
+#include "save/capture.h"
 #include "save/follow_streams.h"
 #include "save/lifetime.h"
 #include "save/pending_save.h"
@@ -23,6 +24,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -45,6 +47,7 @@ struct AsyncSave::Parts {
         log{rank_info.global_rank},
         devices(std::make_shared<stage::DeviceAccess>(log)),
         stager(configuration.staging_config),
+        capture(configuration.staging_config, *devices),
         saves(life, rank_info.global_rank),
         rings(life, saves, config, rank_info, *devices),
         tasks(life) {}
@@ -52,6 +55,7 @@ struct AsyncSave::Parts {
   // --- the staging thread -----------------------------------------------------------------
   void stage(const Save& save);
   void stage_into(DrainedRing& ring, PendingSave& save);
+  static void check_unchanged(PendingSave& save);
   void tell_stopped(PendingSave& save);
   void fail_unannounced(const Save& save, const std::exception_ptr& error);
 
@@ -67,6 +71,11 @@ struct AsyncSave::Parts {
   }
   std::exception_ptr closed_too_early(const PendingSave& save) const;
   void check_process() const;
+  /// Whether `save` returns before the state is staged.
+  [[nodiscard]] bool goes_on_while_staging() const {
+    return config.staging_config.use_async_staging;
+  }
+  void let_change(PendingSave& save, std::span<const stage::CaptureAt> selected);
 
   const CheckpointerConfig config;
   const RankInfo rank;
@@ -76,6 +85,7 @@ struct AsyncSave::Parts {
   stage::DefaultStager stager;                         // the staging thread's
 
   std::mutex saving;  ///< serialises save calls; before the mutex of `life`
+  Capture capture;    ///< guarded by `saving`
   Lifetime life;
   SavesInFlight saves;
   RingKeeper rings;
@@ -133,6 +143,21 @@ void AsyncSave::Parts::stage(const Save& save) {
   at_hand = nullptr;
 }
 
+namespace {
+
+/// Of a block that has just been filled.
+void check_sampled(const PendingSave& save, std::uint64_t file_offset,
+                   std::span<const std::byte> block) {
+  const std::optional<std::uint32_t> changed = save.samples.first_changed(file_offset, block);
+  if (!changed) return;
+  throw Error(ErrorCode::changed_while_staging,
+              fmt::format("stage key {} for", save.job->name(*changed)), save.job->path,
+              "the tensor's bytes were changed before `staged` was ready, by something that did "
+              "not raise its version; wait for `staged` first");
+}
+
+}  // namespace
+
 /// The save is announced: whatever happens now, its outcome comes through the ring.
 void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
   const base::LogContext save_log{rank.global_rank, ring.producer.current_save()};
@@ -147,10 +172,14 @@ void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
                       .sources = save.job->sources,
                       .devices = copies,
                       .name_of = save.job->name_of,
-                      .enqueued = [&save] { save.enqueued.set_value(); }},
+                      .enqueued = [&save] { save.enqueued.set_value(); },
+                      .check_full =
+                          [&save](std::uint64_t file_offset, std::span<const std::byte> block) {
+                            check_sampled(save, file_offset, block);
+                          }},
                      ring.process.given_up_fd());
     complete = result.complete;
-    if (complete && save.job->check_unchanged) save.job->check_unchanged();
+    if (complete) check_unchanged(save);
     const std::scoped_lock lock(life.mutex);
     save.report.stalled_seconds = result.stalled_seconds;
     save.report.staged_seconds = os::seconds_since(save.submitted_ns);
@@ -159,8 +188,9 @@ void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
   }
   // Nobody needs the tensors any more, whatever became of the save. What described them is cleared
   // away once everybody knows.
-  std::optional<SaveJob> described = std::exchange(save.job, std::nullopt);
+  std::optional<SaveJob> described = save.take_job();
   described->keep_alive.reset();
+  described->captured.memory.clear();
   save.enqueued.set_value();
   if (error) {
     const std::scoped_lock lock(life.mutex);
@@ -204,10 +234,18 @@ void AsyncSave::Parts::tell_stopped(PendingSave& save) {
 }
 
 void AsyncSave::Parts::fail_unannounced(const Save& save, const std::exception_ptr& error) {
-  save->job.reset();
+  save->take_job().reset();
   save->enqueued.set_value();
   save->staged.set_error(error);
   saves.finish(save, error);
+}
+
+/// After the last copy: whether the file holds the state as it was when `save` was called.
+void AsyncSave::Parts::check_unchanged(PendingSave& save) {
+  // What was copied into the ring came behind these, so they have ended; whether well is known
+  // soon.
+  for (const Future<void>& captured : save.job->captured.on_devices) captured.get();
+  save.watch->before_sealing();
 }
 
 // ---------------------------------------------------------------------------------- any thread
@@ -265,7 +303,7 @@ void AsyncSave::Parts::leave_behind() {
     if (at_hand && at_hand->ended) unstaged.push_back(at_hand);
     std::erase_if(unstaged, [](const auto& save) { return save->sealed || save->aborted; });
     for (const auto& save : unstaged) {
-      if (save != at_hand) never_begun.push_back(std::exchange(save->job, std::nullopt));
+      if (save != at_hand) never_begun.push_back(save->take_job());
       if (save->number == 0) continue;
       // Its blocks stay as they are: this ring is used for nothing else.
       ring->producer.abandon(save->number);
@@ -307,6 +345,19 @@ std::exception_ptr AsyncSave::Parts::closed_too_early(const PendingSave& save) c
                   : Error(ErrorCode::aborted, "close", save.report.path,
                           std::string(kNoProgress) +
                               "it was not wholly staged, and nothing of it becomes visible"));
+}
+
+/// What the caller may do to the state once `save` has returned is done to it now: what may change
+/// is copied, and what may not is looked at.
+void AsyncSave::Parts::let_change(PendingSave& save, std::span<const stage::CaptureAt> selected) {
+  SaveJob& job = *save.job;
+  capture.take(job, selected);
+  save.report.captured_storages = job.captured.storages;
+  save.report.captured_bytes = job.captured.bytes;
+  save.report.captured_seconds = job.captured.seconds;
+  if (config.staging_config.sample_unchanged) {
+    save.samples = stage::Samples(job.plan, job.sources, job.captured.sources, os::monotonic_ns());
+  }
 }
 
 void AsyncSave::Parts::check_process() const {
@@ -374,6 +425,9 @@ void AsyncSave::check_usable() {
 SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
   std::unique_lock saving(parts_->saving);
+  const std::vector<stage::CaptureAt> selected = parts_->goes_on_while_staging()
+                                                     ? parts_->capture.select(job)
+                                                     : std::vector<stage::CaptureAt>{};
   const auto save = std::make_shared<PendingSave>();
   std::exception_ptr unreachable;
   try {
@@ -393,12 +447,14 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   SaveHandle handle;
   handle.staged = save->staged.future();
   handle.written = save->written_future;
+  save->watch = std::make_shared<ChangeWatch>(*save->job);
   if (!save->job->devices.empty()) {
     std::set<int> read;
     for (const DeviceState& state : save->job->devices) read.insert(state.device);
-    handle.device_fence = [devices = parts_->devices, read = std::move(read),
+    handle.device_fence = [devices = parts_->devices, read = std::move(read), watch = save->watch,
                            enqueued = save->enqueued.future()](int device, void* stream) {
       if (!read.contains(device)) return;
+      watch->at_fence(device);
       // An event recorded before the last copy is enqueued would not wait for it.
       if (enqueued.error()) return;  // waits until it is known
       devices->copies()->to_host(device).fence(stream);
@@ -407,6 +463,11 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   {
     std::unique_lock lock(parts_->life.mutex);
     parts_->saves.wait_for_room(lock, parts_->config.max_saves_in_flight);
+    parts_->life.require_open("save");
+  }
+  if (parts_->goes_on_while_staging() && !unreachable) parts_->let_change(*save, selected);
+  {
+    const std::scoped_lock lock(parts_->life.mutex);
     parts_->life.require_open("save");
     save->submitted_ns = os::monotonic_ns();
     parts_->saves.add(save);
@@ -427,16 +488,37 @@ stage::DeviceAccess& AsyncSave::devices() {
   return *parts_->devices;
 }
 
-void AsyncSave::prepare(const SaveJob& job) {
+namespace {
+
+PrepareReport report_of(const SaveJob& job, std::span<const stage::CaptureAt> selected) {
+  PrepareReport report;
+  for (const stage::CaptureAt& at : selected) {
+    report.captured_bytes += at.bytes;
+    for (const std::uint32_t source : at.sources) {
+      report.captured_keys.push_back(job.name(source));
+    }
+  }
+  return report;
+}
+
+}  // namespace
+
+PrepareReport AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
+  PrepareReport report;
   {
     const std::scoped_lock saving(parts_->saving);
     {
       const std::scoped_lock lock(parts_->life.mutex);
       parts_->life.require_open("prepare");
+    }
+    if (parts_->goes_on_while_staging()) {
+      const std::vector<stage::CaptureAt> selected = parts_->capture.select(job);
+      parts_->capture.prepare(job, selected);
+      report = report_of(job, selected);
     }
     turn.submitted_ns = os::monotonic_ns();
     // `job` and `turn` outlive the task: this call waits for it.
@@ -455,6 +537,7 @@ void AsyncSave::prepare(const SaveJob& job) {
     parts_->life.check_not_given_up("");
     throw;
   }
+  return report;
 }
 
 void AsyncSave::ready() {

@@ -8,6 +8,7 @@
 #include <ckptring/config.h>
 #include <ckptring/rank_info.h>
 #include <ckptring/save_handle.h>
+#include <ckptring/save_report.h>
 
 #include <chrono>
 #include <memory>
@@ -38,8 +39,9 @@ class AsyncSave {
   /// Where the job's DeviceState come from.
   [[nodiscard]] stage::DeviceAccess& devices();
 
-  /// Sizes the automatic ring for this job, now, and populates it in the background.
-  void prepare(const SaveJob& job);
+  /// Sizes the automatic ring for this job, now, and populates it in the background; makes the
+  /// memory for what `submit` will capture.
+  PrepareReport prepare(const SaveJob& job);
   void ready();
   void wait_prefaulted();
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);

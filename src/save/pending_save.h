@@ -1,7 +1,9 @@
 // What is known of a save between `save` and its outcome.
 #pragma once
 
+#include "save/change_watch.h"
 #include "save/save_job.h"
+#include "stage/samples.h"
 #include "store/save_sink.h"
 
 #include <ckptring/future.h>
@@ -11,13 +13,16 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <utility>
 
 namespace ckptring::save {
 
 /// Where nothing else is said: set before the save is handed over, else guarded by the mutex of
 /// Lifetime.
 struct PendingSave {
-  std::optional<SaveJob> job;  ///< until staged; the staging thread's
+  std::optional<SaveJob> job;          ///< until staged; the staging thread's
+  std::shared_ptr<ChangeWatch> watch;  ///< over the job; shared with the handle
+  stage::Samples samples;              ///< of what was not captured
   store::SaveTarget target;
   Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
@@ -32,6 +37,12 @@ struct PendingSave {
   bool stopped = false;  ///< staging ended before the last block, for a reason that `written` has
   bool ended = false;    ///< `written` is about to be ready
   std::exception_ptr failure;  ///< then why it failed
+
+  /// Of a save that has one: nobody looks at it any more.
+  std::optional<SaveJob> take_job() {
+    if (watch) watch->end();
+    return std::exchange(job, std::nullopt);
+  }
 };
 
 using Save = std::shared_ptr<PendingSave>;

@@ -5,6 +5,8 @@
 #include "stage/device_copies.h"
 #include "stage/source.h"
 
+#include <ckptring/future.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,7 +18,23 @@ namespace ckptring::save {
 /// What a device has to have done before its part of the state is copied.
 struct DeviceState {
   int device;
+  void*
+      stream;  ///< native: the one that the state is produced on, as far as this save is concerned
   std::shared_ptr<stage::StreamPoint> ready_at;
+};
+
+/// What of a state was copied before `save` returned.
+struct Captured {
+  std::vector<bool> sources;  ///< by source; empty: none
+  std::uint64_t storages = 0;
+  std::uint64_t bytes = 0;
+  double seconds = 0;                         ///< of the thread that called `save`
+  std::vector<std::shared_ptr<void>> memory;  ///< holds the copies
+  std::vector<Future<void>> on_devices;       ///< ready when devices have made theirs
+
+  [[nodiscard]] bool has(std::uint32_t source) const {
+    return source < sources.size() && sources[source];
+  }
 };
 
 struct SaveJob {
@@ -25,12 +43,18 @@ struct SaveJob {
   std::vector<stage::Source> sources;     ///< by Payload::source
   std::vector<DeviceState> devices = {};  ///< those that sources are on; one entry each
   std::shared_ptr<void> keep_alive = {};  ///< owns what `sources` point into; dropped once staged
-  /// Called after the last copy, before the save is sealed; throws changed_while_staging. May be
-  /// empty.
-  std::function<void()> check_unchanged = {};
+  /// Looks whether what lies at a place, and was not captured, is as it was when it was planned.
+  /// Throws changed_while_staging. Called as long as `keep_alive` is there. May be empty.
+  std::function<void(int place, const Captured& captured)> check_unchanged = {};
   /// The key of a source's first tensor, for messages. May be empty.
   std::function<std::string(std::uint32_t source)> name_of = {};
   double planned_seconds = 0;
+  Captured captured = {};
+
+  /// What messages call a source.
+  [[nodiscard]] std::string name(std::uint32_t source) const {
+    return name_of ? name_of(source) : "of storage " + std::to_string(source);
+  }
 };
 
 }  // namespace ckptring::save

@@ -15,6 +15,13 @@ namespace {
 
 constexpr double kRetrySecs = 0.001;
 
+/// Another thread may have written meanwhile.
+void check_unchanged(const SaveJob& job) {
+  if (!job.check_unchanged) return;
+  job.check_unchanged(stage::kHost, job.captured);
+  for (const DeviceState& state : job.devices) job.check_unchanged(state.device, job.captured);
+}
+
 }  // namespace
 
 SyncSave::SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer)
@@ -59,7 +66,7 @@ SaveReport SyncSave::run(SaveJob job) {
     stage::DeviceCopies* const copies = job.devices.empty() ? nullptr : devices_.copies();
     if (copies != nullptr) follow_streams(job, *copies);
     InlineDrain(job, *sink, blocks, copies).run();
-    if (job.check_unchanged) job.check_unchanged();
+    check_unchanged(job);
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);
     report.staged_seconds = report.drained_seconds;

@@ -22,6 +22,20 @@ void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::strin
   throw Error(ErrorCode::device_failed, operation, "", words_of(runtime, result));
 }
 
+void refuse_graph_capture(const CudaRuntime& runtime, cudaStream_t stream,
+                          const std::string& operation) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t result = runtime.stream_is_capturing(stream, &status);
+  // Of the NULL stream, which may not even be asked while another one is captured.
+  const bool implied = result == cudaErrorStreamCaptureImplicit;
+  if (!implied) check_cuda(runtime, result, operation);
+  if (!implied && status == cudaStreamCaptureStatusNone) return;
+  allow_failure(runtime, result);
+  throw Error(ErrorCode::invalid_argument, operation, "",
+              "the stream is being captured into a CUDA graph, and a save cannot be a part of one: "
+              "save before the capture or after it");
+}
+
 void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
   if (result != cudaSuccess) (void)runtime.get_last_error();
 }

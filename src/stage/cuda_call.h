@@ -16,6 +16,12 @@ std::string words_of(const CudaRuntime& runtime, cudaError_t result);
 ///         so that nobody else takes it for theirs; one that breaks the context stays with it.
 void check_cuda(const CudaRuntime& runtime, cudaError_t result, const std::string& operation);
 
+/// What is recorded on a stream, or waits in it, while that is being captured into a graph becomes
+/// a part of the graph: nobody can say when it runs, and the capture is lost.
+/// @throws Error invalid_argument if it is, device_failed
+void refuse_graph_capture(const CudaRuntime& runtime, cudaStream_t stream,
+                          const std::string& operation);
+
 /// For calls whose failure changes nothing here. Clears the thread's last error likewise.
 void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
 

@@ -12,6 +12,21 @@
 #include <utility>
 
 namespace ckptring::stage {
+namespace {
+
+const char* words_of(CudaCopyEngine::Direction direction) {
+  switch (direction) {
+    case CudaCopyEngine::Direction::to_host:
+      return "from";
+    case CudaCopyEngine::Direction::to_device:
+      return "to";
+    case CudaCopyEngine::Direction::within:
+      break;
+  }
+  return "within";
+}
+
+}  // namespace
 
 CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
                                const CudaPinnedRanges& ranges, int device, Direction direction)
@@ -28,9 +43,8 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
     check_cuda(runtime_, runtime_.stream_create_with_flags(&stream_, cudaStreamNonBlocking),
                operation);
   }
-  name_ =
-      fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
-                  device_, fmt::ptr(static_cast<const void*>(stream_)));
+  name_ = fmt::format("copy {} device {} (stream {})", words_of(direction_), device_,
+                      fmt::ptr(static_cast<const void*>(stream_)));
   try {
     thread_ = std::thread([this] { complete_all(); });
   } catch (const std::system_error& error) {
@@ -55,7 +69,15 @@ void CudaCopyEngine::destroy_stream() noexcept {
 }
 
 cudaMemcpyKind CudaCopyEngine::kind() const noexcept {
-  return direction_ == Direction::to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice;
+  switch (direction_) {
+    case Direction::to_host:
+      return cudaMemcpyDeviceToHost;
+    case Direction::to_device:
+      return cudaMemcpyHostToDevice;
+    case Direction::within:
+      break;
+  }
+  return cudaMemcpyDeviceToDevice;
 }
 
 void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
@@ -78,6 +100,10 @@ void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
 }
 
 void CudaCopyEngine::enqueue(Copy copy) {
+  if (direction_ == Direction::within) {
+    enqueue_direct(copy);
+    return;
+  }
   while (copy.size > 0) {
     const std::byte* const host = direction_ == Direction::to_host ? copy.to : copy.from;
     const CudaPinnedRanges::Run run = ranges_.run_at(host, copy.size);
@@ -85,9 +111,7 @@ void CudaCopyEngine::enqueue(Copy copy) {
     part.size =
         run.pinned ? run.bytes : std::min<std::uint64_t>(run.bytes, CudaWindow::kBufferBytes);
     if (run.pinned) {
-      to_.push_back(part.to);
-      from_.push_back(part.from);
-      sizes_.push_back(static_cast<std::size_t>(part.size));
+      enqueue_direct(part);
     } else {
       enqueue_through_window(part);
     }
@@ -95,6 +119,12 @@ void CudaCopyEngine::enqueue(Copy copy) {
     copy.from += part.size;
     copy.size -= part.size;
   }
+}
+
+void CudaCopyEngine::enqueue_direct(const Copy& copy) {
+  to_.push_back(copy.to);
+  from_.push_back(copy.from);
+  sizes_.push_back(static_cast<std::size_t>(copy.size));
 }
 
 void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
@@ -164,10 +194,16 @@ void CudaCopyEngine::fence(void* stream) {
       fmt::format("let stream {} of device {} wait for copies", fmt::ptr(stream), device_);
   const std::scoped_lock lock(enqueuing_);
   const CudaDeviceScope scope(runtime_, device_, operation);
+  refuse_graph_capture(runtime_, static_cast<cudaStream_t>(stream), operation);
   const CudaEvent event = record_event();
   check_cuda(runtime_,
              runtime_.stream_wait_event(static_cast<cudaStream_t>(stream), event.get(), 0),
              operation);
+}
+
+std::shared_ptr<StreamPoint> CudaCopyEngine::end_of_copies() {
+  const std::scoped_lock lock(enqueuing_);
+  return std::make_shared<CudaStreamPoint>(record_event());
 }
 
 bool CudaCopyEngine::is_copying() const {

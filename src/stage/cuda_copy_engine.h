@@ -1,4 +1,4 @@
-// Copies between a CUDA device and the host by DMA, on a stream of its own.
+// Copies between a CUDA device and the host, or within a device, on a stream of its own.
 //
 //   enqueuing thread                   stream                  completion thread
 //   copy(a) ─ memcpy async, event A ─▶ a, A, b, B, ...  ─────▶ sleeps until A, tells a's caller,
@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -26,7 +27,7 @@ namespace ckptring::stage {
 
 class CudaCopyEngine final : public DeviceCopyEngine {
  public:
-  enum class Direction { to_host, to_device };
+  enum class Direction { to_host, to_device, within };
 
   /// `runtime`, `events` (of the device) and `ranges` outlive this.
   /// @throws Error device_failed
@@ -40,6 +41,7 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   void copy(std::span<const Copy> copies, CopiesEnded ended) override;
   void copy_after(const StreamPoint& point) override;
   void fence(void* stream) override;
+  std::shared_ptr<StreamPoint> end_of_copies() override;
 
   /// Whether a copy has begun and not ended. Never waits for a device.
   [[nodiscard]] bool is_copying() const;
@@ -61,6 +63,7 @@ class CudaCopyEngine final : public DeviceCopyEngine {
 
   // The enqueuing thread.
   void enqueue(Copy copy);
+  void enqueue_direct(const Copy& copy);
   void enqueue_through_window(const Copy& copy);
   void submit_direct();
   CudaEvent record_event();

@@ -2,6 +2,7 @@
 
 #include "os/own_thread.h"
 #include "stage/cuda_call.h"
+#include "stage/cuda_device_memory.h"
 
 #include <fmt/format.h>
 
@@ -19,24 +20,32 @@ CudaDeviceCopies::Device& CudaDeviceCopies::device(int number) {
   return devices_.try_emplace(number, runtime_, number).first->second;
 }
 
-DeviceCopyEngine& CudaDeviceCopies::to_host(int number) {
+DeviceCopyEngine& CudaDeviceCopies::engine(int number,
+                                           std::unique_ptr<CudaCopyEngine> Device::*which,
+                                           CudaCopyEngine::Direction direction) {
   const std::scoped_lock lock(mutex_);
   Device& found = device(number);
-  if (!found.to_host) {
-    found.to_host = std::make_unique<CudaCopyEngine>(runtime_, found.events, ranges_, number,
-                                                     CudaCopyEngine::Direction::to_host);
+  std::unique_ptr<CudaCopyEngine>& engine = found.*which;
+  if (!engine) {
+    engine = std::make_unique<CudaCopyEngine>(runtime_, found.events, ranges_, number, direction);
   }
-  return *found.to_host;
+  return *engine;
+}
+
+DeviceCopyEngine& CudaDeviceCopies::to_host(int number) {
+  return engine(number, &Device::to_host, CudaCopyEngine::Direction::to_host);
 }
 
 DeviceCopyEngine& CudaDeviceCopies::to_device(int number) {
-  const std::scoped_lock lock(mutex_);
-  Device& found = device(number);
-  if (!found.to_device) {
-    found.to_device = std::make_unique<CudaCopyEngine>(runtime_, found.events, ranges_, number,
-                                                       CudaCopyEngine::Direction::to_device);
-  }
-  return *found.to_device;
+  return engine(number, &Device::to_device, CudaCopyEngine::Direction::to_device);
+}
+
+DeviceCopyEngine& CudaDeviceCopies::within(int number) {
+  return engine(number, &Device::within, CudaCopyEngine::Direction::within);
+}
+
+std::unique_ptr<DeviceMemory> CudaDeviceCopies::allocate(int number, std::uint64_t bytes) {
+  return std::make_unique<CudaDeviceMemory>(runtime_, number, bytes);
 }
 
 std::shared_ptr<StreamPoint> CudaDeviceCopies::mark(int number, void* stream) {
@@ -45,9 +54,12 @@ std::shared_ptr<StreamPoint> CudaDeviceCopies::mark(int number, void* stream) {
     const std::scoped_lock lock(mutex_);
     events = &device(number).events;
   }
-  return std::make_shared<CudaStreamPoint>(events->record(
-      static_cast<cudaStream_t>(stream),
-      fmt::format("record an event on stream {} of device {}", fmt::ptr(stream), number)));
+  const std::string operation =
+      fmt::format("record an event on stream {} of device {}", fmt::ptr(stream), number);
+  const CudaDeviceScope scope(runtime_, number, operation);
+  refuse_graph_capture(runtime_, static_cast<cudaStream_t>(stream), operation);
+  return std::make_shared<CudaStreamPoint>(
+      events->record(static_cast<cudaStream_t>(stream), operation));
 }
 
 std::unique_ptr<PinnedMemory> CudaDeviceCopies::pin(std::span<std::byte> memory,
@@ -62,7 +74,8 @@ std::vector<std::string> CudaDeviceCopies::under_way() const {
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock) return found;
   for (const auto& [number, device] : devices_) {
-    for (const CudaCopyEngine* engine : {device.to_host.get(), device.to_device.get()}) {
+    for (const CudaCopyEngine* engine :
+         {device.to_host.get(), device.to_device.get(), device.within.get()}) {
       if (engine != nullptr && engine->is_copying()) found.push_back(engine->name());
     }
   }

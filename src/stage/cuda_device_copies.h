@@ -24,6 +24,8 @@ class CudaDeviceCopies final : public DeviceCopies {
 
   DeviceCopyEngine& to_host(int number) override;
   DeviceCopyEngine& to_device(int number) override;
+  DeviceCopyEngine& within(int number) override;
+  std::unique_ptr<DeviceMemory> allocate(int number, std::uint64_t bytes) override;
   std::shared_ptr<StreamPoint> mark(int number, void* stream) override;
   std::unique_ptr<PinnedMemory> pin(std::span<std::byte> memory, std::uint64_t piece_bytes,
                                     int number, WaitPopulated wait) override;
@@ -35,8 +37,11 @@ class CudaDeviceCopies final : public DeviceCopies {
     CudaEvents events;
     std::unique_ptr<CudaCopyEngine> to_host;
     std::unique_ptr<CudaCopyEngine> to_device;
+    std::unique_ptr<CudaCopyEngine> within;
   };
   Device& device(int number);
+  DeviceCopyEngine& engine(int number, std::unique_ptr<CudaCopyEngine> Device::*which,
+                           CudaCopyEngine::Direction direction);
 
   const CudaRuntime& runtime_;
   const base::LogContext log_;

@@ -31,12 +31,15 @@ FoundCudaRuntime load() {
   find("cudaStreamDestroy", runtime.stream_destroy);
   find("cudaStreamSynchronize", runtime.stream_synchronize);
   find("cudaStreamWaitEvent", runtime.stream_wait_event);
+  find("cudaStreamIsCapturing", runtime.stream_is_capturing);
   find("cudaEventCreateWithFlags", runtime.event_create_with_flags);
   find("cudaEventDestroy", runtime.event_destroy);
   find("cudaEventRecord", runtime.event_record);
   find("cudaEventSynchronize", runtime.event_synchronize);
   find("cudaMemcpyAsync", runtime.memcpy_async);
   find("cudaMemcpyBatchAsync", runtime.memcpy_batch_async);
+  find("cudaMalloc", runtime.malloc);
+  find("cudaFree", runtime.free);
   find("cudaHostRegister", runtime.host_register);
   find("cudaHostUnregister", runtime.host_unregister);
   find("cudaHostAlloc", runtime.host_alloc);

@@ -25,6 +25,7 @@ struct CudaRuntime {
   decltype(&::cudaStreamDestroy) stream_destroy = nullptr;
   decltype(&::cudaStreamSynchronize) stream_synchronize = nullptr;
   decltype(&::cudaStreamWaitEvent) stream_wait_event = nullptr;
+  decltype(&::cudaStreamIsCapturing) stream_is_capturing = nullptr;
 
   decltype(&::cudaEventCreateWithFlags) event_create_with_flags = nullptr;
   decltype(&::cudaEventDestroy) event_destroy = nullptr;
@@ -36,6 +37,9 @@ struct CudaRuntime {
                               cudaStream_t stream) = nullptr;
   // May answer cudaErrorNotSupported: an older driver.
   decltype(&::cudaMemcpyBatchAsync) memcpy_batch_async = nullptr;
+
+  decltype(&::cudaMalloc) malloc = nullptr;
+  decltype(&::cudaFree) free = nullptr;
 
   decltype(&::cudaHostRegister) host_register = nullptr;
   decltype(&::cudaHostUnregister) host_unregister = nullptr;

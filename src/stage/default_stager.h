@@ -26,6 +26,9 @@ struct StageRequest {
   std::function<std::string(std::uint32_t source)> name_of = {};
   /// Called once, by any thread, when no copy from a device will be begun any more. May be empty.
   std::function<void()> enqueued = {};
+  /// Called for each block when it is full, by any thread, before anybody else sees it; what it
+  /// throws ends the staging. May be empty.
+  std::function<void(std::uint64_t file_offset, std::span<const std::byte> block)> check_full = {};
 };
 
 /// How staging went.

@@ -31,7 +31,19 @@ class DeviceCopyEngine : public CopyEngine {
 
   /// Whatever is enqueued on `stream` from now on runs after every copy begun so far. Holds the
   /// device, not the caller.
+  /// @throws Error invalid_argument if the stream is being captured into a CUDA graph
   virtual void fence(void* stream) = 0;
+
+  /// Where every copy begun so far has ended.
+  virtual std::shared_ptr<StreamPoint> end_of_copies() = 0;
+};
+
+/// Memory of a device. Nothing uses it any more when this goes.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  /// Only the device may touch it.
+  [[nodiscard]] virtual std::byte* data() const noexcept = 0;
 };
 
 /// Host memory that devices copy to and from directly as long as this lives.
@@ -52,9 +64,15 @@ class DeviceCopies {
   /// @throws Error device_failed
   virtual DeviceCopyEngine& to_host(int device) = 0;
   virtual DeviceCopyEngine& to_device(int device) = 0;
+  /// From one part of the device's memory to another.
+  virtual DeviceCopyEngine& within(int device) = 0;
+
+  /// @throws Error out_of_memory, device_failed
+  virtual std::unique_ptr<DeviceMemory> allocate(int device, std::uint64_t bytes) = 0;
 
   /// Marks the point that a stream of `device` has reached.
-  /// @throws Error device_failed
+  /// @throws Error device_failed; invalid_argument if the stream is being captured into a CUDA
+  ///         graph, whose work runs later or never
   virtual std::shared_ptr<StreamPoint> mark(int device, void* stream) = 0;
 
   /// Registers `memory` with the driver, in pieces of `piece_bytes`: in the background one after

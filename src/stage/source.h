@@ -14,6 +14,7 @@ struct Source {
   const std::byte* data;  ///< may be null if `size` is 0; on a device only the device may read it
   std::uint64_t size;     ///< bytes; equals the size of its payload
   int place = kHost;
+  bool is_volatile = false;  ///< declared so: it may be written to as soon as `save` has returned
 };
 
 }  // namespace ckptring::stage

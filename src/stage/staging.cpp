@@ -118,7 +118,11 @@ bool Staging::wait_for_slot() {
 }
 
 void Staging::end_blocks(Claims& claims, const std::exception_ptr& failure) {
-  if (failure) fail(failure);
+  if (failure) {
+    fail(failure);
+  } else {
+    check_full(claims);
+  }
   // After a failure the save is aborted, whether or not these blocks are full.
   if (!has_failed_.load(std::memory_order_relaxed)) {
     for (ring::BlockClaim& claim : claims) claim.publish();
@@ -126,6 +130,15 @@ void Staging::end_blocks(Claims& claims, const std::exception_ptr& failure) {
   claims.clear();  // what was not published becomes void
   const std::scoped_lock lock(ending_);
   if (--fills_out_ == 0) ended_.notify_all();
+}
+
+void Staging::check_full(Claims& claims) {
+  if (!request_.check_full) return;
+  try {
+    for (ring::BlockClaim& claim : claims) request_.check_full(claim.file_offset(), claim.bytes());
+  } catch (...) {
+    fail(std::current_exception());
+  }
 }
 
 void Staging::fail(const std::exception_ptr& failure) {

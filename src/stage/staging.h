@@ -45,6 +45,7 @@ class Staging {
   void stop_claiming();
   void tell_enqueued();
   void end_blocks(Claims& claims, const std::exception_ptr& failure);
+  void check_full(Claims& claims);
   void fail(const std::exception_ptr& failure);
 
   ring::Producer& producer_;

@@ -68,9 +68,9 @@ void AsyncCheckpointer::close() {
   parts_->save.close();
 }
 
-void AsyncCheckpointer::prepare(const StateDict& state) {
+PrepareReport AsyncCheckpointer::prepare(const StateDict& state) {
   parts_->owner.require("prepare");
-  parts_->save.prepare(
+  return parts_->save.prepare(
       torch_state::plan_state("", state, {}, parts_->rank, parts_->save.devices()));
 }
 

@@ -50,9 +50,11 @@ void wait_for_current_stream(int device) {
 }
 
 save::DeviceState mark_device(int device, stage::DeviceCopies& copies) {
-  save::DeviceState state{device, nullptr};
-  use_stream(current_stream(device),
-             [&](void* native) { state.ready_at = copies.mark(device, native); });
+  save::DeviceState state{device, nullptr, nullptr};
+  use_stream(current_stream(device), [&](void* native) {
+    state.stream = native;
+    state.ready_at = copies.mark(device, native);
+  });
   return state;
 }
 

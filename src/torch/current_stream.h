@@ -21,7 +21,8 @@ void use_stream(const c10::Stream& stream, const std::function<void(void* native
 void wait_for_current_stream(int device);
 
 /// Marks what the calling thread has enqueued so far on a CUDA device.
-/// @throws Error device_failed
+/// @throws Error device_failed; invalid_argument while its current stream is being captured into a
+///         CUDA graph
 save::DeviceState mark_device(int device, stage::DeviceCopies& copies);
 
 }  // namespace ckptring::torch_state

@@ -6,6 +6,7 @@
 #include "torch/dtype_map.h"
 #include "torch/key_tree.h"
 #include "torch/lookahead.h"
+#include "torch/volatile_mark.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
@@ -74,23 +75,58 @@ struct SurveyedTensor {
 struct SeenVersion {
   c10::VariableVersion counter;
   std::uint32_t version;
+  std::uint32_t storage;
   Node key;
+};
+
+/// A storage as it was then.
+struct SeenStorage {
+  const c10::StorageImpl* storage;  ///< kept alive by the job
+  const void* data;
+  std::size_t bytes;
+  int place;
+  Node key;  ///< of its first tensor
 };
 
 /// Everything that outlives planning: what to compare before the save is sealed, and names.
 struct SeenState {
   std::string path;
   KeyTree keys;
-  std::vector<SeenVersion> versions;  ///< of tensors in host memory
-  std::vector<Node> key_of_storage;   ///< of its first tensor, by index
+  std::vector<SeenVersion> versions;
+  std::vector<SeenStorage> storages;  ///< by index
 
-  void check_unchanged() const {
+  void check_unchanged(int place, const save::Captured& captured) const {
+    const auto is_looked_at = [&](std::uint32_t storage) {
+      return storages[storage].place == place && !captured.has(storage);
+    };
     for (const SeenVersion& seen : versions) {
-      if (seen.counter.current_version() == seen.version) continue;
-      throw Error(ErrorCode::changed_while_staging,
-                  fmt::format("stage key {} for", keys.path(seen.key)), path,
-                  "the tensor was modified before `staged` was ready; wait for it first");
+      if (seen.counter.current_version() == seen.version || !is_looked_at(seen.storage)) continue;
+      refuse(seen.key, place, "the tensor was modified");
     }
+    for (std::uint32_t i = 0; i < storages.size(); ++i) {
+      const SeenStorage& seen = storages[i];
+      if (!is_looked_at(i)) continue;
+      if (data_of(*seen.storage) == seen.data && seen.storage->nbytes() == seen.bytes) continue;
+      refuse(seen.key, place, "the tensor's storage was given other memory");
+    }
+  }
+
+ private:
+  static const void* data_of(const c10::StorageImpl& storage) {
+    try {
+      return storage.data();
+    } catch (const c10::Error&) {
+      return nullptr;  // it could be read before
+    }
+  }
+
+  [[noreturn]] void refuse(Node key, int place, const char* what) const {
+    const bool on_host = place == stage::kHost;
+    throw Error(ErrorCode::changed_while_staging, fmt::format("stage key {} for", keys.path(key)),
+                path,
+                fmt::format("{} before {}; {} first", what,
+                            on_host ? "`staged` was ready" : "`staged` was ready or `fence` called",
+                            on_host ? "wait for it" : "wait for the one or call the other"));
   }
 };
 
@@ -240,8 +276,7 @@ class Survey {
              fmt::format("a tensor of layout {} cannot be stored", c10::str(impl->layout())));
     }
     if (tensor.is_quantized()) refuse(parent, step, "a quantized tensor cannot be stored");
-    const bool on_host = impl->device().is_cpu();
-    if (!on_host) check_device(impl->device(), parent, step);
+    if (!impl->device().is_cpu()) check_device(impl->device(), parent, step);
     if (!impl->has_storage() || tensor._is_zerotensor() || impl->has_symbolic_sizes_strides()) {
       refuse(parent, step, "a tensor without a storage of its own cannot be stored");
     }
@@ -259,11 +294,11 @@ class Survey {
           fmt::format("the tensor reaches beyond its storage of {} bytes", sources_[storage].size));
     }
     builder_.note_view(storage, *dtype);
-    // What is done to a tensor on a device is ordered there, and may be enqueued before it is
-    // staged. Inference tensors have no version counter; nothing can be noticed about them.
+    if (is_volatile(*impl)) sources_[storage].is_volatile = true;
+    // Inference tensors have no version counter.
     const c10::VariableVersion& counter = impl->version_counter();
-    if (on_host && counter.enabled()) {
-      seen_.versions.push_back({counter, counter.current_version(), node});
+    if (counter.enabled()) {
+      seen_.versions.push_back({counter, counter.current_version(), storage, node});
     }
     push_integer(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
     const std::size_t shape = shapes_.size();
@@ -308,11 +343,11 @@ class Survey {
                   fmt::format("its memory cannot be read: {}", error.what_without_backtrace()));
     }
     const c10::Device device = impl->device();
+    const int place = device.is_cpu() ? stage::kHost : device.index();
     builder_.add_storage(impl->nbytes(), device.is_cpu() ? "cpu" : device.str());
-    sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes(),
-                        device.is_cpu() ? stage::kHost : device.index()});
+    sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes(), place});
     storages_.push_back(storage);
-    seen_.key_of_storage.push_back(node);
+    seen_.storages.push_back({impl, data, impl->nbytes(), place, node});
     return found->second;
   }
 
@@ -358,7 +393,7 @@ class Survey {
     make_room(sources_, values);
     make_room(storages_, values);
     make_room(seen_.versions, values);
-    make_room(seen_.key_of_storage, values);
+    make_room(seen_.storages, values);
   }
 
   void push(Step::Kind kind) { push_integer(kind, 0); }
@@ -444,7 +479,10 @@ std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> so
       // The survey refused what could not be copied.
       states.push_back(mark_device(device, *devices.copies()));
     } catch (const Error& failure) {
-      throw device_failed(seen.keys.path(seen.key_of_storage[first]), seen.path, failure.what());
+      // CUDA's, or that a stream is being captured into a graph, which is the caller's to change.
+      throw Error(failure.code(),
+                  fmt::format("save key {} to", seen.keys.path(seen.storages[first].key)),
+                  seen.path, failure.what());
     }
   }
   return states;
@@ -472,9 +510,12 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
       .sources = std::move(sources),
       .devices = std::move(device_states),
       .keep_alive = std::make_shared<std::vector<c10::Storage>>(survey.take_storages()),
-      .check_unchanged = [seen] { seen->check_unchanged(); },
+      .check_unchanged =
+          [seen](int place, const save::Captured& captured) {
+            seen->check_unchanged(place, captured);
+          },
       .name_of =
-          [seen](std::uint32_t source) { return seen->keys.path(seen->key_of_storage[source]); },
+          [seen](std::uint32_t source) { return seen->keys.path(seen->storages[source].key); },
       .planned_seconds = os::seconds_since(start),
   };
 }

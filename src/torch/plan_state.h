@@ -17,9 +17,9 @@ inline constexpr unsigned kMaxDepth = 500;
 void check_save_path(const std::string& path);
 
 /// Lays out the file and collects what is to be copied into it. Copies no payload. The job keeps
-/// the storages alive, and its `check_unchanged` names a tensor in host memory whose version
-/// counter rose since. `path` is for messages and for the job.
-/// Parts of the state may be on CUDA devices, if `devices` has any.
+/// the storages alive, and its `check_unchanged` names a tensor whose version counter rose since,
+/// or whose storage has other memory. `path` is for messages and for the job. Parts of the state
+/// may be on CUDA devices, if `devices` has any.
 /// @throws Error unsupported_value or device_failed naming the key, invalid_argument for metadata
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
                          const SaveOptions& options, const RankInfo& rank,

@@ -7,6 +7,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <torch/nn/modules/embedding.h>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -79,14 +80,28 @@ class PendingCopies {
 
 // Modules: names in the order of Python's `state_dict()`.
 
+/// Whether `forward` writes to a module's parameters: that of an embedding scales down the rows
+/// that it looks up.
+bool forward_writes_parameters(const torch::nn::Module& module) {
+  if (const auto* embedding = module.as<torch::nn::EmbeddingImpl>()) {
+    return embedding->options.max_norm().has_value();
+  }
+  if (const auto* bag = module.as<torch::nn::EmbeddingBagImpl>()) {
+    return bag->options.max_norm().has_value();
+  }
+  return false;
+}
+
+/// Calls `visit(name, tensor, whether forward may write to it)`.
 template <class Visit>
 void for_each_tensor(const torch::nn::Module& module, const std::string& prefix,
                      const Visit& visit) {
+  const bool written = forward_writes_parameters(module);
   for (const auto& entry : module.named_parameters(/*recurse=*/false)) {
-    if (entry.value().defined()) visit(prefix + entry.key(), entry.value());
+    if (entry.value().defined()) visit(prefix + entry.key(), entry.value(), written);
   }
   for (const auto& entry : module.named_buffers(/*recurse=*/false)) {
-    if (entry.value().defined()) visit(prefix + entry.key(), entry.value());
+    if (entry.value().defined()) visit(prefix + entry.key(), entry.value(), true);
   }
   for (const auto& child : module.named_children()) {
     for_each_tensor(*child.value(), prefix + child.key() + ".", visit);
@@ -246,17 +261,18 @@ c10::ArrayRef<IValue> ids_of(const IValue& params, std::size_t expected, const s
 
 }  // namespace
 
-StateDict collect_module(const torch::nn::Module& module) {
+StateDict collect_module(const torch::nn::Module& module, const CollectModuleOptions& options) {
   StateDict state = make_state_dict();
-  for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor) {
-    state.insert_or_assign(name, tensor.detach());
+  for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool written) {
+    state.insert_or_assign(
+        name, written && options.declare_volatile ? declare_volatile(tensor) : tensor.detach());
   });
   return state;
 }
 
 void restore_module(torch::nn::Module& module, const StateDict& state) {
   PendingCopies copies;
-  for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor) {
+  for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool) {
     const IValue found = at(state, name, "");
     if (!found.isTensor() || !found.toTensor().defined()) refuse_kind(name, "tensor", found);
     copies.add(name, tensor, found.toTensor());

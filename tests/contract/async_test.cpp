@@ -16,21 +16,6 @@ namespace {
 
 using testing::HasSubstr;
 
-/// Holds the checkpoint process still, so that nothing is drained meanwhile.
-class Stopped {
- public:
-  explicit Stopped(const AsyncCheckpointer& checkpointer) : pid_(checkpointer.process_id()) {
-    EXPECT_GT(pid_, 0);
-    EXPECT_EQ(::kill(pid_, SIGSTOP), 0);
-  }
-  ~Stopped() { ::kill(pid_, SIGCONT); }
-  Stopped(const Stopped&) = delete;
-  Stopped& operator=(const Stopped&) = delete;
-
- private:
-  pid_t pid_;
-};
-
 CheckpointerConfig with_ring(std::uint64_t blocks) {
   CheckpointerConfig config = small_ring();
   config.process_config.ring_bytes = blocks * config.process_config.block_bytes;

@@ -3,6 +3,9 @@
 
 #include <ckptring/checkpointer.h>
 #include <gtest/gtest.h>
+#include <sys/types.h>
+
+#include <csignal>
 
 #include <memory>
 #include <ostream>
@@ -56,6 +59,21 @@ inline std::unique_ptr<Checkpointer> make_checkpointer(Path path,
   }
   return make_async_checkpointer(config, rank);
 }
+
+/// Holds the checkpoint process still, so that nothing is drained meanwhile.
+class Stopped {
+ public:
+  explicit Stopped(const AsyncCheckpointer& checkpointer) : pid_(checkpointer.process_id()) {
+    EXPECT_GT(pid_, 0);
+    EXPECT_EQ(::kill(pid_, SIGSTOP), 0);
+  }
+  ~Stopped() { ::kill(pid_, SIGCONT); }
+  Stopped(const Stopped&) = delete;
+  Stopped& operator=(const Stopped&) = delete;
+
+ private:
+  pid_t pid_;
+};
 
 /// A path where a save fails only once it is written: no folder can be made there.
 inline const std::string kUnwritable = "/proc/ckptring-cannot-write-here";

@@ -73,8 +73,12 @@ StateDict placed(const StateDict& state) {
   return there;
 }
 
-void train_on(const SaveHandle& save, const StateDict& state) {
+void before_step(const SaveHandle& save) {
   for (int device = 0; device < kDevices; ++device) save.fence(current_stream(device));
+}
+
+void train_on(const SaveHandle& save, const StateDict& state) {
+  before_step(save);
   for_each_on_devices(state, [](const at::Tensor& bytes) { bytes.fill_(0xee); });
 }
 

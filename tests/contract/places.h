@@ -19,6 +19,9 @@ StateDict placed(const StateDict& state);
 /// waiting on the host.
 void train_on(const SaveHandle& save, const StateDict& state);
 
+/// What a training does before a step of its optimizer, as the documents teach.
+void before_step(const SaveHandle& save);
+
 /// Where models are trained.
 c10::Device training_device();
 

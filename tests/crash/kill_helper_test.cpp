@@ -267,7 +267,7 @@ TEST_F(KillTrainer, BeforeSealedLeavesNothing) {
     async.ready();
     save::SaveJob job = job_for(directory_ / "new/run", storages);
     const int process = async.process_id();
-    job.check_unchanged = [&] {  // after the last copy, before sealing
+    job.check_unchanged = [&](int, const save::Captured&) {  // after the last copy, before sealing
       tell(process);
       ::pause();
     };

@@ -278,7 +278,7 @@ TEST(AsyncSave, UndoesASaveWhoseStateChangedWhileItWasStaged) {
   const test::TemporaryDirectory directory;
   AsyncSave async(small_ring(), {});
   SaveJob job = job_for(directory / "new/deep/run", noise({2'000'000}, 12));
-  job.check_unchanged = [] {
+  job.check_unchanged = [](int, const Captured&) {
     throw Error(ErrorCode::changed_while_staging, "save key t0 of", "run", "it was modified");
   };
   const SaveHandle save = async.submit(std::move(job));

@@ -106,7 +106,7 @@ class DeviceRun {
     stage::DeviceCopies* const copies = devices.copies();
     if (copies == nullptr) throw Error(ErrorCode::device_failed, "", "", devices.why_not());
     for (int device = 0; device < 2; ++device) {
-      job.devices.push_back({device, copies->mark(device, stream(device))});
+      job.devices.push_back({device, stream(device), copies->mark(device, stream(device))});
     }
     return job;
   }
@@ -156,7 +156,7 @@ class StillState {
     SaveJob job = test::job_for(path, values_);
     job.sources = sources_;
     for (const auto& [device, stream] : streams_) {
-      job.devices.push_back({device, devices.copies()->mark(device, stream)});
+      job.devices.push_back({device, stream, devices.copies()->mark(device, stream)});
     }
     return job;
   }

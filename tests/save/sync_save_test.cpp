@@ -60,7 +60,7 @@ TEST(SyncSave, LeavesNothingBehindWhenItFails) {
   const test::TemporaryDirectory directory;
   SyncSave sync({}, {}, {});
   SaveJob job = test::job_for(directory / "new/run", test::noise({1'000'000}, 1));
-  job.check_unchanged = [] {
+  job.check_unchanged = [](int, const Captured&) {
     throw Error(ErrorCode::changed_while_staging, "save", "", "changed");
   };
   EXPECT_THROW((void)sync.run(std::move(job)), Error);

@@ -33,16 +33,29 @@ using Lock = Streams::Lock;
 namespace {
 
 constexpr const char* kNames[] = {
-    "cudaGetDeviceCount",   "cudaGetDevice",
-    "cudaSetDevice",        "cudaStreamCreateWithFlags",
-    "cudaStreamDestroy",    "cudaStreamSynchronize",
-    "cudaStreamWaitEvent",  "cudaEventCreateWithFlags",
-    "cudaEventDestroy",     "cudaEventRecord",
-    "cudaEventSynchronize", "cudaMemcpyAsync",
-    "cudaMemcpyBatchAsync", "cudaHostRegister",
-    "cudaHostUnregister",   "cudaHostAlloc",
-    "cudaFreeHost",         "cudaGetLastError",
-    "cudaGetErrorName",     "cudaGetErrorString",
+    "cudaGetDeviceCount",
+    "cudaGetDevice",
+    "cudaSetDevice",
+    "cudaStreamCreateWithFlags",
+    "cudaStreamDestroy",
+    "cudaStreamSynchronize",
+    "cudaStreamWaitEvent",
+    "cudaStreamIsCapturing",
+    "cudaEventCreateWithFlags",
+    "cudaEventDestroy",
+    "cudaEventRecord",
+    "cudaEventSynchronize",
+    "cudaMemcpyAsync",
+    "cudaMemcpyBatchAsync",
+    "cudaMalloc",
+    "cudaFree",
+    "cudaHostRegister",
+    "cudaHostUnregister",
+    "cudaHostAlloc",
+    "cudaFreeHost",
+    "cudaGetLastError",
+    "cudaGetErrorName",
+    "cudaGetErrorString",
 };
 static_assert(std::size(kNames) == kCalls);
 
@@ -131,6 +144,28 @@ struct FakeCuda::State {
     }
     return nullptr;
   }
+  /// Whether what is done with the stream would be done to a graph.
+  [[nodiscard]] bool is_captured(const Stream& stream) const {
+    if (captured.contains(&stream)) return true;
+    return is_captured_by_implication(stream);
+  }
+  [[nodiscard]] bool is_captured_by_implication(const Stream& stream) const {
+    return stream.legacy && std::any_of(captured.begin(), captured.end(), [&](const Stream* other) {
+             return other->device == stream.device && other->blocking;
+           });
+  }
+  /// The error of a call that a captured stream does not allow.
+  std::optional<cudaError_t> refused_by_capture(const Stream& stream, Call call) {
+    if (!is_captured(stream)) return std::nullopt;
+    violation(call, "the stream is being captured into a graph, which is lost now");
+    return is_captured_by_implication(stream) ? cudaErrorStreamCaptureImplicit
+                                              : cudaErrorStreamCaptureUnsupported;
+  }
+  [[nodiscard]] std::size_t bytes_allocated() const {
+    std::size_t bytes = 0;
+    for (const auto& [begin, one] : allocated) bytes += one.bytes;
+    return bytes;
+  }
   Event* event_of(cudaEvent_t handle, Call call) {
     const auto found = events.find(handle);
     if (found != events.end()) return &found->second;
@@ -148,7 +183,14 @@ struct FakeCuda::State {
   HostMemory host;
   std::map<cudaStream_t, StreamHandle> stream_handles;
   std::map<cudaEvent_t, Event> events;
-  std::set<const void*> destroyed;  ///< handles
+  std::set<const void*> destroyed;   ///< handles
+  std::set<const Stream*> captured;  ///< into graphs, at the moment
+  struct Allocated {
+    std::size_t bytes = 0;
+    int device = 0;
+  };
+  std::map<const void*, Allocated> allocated;  ///< by cudaMalloc
+  std::size_t most_allocated = static_cast<std::size_t>(-1);
   std::map<int, std::string> contexts;
   struct Failure {
     unsigned after = 0;  ///< calls that succeed before it
@@ -420,6 +462,9 @@ cudaError_t stream_synchronize(cudaStream_t handle) {
   return called(Call::stream_synchronize, [&](State& cuda, Lock& lock) {
     const auto stream = cuda.stream_of(handle, name(Call::stream_synchronize));
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    if (const auto refused = cuda.refused_by_capture(*stream, Call::stream_synchronize)) {
+      return *refused;
+    }
     if (stream->legacy) ++cuda.counters.device_synchronisations;
     cuda.streams.wait(lock, cuda.streams.tail(stream));
     return cuda.streams.broken(stream->device);
@@ -432,12 +477,27 @@ cudaError_t stream_wait_event(cudaStream_t handle, cudaEvent_t event, unsigned f
     const Event* const found = cuda.event_of(event, Call::stream_wait_event);
     if (stream == nullptr || found == nullptr) return cudaErrorInvalidResourceHandle;
     if (flags != cudaEventWaitDefault) return cudaErrorInvalidValue;
+    if (const auto refused = cuda.refused_by_capture(*stream, Call::stream_wait_event)) {
+      return *refused;
+    }
     for (const int device : {stream->device, found->device}) {
       if (const cudaError_t error = cuda.streams.broken(device); error != cudaSuccess) return error;
     }
     Work wait;
     wait.after.push_back(found->point);
     cuda.streams.enqueue(stream, std::move(wait));
+    return cudaSuccess;
+  });
+}
+
+cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+  return called(Call::stream_is_capturing, [&](State& cuda, Lock&) {
+    const auto stream = cuda.stream_of(handle, name(Call::stream_is_capturing));
+    if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    if (status == nullptr) return cudaErrorInvalidValue;
+    if (cuda.is_captured_by_implication(*stream)) return cudaErrorStreamCaptureImplicit;
+    *status = cuda.captured.contains(stream.get()) ? cudaStreamCaptureStatusActive
+                                                   : cudaStreamCaptureStatusNone;
     return cudaSuccess;
   });
 }
@@ -475,6 +535,7 @@ cudaError_t event_record(cudaEvent_t event, cudaStream_t handle) {
     Event* const found = cuda.event_of(event, Call::event_record);
     if (stream == nullptr || found == nullptr) return cudaErrorInvalidResourceHandle;
     if (stream->device != found->device) return cudaErrorInvalidResourceHandle;
+    if (const auto refused = cuda.refused_by_capture(*stream, Call::event_record)) return *refused;
     if (const cudaError_t error = cuda.streams.broken(stream->device); error != cudaSuccess) {
       return error;
     }
@@ -550,6 +611,37 @@ cudaError_t memcpy_batch_async(void* const* to, const void* const* from, const s
     count(cuda, transfer, *stream);
     read_out_of_order(cuda, lock, *stream, transfer, out_of_order);
     return start(cuda, lock, stream, std::move(transfer));
+  });
+}
+
+cudaError_t malloc_on_device(void** begin, std::size_t bytes) {
+  return called(Call::malloc, [&](State& cuda, Lock&) {
+    const int device = cuda.thread().device;
+    if (const cudaError_t error = cuda.streams.broken(device); error != cudaSuccess) return error;
+    if (begin == nullptr) return cudaErrorInvalidValue;
+    *begin = nullptr;
+    if (bytes == 0) return cudaSuccess;
+    if (cuda.bytes_allocated() + bytes > cuda.most_allocated) return cudaErrorMemoryAllocation;
+    *begin = cuda.memory.at(static_cast<std::size_t>(device)).allocate(bytes)->begin;
+    cuda.allocated[*begin] = {bytes, device};
+    return cudaSuccess;
+  });
+}
+
+cudaError_t free_on_device(void* begin) {
+  return called_to_give_back(Call::free, [&](State& cuda, Lock& lock) {
+    if (begin == nullptr) return cudaSuccess;
+    const auto found = cuda.allocated.find(begin);
+    if (found == cuda.allocated.end()) return cudaErrorInvalidValue;
+    const int device = found->second.device;
+    cuda.allocated.erase(found);
+    ++cuda.counters.device_synchronisations;
+    const auto freed = cuda.memory.at(static_cast<std::size_t>(device)).free(begin);
+    if (freed->pending > 0) {
+      cuda.violation(Call::free, "pending work uses the memory");
+      cuda.streams.abandon(lock, *freed);
+    }
+    return cuda.streams.broken(device);
   });
 }
 
@@ -710,12 +802,15 @@ const stage::CudaRuntime& FakeCuda::runtime() {
     filled.stream_destroy = stream_destroy;
     filled.stream_synchronize = stream_synchronize;
     filled.stream_wait_event = stream_wait_event;
+    filled.stream_is_capturing = stream_is_capturing;
     filled.event_create_with_flags = event_create_with_flags;
     filled.event_destroy = event_destroy;
     filled.event_record = event_record;
     filled.event_synchronize = event_synchronize;
     filled.memcpy_async = memcpy_async;
     filled.memcpy_batch_async = memcpy_batch_async;
+    filled.malloc = malloc_on_device;
+    filled.free = free_on_device;
     filled.host_register = host_register;
     filled.host_unregister = host_unregister;
     filled.host_alloc = host_alloc;
@@ -869,6 +964,16 @@ void FakeCuda::copy(cudaStream_t stream, void* to, const void* from, std::size_t
   if (error != cudaSuccess) throw std::runtime_error(fake_cuda::error_string(error));
 }
 
+void FakeCuda::begin_graph_capture(cudaStream_t stream) {
+  const Lock lock(state_->mutex);
+  state_->captured.insert(existing_stream(*state_, stream).get());
+}
+
+void FakeCuda::end_graph_capture(cudaStream_t stream) {
+  const Lock lock(state_->mutex);
+  state_->captured.erase(existing_stream(*state_, stream).get());
+}
+
 void FakeCuda::synchronise(cudaStream_t stream) {
   Lock lock(state_->mutex);
   state_->streams.wait(lock, state_->streams.tail(existing_stream(*state_, stream)));
@@ -964,6 +1069,16 @@ std::size_t FakeCuda::pinned_bytes() const {
   return state_->host.bytes();
 }
 
+std::size_t FakeCuda::allocated_bytes() const {
+  const Lock lock(state_->mutex);
+  return state_->bytes_allocated();
+}
+
+void FakeCuda::limit_allocated_bytes(std::size_t bytes) {
+  const Lock lock(state_->mutex);
+  state_->most_allocated = bytes;
+}
+
 std::vector<std::string> FakeCuda::finish() {
   Lock lock(state_->mutex);
   State& cuda = *state_;
@@ -976,6 +1091,9 @@ std::vector<std::string> FakeCuda::finish() {
   }
   for (const auto& [handle, event] : cuda.events) {
     if (works(event.device)) cuda.violation("an event was not destroyed");
+  }
+  for (const auto& [begin, one] : cuda.allocated) {
+    if (works(one.device)) cuda.violation("memory of cudaMalloc was not freed");
   }
   for (const auto& [begin, range] : cuda.host.all()) {
     if (!works(range->device)) continue;

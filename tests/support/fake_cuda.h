@@ -46,6 +46,14 @@
 //  - To unpin or to free host memory that pending work uses is a violation, and so is memory that
 //    was unmapped while it was registered.
 //
+//  - What cudaMalloc gave is to be given back, while no pending work uses it.
+//
+// Graphs
+//  - What a stream is given while it is captured becomes part of a graph. To record an event in it,
+//    to let it wait for one that was recorded elsewhere, or to wait for it, loses the capture: an
+//    error and a violation. The NULL stream may not be used, nor asked about, while a stream of its
+//    device that takes turns with it is captured.
+//
 // Copies
 //  - The direction has to be that of the pointers, and both sides may not overlap: else undefined,
 //    and a violation. A copy of 0 bytes does nothing.
@@ -79,8 +87,9 @@
 // broke; that the training's own calls, and libtorch's, fail on a broken device.
 //
 // Synchronisation of the whole device: the table has no call for it, but the guide lists some that
-// imply it. Counted as such: cudaHostAlloc, cudaHostRegister and their opposites, copies in the
-// NULL stream and waiting for it. Nothing here relies on it: schedules are as if it did not happen.
+// imply it. Counted as such: cudaHostAlloc, cudaHostRegister and their opposites, cudaFree, copies
+// in the NULL stream and waiting for it. Nothing here relies on it: schedules are as if it did not
+// happen.
 #pragma once
 
 #include "stage/cuda_runtime.h"
@@ -110,12 +119,15 @@ enum class Call {
   stream_destroy,
   stream_synchronize,
   stream_wait_event,
+  stream_is_capturing,
   event_create_with_flags,
   event_destroy,
   event_record,
   event_synchronize,
   memcpy_async,
   memcpy_batch_async,
+  malloc,
+  free,
   host_register,
   host_unregister,
   host_alloc,
@@ -224,6 +236,9 @@ class FakeCuda {
   void launch_fill(cudaStream_t stream, void* memory, std::size_t bytes, std::byte value);
   /// As cudaMemcpyAsync with cudaMemcpyDefault; throws std::runtime_error where that would fail.
   void copy(cudaStream_t stream, void* to, const void* from, std::size_t bytes);
+  /// From now on, until it is ended, what the stream is given would be captured into a graph.
+  void begin_graph_capture(cudaStream_t stream);
+  void end_graph_capture(cudaStream_t stream);
   /// Until the stream's work has ended.
   void synchronise(cudaStream_t stream);
   /// Whether the stream's work has ended.
@@ -272,6 +287,10 @@ class FakeCuda {
   [[nodiscard]] std::uint64_t calls_of_this_thread() const;
   /// Page-locked at the moment.
   [[nodiscard]] std::size_t pinned_bytes() const;
+  /// Allocated by cudaMalloc and not freed, on all devices.
+  [[nodiscard]] std::size_t allocated_bytes() const;
+  /// More than this, on all devices, is cudaErrorMemoryAllocation.
+  void limit_allocated_bytes(std::size_t bytes);
 
   /// Lets all work end, then looks for what was not given back (pinned memory, streams and events
   /// of a device that is not broken). @returns all violations, in the order in which they happened.

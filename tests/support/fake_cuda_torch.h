@@ -12,8 +12,9 @@
 //  - operators. Those whose results are their arguments (`add_`, `mul_`, `fill_`, `addcdiv_`, the
 //    `out` of others; through it also most that return a new tensor) run as kernels in the current
 //    stream of the tensors' device, which calls libtorch's CPU operators on the device's bytes.
-//    Copies between host and device run in that stream as well; those of pageable memory are
-//    synchronous, as CUDA's are. All others wait, and are done on copies of the host;
+//    So does native_batch_norm, with what it writes to without saying so. Copies between host and
+//    device run in that stream as well; those of pageable memory are synchronous, as CUDA's are.
+//    All others wait, and are done on copies of the host;
 //  - pinned host memory. Times between events are 0.
 // None of it is counted or refused by the FakeCuda, except that kernels are counted as launches,
 // and that c10 events, and whoever waits for a stream by the guard, use the table as libtorch's do.

@@ -21,6 +21,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -295,6 +296,32 @@ void any_operator(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (const at::Tensor& tensor : *written) stack->emplace_back(tensor);
 }
 
+/// Writes the running statistics, of which its schema says nothing, so that no version rises: as
+/// the kernels of a device do.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> native_batch_norm(
+    const at::Tensor& input, const std::optional<at::Tensor>& weight,
+    const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
+    const std::optional<at::Tensor>& running_var, bool training, double momentum, double eps) {
+  const at::Tensor output = at::empty_like(input);
+  const at::Tensor mean = at::empty({training ? input.size(1) : 0}, input.options());
+  const at::Tensor invstd = at::empty_like(mean);
+  const auto given = [](const std::optional<at::Tensor>& tensor) {
+    return c10::IValue(tensor.value_or(at::Tensor()));
+  };
+  launch(input.device(), "native_batch_norm",
+         Arguments({input, given(weight), given(bias), given(running_mean), given(running_var),
+                    output, mean, invstd}),
+         [=](torch::jit::Stack on_cpu) {
+           const auto tensor = [&](std::size_t i) { return on_cpu[i].toTensor(); };
+           const auto [out, saved_mean, saved_invstd] = at::native_batch_norm(
+               tensor(0), tensor(1), tensor(2), tensor(3), tensor(4), training, momentum, eps);
+           tensor(5).copy_(out);
+           tensor(6).copy_(saved_mean);
+           tensor(7).copy_(saved_invstd);
+         });
+  return {output, mean, invstd};
+}
+
 // --- Copies
 
 bool plain(const at::Tensor& tensor) {
@@ -385,6 +412,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("view_as_complex", TORCH_FN(at::native::view_as_complex));
   m.impl("unfold", TORCH_FN(at::native::unfold));
   m.impl("record_stream", &record_on_stream);
+  m.impl("native_batch_norm", &native_batch_norm);
   m.impl("copy_", &copy);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
 }
