@@ -54,16 +54,18 @@ std::uint64_t bytes_for(const stage::CaptureAt& selected, std::span<const stage:
   return bytes;
 }
 
-/// What CUDA or the system says of memory and devices concerns no key; the first that needs them is
+/// What CUDA or the system says of memory and devices concerns no key; the first that it was for is
 /// named.
+Error naming(const std::string& key, const std::string& path, const Error& failure) {
+  return {failure.code(), fmt::format("capture key {} for", key), path, failure.what()};
+}
+
 template <class Action>
 void naming_first(const SaveJob& job, const stage::CaptureAt& from, Action&& action) {
   try {
     action();
   } catch (const Error& failure) {
-    const std::uint32_t first = from.sources.front();
-    throw Error(failure.code(), fmt::format("capture key {} for", job.name(first)), job.path,
-                failure.what());
+    throw naming(job.name(from.sources.front()), job.path, failure);
   }
 }
 
@@ -156,15 +158,16 @@ void Capture::copy_on_device(SaveJob& job, int device, std::span<const stage::Co
   job.captured.on_devices.push_back(ended->future());
   engine.copy_after(*state.ready_at);
   // Whatever becomes of the save, its tensors and this memory last as long as they are used.
-  engine.copy(copies, [ended, memory, tensors = job.keep_alive](const std::exception_ptr& failure) {
-    if (failure) {
-      ended->set_error(failure);
-    } else {
+  engine.copy(copies, [ended, memory, tensors = job.keep_alive, key = job.name(copies[0].source),
+                       path = job.path](const std::exception_ptr& failure) {
+    try {
+      if (failure) std::rethrow_exception(failure);
       ended->set_value();
+    } catch (const Error& error) {
+      ended->set_error(std::make_exception_ptr(naming(key, path, error)));
     }
   });
-  engine.fence(state.stream);
-  state.ready_at = engine.end_of_copies();
+  state.ready_at = engine.fence(state.stream);
 }
 
 }  // namespace ckptring::save

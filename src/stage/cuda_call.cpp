@@ -31,9 +31,10 @@ void refuse_graph_capture(const CudaRuntime& runtime, cudaStream_t stream,
   if (!implied) check_cuda(runtime, result, operation);
   if (!implied && status == cudaStreamCaptureStatusNone) return;
   allow_failure(runtime, result);
-  throw Error(ErrorCode::invalid_argument, operation, "",
-              "the stream is being captured into a CUDA graph, and a save cannot be a part of one: "
-              "save before the capture or after it");
+  throw Error(
+      ErrorCode::invalid_argument, operation, "",
+      "the stream is being captured into a CUDA graph, of which no save or load can be a part: "
+      "call before the capture or after it");
 }
 
 void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {

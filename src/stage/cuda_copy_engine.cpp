@@ -189,21 +189,17 @@ void CudaCopyEngine::copy_after(const StreamPoint& point) {
   check_cuda(runtime_, runtime_.stream_wait_event(stream_, made_here.event(), 0), name_);
 }
 
-void CudaCopyEngine::fence(void* stream) {
+std::shared_ptr<StreamPoint> CudaCopyEngine::fence(void* stream) {
   const std::string operation =
       fmt::format("let stream {} of device {} wait for copies", fmt::ptr(stream), device_);
   const std::scoped_lock lock(enqueuing_);
   const CudaDeviceScope scope(runtime_, device_, operation);
   refuse_graph_capture(runtime_, static_cast<cudaStream_t>(stream), operation);
-  const CudaEvent event = record_event();
+  CudaEvent event = record_event();
   check_cuda(runtime_,
              runtime_.stream_wait_event(static_cast<cudaStream_t>(stream), event.get(), 0),
              operation);
-}
-
-std::shared_ptr<StreamPoint> CudaCopyEngine::end_of_copies() {
-  const std::scoped_lock lock(enqueuing_);
-  return std::make_shared<CudaStreamPoint>(record_event());
+  return std::make_shared<CudaStreamPoint>(std::move(event));
 }
 
 bool CudaCopyEngine::is_copying() const {

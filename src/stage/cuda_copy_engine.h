@@ -40,8 +40,7 @@ class CudaCopyEngine final : public DeviceCopyEngine {
 
   void copy(std::span<const Copy> copies, CopiesEnded ended) override;
   void copy_after(const StreamPoint& point) override;
-  void fence(void* stream) override;
-  std::shared_ptr<StreamPoint> end_of_copies() override;
+  std::shared_ptr<StreamPoint> fence(void* stream) override;
 
   /// Whether a copy has begun and not ended. Never waits for a device.
   [[nodiscard]] bool is_copying() const;

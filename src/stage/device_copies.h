@@ -31,11 +31,9 @@ class DeviceCopyEngine : public CopyEngine {
 
   /// Whatever is enqueued on `stream` from now on runs after every copy begun so far. Holds the
   /// device, not the caller.
+  /// @return the point at which those copies have ended
   /// @throws Error invalid_argument if the stream is being captured into a CUDA graph
-  virtual void fence(void* stream) = 0;
-
-  /// Where every copy begun so far has ended.
-  virtual std::shared_ptr<StreamPoint> end_of_copies() = 0;
+  virtual std::shared_ptr<StreamPoint> fence(void* stream) = 0;
 };
 
 /// Memory of a device. Nothing uses it any more when this goes.

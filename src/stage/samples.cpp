@@ -34,7 +34,6 @@ Samples::Samples(const plan::FilePlan& plan, std::span<const Source> sources,
   from.reserve(samples_.capacity());
   for (const plan::Payload& payload : payloads) {
     if (!is_looked_at(payload)) continue;
-    // Payloads begin at a multiple of a line, and so do blocks.
     const std::uint64_t lines = std::max<std::uint64_t>(payload.size / kLine, 1);
     const std::uint64_t wanted = std::min(of_each, lines);
     for (std::uint64_t i = 0; i < wanted; ++i) {
@@ -62,7 +61,8 @@ std::optional<std::uint32_t> Samples::first_changed(std::uint64_t file_offset,
   auto sample = std::ranges::lower_bound(samples_, file_offset, {}, &Sample::file_offset);
   for (; sample != samples_.end() && sample->file_offset < end; ++sample) {
     const auto at = staged.subspan(static_cast<std::size_t>(sample->file_offset - file_offset));
-    if (std::memcmp(at.data(), sample->bytes.data(), sample->size) != 0) return sample->source;
+    const std::size_t size = std::min<std::size_t>(sample->size, at.size());
+    if (std::memcmp(at.data(), sample->bytes.data(), size) != 0) return sample->source;
   }
   return std::nullopt;
 }

@@ -13,6 +13,7 @@
 
 #include "contract/places.h"
 #include "contract/plain_writer.h"
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ckptring::test {
@@ -99,17 +100,5 @@ class Contract : public testing::TestWithParam<Path> {
       testing::Values(ckptring::test::Path::sync, ckptring::test::Path::async,                \
                       ckptring::test::Path::sync_custom, ckptring::test::Path::async_custom), \
       testing::PrintToStringParamName())
-
-/// Runs `call`, which must throw an Error, and returns it.
-template <class Call>
-Error error_of(Call&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no Error was thrown";
-  return {ErrorCode::ok, "", "", ""};
-}
 
 }  // namespace ckptring::test

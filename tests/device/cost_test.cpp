@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <map>
 #include <string>
 
 namespace ckptring::test {
@@ -96,6 +98,7 @@ TEST_P(DeviceCost, ThousandsOfSmallTensorsAreAFewCalls) {
 TEST_P(DeviceCost, TheCallerMakesAFewCallsForEachDeviceHoweverManyTensorsThereAre) {
   for (const int devices : {1, 2}) {
     const auto checkpointer = make_async_checkpointer(ring_of(kLargeRing));
+    std::map<std::int64_t, std::uint64_t> calls_of_save;  // by the number of tensors
     for (const std::int64_t count : {4, 444}) {
       auto tensors = make_state_list();
       for (std::int64_t i = 0; i < count; ++i) {
@@ -110,12 +113,14 @@ TEST_P(DeviceCost, TheCallerMakesAFewCallsForEachDeviceHoweverManyTensorsThereAr
       for (int device = 0; device < devices; ++device) save.fence(current_stream(device));
       const std::uint64_t fenced = cuda_.calls_of_this_thread();
       const auto each = static_cast<std::uint64_t>(devices);
-      EXPECT_EQ(saved - before, 2 * each)
-          << "which device is current, and an event, which an earlier save has made, is recorded";
-      EXPECT_GE(fenced - saved, 4 * each) << "twice which is current, recorded, and waited for";
-      EXPECT_LE(fenced - saved, 6 * each) << "the event may have to be made";
+      calls_of_save[count] = saved - before;
+      EXPECT_LE(saved - before, 20 * each) << "marked, captured in one batch, and waited for";
+      EXPECT_GE(fenced - saved, 5 * each)
+          << "twice which is current, whether a graph is captured, recorded, and waited for";
+      EXPECT_LE(fenced - saved, 7 * each) << "the event may have to be made";
       save.written.get();
     }
+    EXPECT_EQ(calls_of_save[4], calls_of_save[444]);
   }
 }
 

@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/StreamGuard.h>
+#include <ckptring/training_state.h>
+#include <torch/nn/modules/batchnorm.h>
 
 #include <string>
 #include <vector>
@@ -40,6 +42,28 @@ TEST_P(GpuOrder, AFencedStreamMayChangeTheStateAtOnce) {
     save.written.get();
     expect_saved("it", 1);
     EXPECT_TRUE(w.cpu().eq(2).all().item<bool>());
+  }
+}
+
+TEST_P(GpuOrder, AForwardPassMayWriteItsStatisticsAtOnce) {
+  const auto checkpointer = make_async_checkpointer(ring_of(GetParam()));
+  torch::nn::BatchNorm1d norm(64);
+  norm->to(cuda_device(0));
+  const at::Tensor batch = full(64 * 8, 3, 0).view({8, 64});
+  const at::Tensor w = full(kElements, 0, 0);
+  for (int round = 0; round < 3; ++round) {
+    const StateDict state = dict({{"w", w}, {"norm", collect_module(*norm)}});
+    const StateDict expected = moved_to(to_host(state), {c10::kCPU});
+    auto busy = devices_.keep_busy(0);
+    const SaveHandle save = checkpointer->save(directory_ / "it", state);
+    norm->forward(batch);
+    busy.reset();
+    save.fence(devices_.current_stream(0));
+    w.add_(1);
+    save.written.get();
+    expect_equal(expected, load("it"), "round " + std::to_string(round));
+    EXPECT_NE(bits(norm->running_mean),
+              bits(tensor_at(expected.at("norm").toGenericDict(), "running_mean")));
   }
 }
 

@@ -482,6 +482,13 @@ std::string whole_round(CudaCopies& all, std::byte* memory, Road road = Road::di
     Ended back;
     to_device.copy(std::vector<Copy>{{memory, all.host.at(0), 20 * kPage, 0}}, back.tell());
     note(back.words());
+    const auto aside = all.copies.allocate(kOther, 20 * kPage);
+    Ended captured;
+    all.copies.within(kOther).copy(
+        std::vector<Copy>{{aside->data(), memory, 7 * kPage, 0},
+                          {aside->data() + 7 * kPage, memory + 7 * kPage, 13 * kPage, 0}},
+        captured.tell());
+    note(captured.words());
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::device_failed);
     note(error.what());
