@@ -149,6 +149,8 @@ class SaveBenchmark {
     }
     async("async_foreground", "async, staged when save returns", {.async_staging = false});
     async("async_unprepared", "async, not prepared", {.prepared = false});
+    async("async_uncaptured", "async, nothing captured", {.captures = false});
+    async("async_unsampled", "async, nothing sampled", {.samples = false});
     if (setting.spec.shape == Shape::small) {
       async("async_as_large", "async, the same bytes in 4 tensors",
             {.of = bench::large_as_small(setting.spec.scale)});

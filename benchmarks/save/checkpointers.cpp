@@ -33,6 +33,8 @@ ckptring::CheckpointerConfig config_for(const Setting& setting, const AsyncKind&
   ckptring::CheckpointerConfig config = setting.config;
   config.process_config.ring_bytes = ring_bytes(setting, kind.ring_share);
   config.staging_config.use_async_staging = kind.async_staging;
+  if (!kind.captures) config.staging_config.capture_small_bytes = 0;
+  config.staging_config.sample_unchanged = kind.samples;
   return config;
 }
 
@@ -75,6 +77,7 @@ class AsyncRun {
       figures.helper_cpu = cpu_seconds_of(helper) - helper_before;
     }
     figures.planned = report.planned_seconds;
+    figures.captured = report.captured_seconds;
     figures.copied = report.staged_seconds;
     figures.stalled = report.stalled_seconds;
     figures.drained = report.drained_seconds;

@@ -39,6 +39,8 @@ struct AsyncKind {
   double ring_share = 1;             ///< of the file's size; from 1 on a little is added
   bool async_staging = true;         ///< see CheckpointStagerConfig
   bool prepared = true;              ///< the ring is populated before the first save
+  bool captures = true;              ///< small tensors, before save returns
+  bool samples = true;               ///< large ones
   std::optional<StateSpec> of = {};  ///< instead of the setting's state
 };
 

@@ -8,12 +8,12 @@ namespace {
 
 using Figure = std::optional<double> SaveFigures::*;
 
-constexpr std::array<Figure, 13> kFigures{
+constexpr std::array<Figure, 14> kFigures{
     &SaveFigures::returned, &SaveFigures::staged,      &SaveFigures::written,
     &SaveFigures::durable,  &SaveFigures::trainer_cpu, &SaveFigures::helper_cpu,
-    &SaveFigures::planned,  &SaveFigures::copied,      &SaveFigures::stalled,
-    &SaveFigures::drained,  &SaveFigures::fsync,       &SaveFigures::commit,
-    &SaveFigures::walked};
+    &SaveFigures::planned,  &SaveFigures::captured,    &SaveFigures::copied,
+    &SaveFigures::stalled,  &SaveFigures::drained,     &SaveFigures::fsync,
+    &SaveFigures::commit,   &SaveFigures::walked};
 
 constexpr double kMebibyte = 1 << 20;
 
@@ -81,6 +81,8 @@ constexpr std::array kMetrics{
     SaveMetric{"page_tables", "Page tables of all processes beyond those before, highest seen",
                "MiB", mebibytes<&MemoryFigures::page_tables>},
     SaveMetric{"planned", "planned", "ms", milliseconds<&SaveFigures::planned>},
+    SaveMetric{"captured", "captured, before save returns", "ms",
+               milliseconds<&SaveFigures::captured>},
     SaveMetric{"copied", "staged, from the end of planning", "ms",
                milliseconds<&SaveFigures::copied>},
     SaveMetric{"stalled", "stalled on a full ring", "ms", milliseconds<&SaveFigures::stalled>},
@@ -89,7 +91,7 @@ constexpr std::array kMetrics{
     SaveMetric{"commit", "commit", "ms", milliseconds<&SaveFigures::commit>},
 };
 /// The last ones are phases.
-constexpr std::size_t kPhases = 6;
+constexpr std::size_t kPhases = 7;
 
 }  // namespace
 

@@ -18,7 +18,7 @@ struct SaveFigures {
   std::optional<double> trainer_cpu;  ///< processor time of the process whose state it is
   std::optional<double> helper_cpu;   ///< processor time of its other processes
   // Of SaveReport.
-  std::optional<double> planned, copied, stalled, drained, fsync, commit;
+  std::optional<double> planned, captured, copied, stalled, drained, fsync, commit;
   std::optional<double> walked;  ///< reading the tensors' metadata, nothing else
 };
 

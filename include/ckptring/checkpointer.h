@@ -2,6 +2,7 @@
 //
 //   auto checkpointer = ckptring::make_async_checkpointer();
 //   auto save = checkpointer->save("run/step_100", state, {.step = 100});
+//   ...                      // forward and backward: see SaveHandle for what may change meanwhile
 //   save.staged.wait();      // the state may change again
 //   save.written.get();      // durable and visible; throws what went wrong
 #pragma once
@@ -41,8 +42,9 @@ class CKPTRING_API Checkpointer {
   /// on CUDA devices, what the calling thread's current streams have been given so far.
   /// `path` and missing ancestors are made. Throws only for bad arguments, a state that cannot
   /// be stored (unsupported_value, names the key), a CUDA device that refuses to say how far it is
-  /// (device_failed, names the key) or use after close; everything later is carried by the
-  /// futures. Tensors are kept alive until staged.
+  /// or to capture (device_failed, out_of_memory, names the key), a current stream of one that is
+  /// being captured into a CUDA graph (invalid_argument), or use after close; everything later is
+  /// carried by the futures. Tensors are kept alive until staged.
   virtual SaveHandle save(const std::string& path, const StateDict& state,
                           const SaveOptions& options = {}) = 0;
 

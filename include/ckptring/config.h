@@ -26,7 +26,7 @@ struct CheckpointWriterConfig {
 
 /// Staging: copying the state into the ring.
 struct CheckpointStagerConfig {
-  /// true: `save` returns at once and the state must not change until `staged`.
+  /// true: `save` returns at once, and what it has not captured must not change until `staged`.
   /// false: `save` returns when the state is staged.
   bool use_async_staging = true;
   // PyTorch's names, for configurations that come from there. Not looked at: the ring is made known

@@ -35,7 +35,8 @@ enum class ErrorCode : int {
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive
   outcome_unknown = 17,        ///< the checkpoint process may still commit, or died while it did
   aborted = 18,                ///< staging was given up; nothing is visible under the final name
-  changed_while_staging = 19,  ///< a tensor was modified before `staged`; names the key
+  changed_while_staging = 19,  ///< a tensor that was not captured was modified before `staged` or
+                               ///< `fence`; names the key
   hook_failed = 20,            ///< `WriterHook::pre_commit` or a custom writer threw
   internal = 21,               ///< a broken invariant of this library
   device_failed = 22,          ///< a CUDA call failed where there is CUDA; names what it was for

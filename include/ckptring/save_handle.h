@@ -15,7 +15,11 @@ class Stream;
 
 namespace ckptring {
 
-/// A save on its way.
+/// A save on its way. Until it is staged, or fenced, only what `save` has captured may change (see
+/// CheckpointStagerConfig, and `AsyncCheckpointer::prepare`, which tells what that is): so
+/// `forward` and `backward` may run, and a step of the optimizer may not. What else changes fails
+/// the save as changed_while_staging, if it is seen: by a tensor's version counter, by its
+/// storage's memory, and in host memory by samples of its bytes.
 struct SaveHandle {
   /// Ready: the state may change again, wherever its tensors are. Without an error the whole state
   /// is in the ring, and the death of the trainer loses nothing; with one staging was not
@@ -26,16 +30,17 @@ struct SaveHandle {
 
   /// Lets a device wait, instead of the caller: whatever is enqueued on `stream` (a CUDA stream)
   /// from now on, an optimizer's step for example, runs after this save has read the tensors of the
-  /// stream's device. One call for each device, and for each stream that changes them. Tensors in
-  /// host memory may change only after `staged`, and until then the save dies with the trainer.
+  /// stream's device. One call for each device, and for each stream that changes them. What had
+  /// changed on the device before its first call fails the save. Tensors in host memory may change
+  /// only after `staged`, and until then the save dies with the trainer.
   ///
   /// Holds the caller until the save's last copy from a device is enqueued, which waits for no copy
   /// from the host; where the file up to there does not fit into the ring, that is when the disk
   /// has made room for it. Does nothing if the save read nothing from the stream's device. Also
   /// returns if the save fails, whose futures say so; then the stream waits for the copies that
   /// were begun, unless the checkpointer ended without them.
-  /// @throws Error device_failed; invalid_argument for a stream of another kind of device;
-  ///         wrong_process in a forked child
+  /// @throws Error device_failed; invalid_argument for a stream of another kind of device, or one
+  ///         that is being captured into a CUDA graph; wrong_process in a forked child
   CKPTRING_API void fence(const c10::Stream& stream) const;
 
   /// What `fence` calls, with a device's number and a native stream; may be empty.

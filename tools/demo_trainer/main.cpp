@@ -129,7 +129,7 @@ class Checkpoints {
   /// any. To be called after a step: before the first one AdamW has no moments.
   void prepare(const Run& run) { checkpointer_->prepare(run.collect()); }
 
-  /// Begins a save. The run must not change before `wait_staged`.
+  /// Begins a save. Its optimizer must not take a step before `wait_staged`.
   void save(const Run& run) {
     const auto begin = Clock::now();
     finish();
@@ -275,7 +275,8 @@ void train(Options& options) {
         scores.flatten(0, 1), as_tensor(batch.targets, options).flatten());
     run.optimizer.zero_grad();
     loss.backward();
-    // Until here the parameters were only read; now they change.
+    // Until here nothing but buffers was written, of which `save` has taken a copy; now parameters
+    // change.
     if (checkpoints) checkpoints->wait_staged();
     run.optimizer.step();
     ++run.step;
