@@ -42,9 +42,9 @@ class CKPTRING_API Checkpointer {
   /// on CUDA devices, what the calling thread's current streams have been given so far.
   /// `path` and missing ancestors are made. Throws only for bad arguments, a state that cannot
   /// be stored (unsupported_value, names the key), a CUDA device that refuses to say how far it is
-  /// or to capture (device_failed, out_of_memory, names the key), a current stream of one that is
-  /// being captured into a CUDA graph (invalid_argument), or use after close; everything later is
-  /// carried by the futures. Tensors are kept alive until staged.
+  /// (device_failed, names the key), a current stream of one that is being captured into a CUDA
+  /// graph (invalid_argument, likewise), or use after close; everything later is carried by the
+  /// futures. Tensors are kept alive until staged.
   virtual SaveHandle save(const std::string& path, const StateDict& state,
                           const SaveOptions& options = {}) = 0;
 

@@ -429,7 +429,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
                                                      ? parts_->capture.select(job)
                                                      : std::vector<stage::CaptureAt>{};
   const auto save = std::make_shared<PendingSave>();
-  std::exception_ptr unreachable;
+  std::exception_ptr failure;
   try {
     save->target =
         store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
@@ -437,7 +437,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   } catch (const Error& error) {
     // What could never work is the caller's to know at once; what the disk says is the future's.
     if (error.code() == ErrorCode::invalid_argument) throw;
-    unreachable = std::current_exception();
+    failure = std::current_exception();
     save->report.path = job.path;
   }
   save->report.bytes = job.plan.total_bytes();
@@ -465,7 +465,13 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     parts_->saves.wait_for_room(lock, parts_->config.max_saves_in_flight);
     parts_->life.require_open("save");
   }
-  if (parts_->goes_on_while_staging() && !unreachable) parts_->let_change(*save, selected);
+  if (parts_->goes_on_while_staging() && !failure) {
+    try {
+      parts_->let_change(*save, selected);
+    } catch (const Error&) {  // of a device, or for want of memory
+      failure = std::current_exception();
+    }
+  }
   {
     const std::scoped_lock lock(parts_->life.mutex);
     parts_->life.require_open("save");
@@ -473,8 +479,8 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     parts_->saves.add(save);
   }
   handle.previous_failure = parts_->saves.take_previous_failure();
-  if (unreachable) {
-    parts_->fail_unannounced(save, unreachable);
+  if (failure) {
+    parts_->fail_unannounced(save, failure);
     return handle;
   }
   parts_->tasks.enqueue([parts = parts_.get(), save] { parts->stage(save); });

@@ -109,7 +109,7 @@ TEST_F(DeviceCaptureTest, WithoutMemoryIsToldWithTheKeyAndTheNextSaveWorks) {
   const StateDict state = dict({{"layer", dict({{"small", on_device(1000, 1)}})}});
   cuda_.limit_allocated_bytes(100);
   for (const Error& error : {error_of([&] { (void)checkpointer->prepare(state); }), error_of([&] {
-                               (void)checkpointer->save(directory_ / "it", state);
+                               checkpointer->save(directory_ / "it", state).staged.get();
                              })}) {
     EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
     EXPECT_THAT(error.what(), HasSubstr("key layer.small "));

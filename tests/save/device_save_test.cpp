@@ -405,7 +405,7 @@ std::string words_of(const std::exception_ptr& error) {
 TEST_F(DeviceSaveTest, AFailedCopyFailsItsSaveByNameAndNotTheNextOne) {
   AsyncSave async(ring_of(32), {});
   async.submit(run_.job(directory_ / "run", async.devices())).written.get();
-  cuda_.fail(Call::memcpy_batch_async, 1, cudaErrorInvalidValue);
+  cuda_.fail(Call::memcpy_batch_async, 3, cudaErrorInvalidValue);  // the first two capture
   const SaveHandle failed = async.submit(run_.job(directory_ / "run", async.devices()));
   for (int device = 0; device < 2; ++device) failed.device_fence(device, run_.stream(device));
   for (const std::string& words :
