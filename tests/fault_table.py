@@ -27,6 +27,8 @@ LINES = {
         ["trainer killed before", "trainer killed after", "trainer killed during",
          "trainer killed between"],
     "trainer killed at random instants": ["trainer killed at a random"],
+    "small trainings (a classifier, a GAN, a language model) killed at random instants; lost, torn: "
+    "steps whose loss is missing, or another one": ["a small training"],
     "both killed at random instants": ["both processes killed"],
     "trainer ends by exit, return, exception or abort, without `close()`": ["trainer ends"],
     "signals to the process group, SIGTERM with a handler that saves, trainer as PID 1":

@@ -1,15 +1,10 @@
 // What a forward pass writes is saved as it was when `save` was called, though the pass runs before
 // `staged` or `fence`: in the order that the documents teach.
 #include <ckptring/training_state.h>
-#include <torch/nn/functional/batchnorm.h>
-#include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/container/sequential.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/instancenorm.h>
-#include <torch/nn/modules/linear.h>
-#include <torch/nn/pimpl.h>
+#include <torch/nn.h>
 #include <torch/optim/adamw.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -32,7 +27,7 @@ struct WideStatisticsImpl : torch::nn::Module {
     mean = register_buffer("mean", at::zeros({kFeatures}));
     variance = register_buffer("variance", at::ones({kFeatures}));
   }
-  at::Tensor forward(const at::Tensor& input) {
+  at::Tensor forward(const at::Tensor& input) const {
     namespace functional = torch::nn::functional;
     return functional::batch_norm(input.mm(weight), mean, variance,
                                   functional::BatchNormFuncOptions().training(true));
@@ -139,7 +134,7 @@ Layer layer(const std::string& name, Holder holder, Inputs... inputs) {
 
 std::vector<Layer> all_layers_with_state() {
   namespace nn = torch::nn;
-  const auto x = [](std::vector<std::int64_t> sizes) { return waves(sizes, 1).mul(3); };
+  const auto x = [](const std::vector<std::int64_t>& sizes) { return waves(sizes, 1).mul(3); };
   const at::Tensor words = at::arange(6, c10::kLong).view({2, 3});
   return {
       layer("Linear", nn::Linear(4, 3), x({2, 4})),

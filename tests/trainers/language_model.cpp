@@ -1,6 +1,7 @@
 #include "trainers/training.h"
 
 #include <ckptring/training_state.h>
+#include <torch/torch.h>
 
 #include <string>
 #include <tuple>

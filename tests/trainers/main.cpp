@@ -6,6 +6,7 @@
 
 #include <ckptring/checkpointer.h>
 #include <ckptring/training_state.h>
+#include <torch/torch.h>
 
 #include <cstdio>
 #include <cstdlib>
