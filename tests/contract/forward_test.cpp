@@ -27,7 +27,8 @@ struct WideStatisticsImpl : torch::nn::Module {
     mean = register_buffer("mean", at::zeros({kFeatures}));
     variance = register_buffer("variance", at::ones({kFeatures}));
   }
-  at::Tensor forward(const at::Tensor& input) const {
+  // Not const: libtorch wants it so.  NOLINTNEXTLINE(readability-make-member-function-const)
+  at::Tensor forward(const at::Tensor& input) {
     namespace functional = torch::nn::functional;
     return functional::batch_norm(input.mm(weight), mean, variance,
                                   functional::BatchNormFuncOptions().training(true));
