@@ -15,7 +15,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <optional>
 
 namespace ckptring::store {
@@ -194,13 +193,13 @@ class FileSink final : public SaveSink {
     }
     if (!temporary_.locked()) {
       direct_refusal = "the file system has no locks";
-      static std::once_flag once;
-      std::call_once(once, [&] {
+      static base::FirstTime first_time;
+      if (first_time()) {
         log_.warn(
             "the file system of {} has no locks (flock): a quick restart after a crash is "
             "not guarded",
             target_.directory);
-      });
+      }
     }
     temporary_.reserve(direct_refusal.empty() ? padded : target_.total_bytes);
     queue_ = open_write_queue(
