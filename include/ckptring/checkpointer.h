@@ -101,9 +101,9 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   void wait_prefaulted();
 
   /// Waits until every save begun so far is durable or failed, or until `deadline`. Returns the
-  /// ones that are not durable: those still under way, and all that failed since the last call,
-  /// whoever fetched their errors meanwhile. Empty means that nothing is missing. For preemption
-  /// handlers.
+  /// ones that are not durable: those still under way, and all that failed since the last call
+  /// (of more than 1,000 the newest), whoever fetched their errors meanwhile. Empty means that
+  /// nothing is missing. For preemption handlers.
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
   /// The checkpoint process's id for operators and tests; 0 while none runs, as after close().

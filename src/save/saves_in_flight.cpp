@@ -8,13 +8,19 @@
 #include <utility>
 
 namespace ckptring::save {
+namespace {
+
+/// Failures that are kept for wait_written, which may never be called.
+constexpr std::size_t kMostUntold = 1000;
+
+}  // namespace
 
 void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit) {
   const auto is_room = [&] { return life_.closed || in_flight_.size() < limit; };
   if (is_room()) return;
   base::refuse_to_wait_in_log_handler("save");
   // Each save in flight ends: committed, failed, timed out, or given up by close().
-  life_.changed.wait(lock, [&] { return life_.closed || in_flight_.size() < limit; });
+  life_.changed.wait(lock, is_room);
 }
 
 bool SavesInFlight::any_before(std::uint64_t submitted_ns) const {
@@ -62,6 +68,7 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
     if (error) {
       failed_.push_back(save);
       untold_.push_back(save);
+      if (untold_.size() > kMostUntold) untold_.pop_front();
     }
     save->ended = true;
     save->failure = error;
@@ -110,7 +117,7 @@ std::vector<UnwrittenSave> SavesInFlight::wait_written(
     begun = in_flight_;
   }
   for (const Save& save : begun) (void)save->written_future.wait_until(deadline);
-  std::vector<Save> failed;
+  std::deque<Save> failed;
   {
     const std::scoped_lock lock(life_.mutex);
     failed = std::exchange(untold_, {});
