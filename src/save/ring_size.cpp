@@ -126,4 +126,8 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
   return size;
 }
 
+bool is_worth_making(const ring::Geometry& wanted, const ring::Geometry& instead_of) {
+  return wanted.slot_count >= instead_of.slot_count + base::ceil_div(instead_of.slot_count, 2);
+}
+
 }  // namespace ckptring::save

@@ -36,4 +36,10 @@ void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& le
 RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
                      std::uint64_t tables_bytes, const AskMemoryLeft& left);
 
+/// Whether a ring is so much larger than the one there is that it is worth what it costs: the saves
+/// in flight are waited for, another process is started, and all memory is touched, and made known
+/// to devices, for the first time once more. Less than half as large again saves a small part of
+/// one wait for the disk.
+[[nodiscard]] bool is_worth_making(const ring::Geometry& wanted, const ring::Geometry& instead_of);
+
 }  // namespace ckptring::save

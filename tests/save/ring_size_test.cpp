@@ -72,6 +72,19 @@ TEST(RingSize, AsksForTheMemoryThatIsLeftOnlyWhereItMatters) {
   EXPECT_EQ(asked, 2);
 }
 
+TEST(RingSize, IsWorthAnotherRingOnlyIfItIsHalfAsLargeAgain) {
+  const auto worth = [](std::uint64_t wanted, std::uint64_t there) {
+    return is_worth_making({4096, wanted, 2, 64}, {4096, there, 2, 64});
+  };
+  EXPECT_TRUE(worth(3, 2));
+  EXPECT_TRUE(worth(5, 3));
+  EXPECT_FALSE(worth(4, 3));
+  EXPECT_TRUE(worth(15, 10));
+  EXPECT_FALSE(worth(14, 10));
+  EXPECT_FALSE(worth(10, 10));
+  EXPECT_FALSE(worth(2, 10));
+}
+
 TEST(RingConfig, RefusesNonsenseAtOnce) {
   EXPECT_EQ(complaint(config_with(40 * kMiB)), ErrorCode::ok);
   EXPECT_EQ(complaint(config_with(1)), ErrorCode::invalid_argument);
