@@ -29,7 +29,8 @@ enum class ErrorCode : int {
   closed = 11,                 ///< used after `close()`
   wrong_process = 12,          ///< used in a forked child
   out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left
-  busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name
+  busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name, or
+                               ///< has since its trainer ended
   stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`, though
                                ///< there was one to write
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive

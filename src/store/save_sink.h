@@ -90,7 +90,8 @@ class SaveSink {
   /// @return false while another process holds the lock (a predecessor's writes still in
   ///         flight), or while another save to the same final name is under way: call again a
   ///         little later. Until true: no submit, no commit.
-  /// @throws Error, busy_elsewhere once the other save took longer than `busy_timeout_secs`
+  /// @throws Error; busy_elsewhere once the other save took longer than `busy_timeout_secs`, io if
+  ///         somebody else has locked the directory for as long
   virtual bool begin(Beginning beginning) = 0;
 
   /// How many more extents may be submitted now without waiting.
