@@ -28,11 +28,8 @@ constexpr milliseconds kGuardPause{1};
 DirectoryGuard::Outcome DirectoryGuard::take(FileSystem& files, const std::string& directory) {
   for (int attempt = 0; attempt < kGuardAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kGuardPause);
-    os::UninheritedFd fd = open_file(files, directory, O_RDONLY | O_DIRECTORY);
-    if (!fd) {
-      if (errno == ENOENT) return Outcome::gone;
-      throw Error::from_errno(errno, "open directory", directory);
-    }
+    os::UninheritedFd fd = open_directory(files, directory);
+    if (!fd) return Outcome::gone;
     if (try_lock(files, fd.get(), directory) == LockOutcome::held_elsewhere) continue;
     // It may have been removed, and made again, since it was opened.
     struct ::stat opened {};
