@@ -49,7 +49,7 @@
 namespace ckptring::ring {
 
 inline constexpr std::uint64_t kMagic = 0x676e697274706b63;  // "ckptring"
-inline constexpr std::uint32_t kProtocolVersion = 2;
+inline constexpr std::uint32_t kProtocolVersion = 3;
 inline constexpr std::uint64_t kBlockAlignment = 4096;
 inline constexpr std::uint64_t kHugePageBytes = 2ull << 20;
 inline constexpr std::size_t kCacheLine = 64;
@@ -152,6 +152,7 @@ inline constexpr std::size_t kDirectoryChars = 4096;
 inline constexpr std::size_t kNameChars = 256;
 inline constexpr std::size_t kTextChars = 1024;
 inline constexpr std::size_t kWarnings = 4;
+inline constexpr std::uint32_t kUmaskKnown = 01000;
 
 /// What the trainer decided about a save before anything was written. Strings end with NUL.
 struct Description {
@@ -162,6 +163,7 @@ struct Description {
   std::uint64_t ledger_count;
   os::FileIdentity replaced;  ///< what had the final name when the save was announced
   std::uint32_t missing_levels;
+  std::uint32_t umask;  ///< the trainer's at `save`, with kUmaskKnown; 0: not known
   char directory[kDirectoryChars];
   char final_name[kNameChars];
   char temporary_name[kNameChars];

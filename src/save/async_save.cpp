@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/umask.h"
 #include "process/plan_tables.h"
 #include "save/follow_streams.h"
 #include "save/lifetime.h"
@@ -101,6 +102,7 @@ void AsyncSave::Parts::stage(const Save& save) {
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
     description.total_bytes = save->job->plan.total_bytes();
     description.missing_levels = save->target.missing_levels;
+    if (save->target.umask) description.umask = ring::kUmaskKnown | *save->target.umask;
     ring::copy_text(description.directory, sizeof description.directory, save->target.directory);
     ring::copy_text(description.final_name, sizeof description.final_name, save->target.final_name);
     ring::copy_text(description.temporary_name, sizeof description.temporary_name,
@@ -394,6 +396,13 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     save->target =
         store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
     save->report.path = save->target.directory + "/" + save->target.final_name;
+    save->target.umask = os::umask_of_this_thread();
+    if (static base::FirstTime first_time; !save->target.umask && first_time()) {
+      parts_->log.info(
+          "there is no /proc to tell the umask: files have the modes of the one that was there "
+          "when "
+          "their checkpoint process was started");
+    }
   } catch (const Error& error) {
     // What could never work is the caller's to know at once; what the disk says is the future's.
     if (error.code() == ErrorCode::invalid_argument) throw;
