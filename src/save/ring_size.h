@@ -23,7 +23,7 @@ using AskMemoryLeft = std::function<os::MemoryLeft()>;
 /// Of this machine and this process's groups.
 os::MemoryLeft ask_memory_left();
 
-/// Sharers of this machine's memory: the configured number, else LOCAL_WORLD_SIZE, else 1.
+/// Sharers of this machine's memory: the configured number, else what launchers say, else 1.
 /// @throws Error invalid_argument
 int ranks_on_node(const CheckpointProcessConfig& config);
 

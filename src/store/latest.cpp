@@ -1,6 +1,6 @@
 #include "store/latest.h"
 
-#include "base/environment.h"
+#include "base/launcher.h"
 #include "base/log.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
@@ -32,7 +32,8 @@ constexpr std::chrono::milliseconds kLockPause{20};
 /// Nobody tells this code its rank, unless the launcher did.
 base::LogContext launched_log() {
   try {
-    return {base::number_from_environment("RANK").value_or(0)};
+    const auto launch = base::launched();
+    return {launch ? launch->rank : 0};
   } catch (const Error&) {
     return {};  // who needs the rank to save or load will complain
   }

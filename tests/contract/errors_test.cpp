@@ -11,6 +11,7 @@
 
 #include "contract/contract.h"
 #include "contract/states.h"
+#include "support/launch_environment.h"
 
 namespace ckptring::test {
 namespace {
@@ -231,36 +232,30 @@ TEST_P(Errors, AForkedChildIsRefused) {
   EXPECT_EQ(checkpointer->load(directory / "after").state.at("x").toInt(), 2);
 }
 
-class DefaultRank : public testing::Test {
- protected:
-  void SetUp() override { set(nullptr, nullptr); }
-  void TearDown() override { set(nullptr, nullptr); }
-  static void set(const char* rank, const char* world_size) {
-    const auto put = [](const char* name, const char* value) {
-      value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
-    };
-    put("RANK", rank);
-    put("WORLD_SIZE", world_size);
-  }
-};
-
-TEST_F(DefaultRank, IsTheOnlyOneWithoutALauncher) {
+TEST(DefaultRank, IsTheOnlyOneWithoutALauncher) {
+  const LaunchEnvironment nobody;
   EXPECT_EQ(default_rank_info().global_rank, 0);
   EXPECT_EQ(default_rank_info().global_world_size, 1);
 }
 
-TEST_F(DefaultRank, IsWhatTheLauncherSays) {
-  set("3", "8");
-  EXPECT_EQ(default_rank_info().global_rank, 3);
-  EXPECT_EQ(default_rank_info().global_world_size, 8);
+TEST(DefaultRank, IsWhatTheLauncherSays) {
+  for (const char* prefix : {"", "OMPI_COMM_WORLD_", "PMI_"}) {
+    const std::string size = *prefix == '\0' ? "WORLD_SIZE" : prefix + std::string("SIZE");
+    const LaunchEnvironment launch({{{prefix + std::string("RANK"), "3"}, {size, "8"}}});
+    EXPECT_EQ(default_rank_info().global_rank, 3);
+    EXPECT_EQ(default_rank_info().global_world_size, 8);
+  }
 }
 
-TEST_F(DefaultRank, MustMakeSense) {
+TEST(DefaultRank, MustMakeSense) {
   for (const auto& [rank, size] :
-       {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}}) {
-    set(rank, size);
+       {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}, {"0", ""}}) {
+    const LaunchEnvironment launch({{{"RANK", rank}, {"WORLD_SIZE", size}}});
     EXPECT_EQ(error_of([] { (void)default_rank_info(); }).code(), ErrorCode::invalid_argument)
         << rank << " of " << size;
+    EXPECT_EQ(error_of([] { (void)make_sync_checkpointer(); }).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(error_of([] { (void)make_async_checkpointer(); }).code(),
+              ErrorCode::invalid_argument);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "store/latest.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/launch_environment.h"
 #include "support/log_lines.h"
 #include "support/own_mounts.h"
 
@@ -317,9 +318,10 @@ TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning)
   const std::string alive = leave(scratch_ / "step_2", 0);
   const os::UniqueFd holder = lock(alive);
   const ckptring::test::LogLines log(LogLevel::warn);
-  ::setenv("RANK", "5", 1);  // as a launcher does
-  EXPECT_EQ(newest(0.05), "step_1");
-  ::unsetenv("RANK");
+  {
+    const ckptring::test::LaunchEnvironment launch({{{"RANK", "5"}, {"WORLD_SIZE", "8"}}});
+    EXPECT_EQ(newest(0.05), "step_1");
+  }
   const auto lines = log.with(alive);
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0].level, LogLevel::warn);
