@@ -30,7 +30,7 @@ enum class ErrorCode : int {
   wrong_process = 12,          ///< used in a forked child
   out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left
   busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name, or
-                               ///< has since its trainer ended
+                               ///< has since the one of this save ended
   stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`, though
                                ///< there was one to write
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive

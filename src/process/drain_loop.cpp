@@ -66,7 +66,8 @@ DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_p
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
       own_umask_(umask_of_this_process()),
-      final_name_(segment, files, [this] { return notice_trainers_end(); }),
+      final_name_(segment, files,
+                  [this] { return notice_trainers_end() || consumer_.shutdown_requested(); }),
       log_{segment.settings().global_rank} {}
 
 DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {

@@ -18,7 +18,7 @@ FinalName::FinalName(ring::SegmentView segment, store::FileSystem& files,
 void FinalName::note_locked(std::uint64_t save, const store::SaveTarget& target) {
   const os::FileIdentity there =
       store::file_at(files_, store::path_in(target.directory, target.final_name));
-  // Asked after the look: then the trainer lived when this was there.
+  // Asked after the look: then the checkpointer lived when this was there.
   if (!orphaned_()) segment_.record(save).outcome.replaced = there;
 }
 
@@ -43,7 +43,7 @@ void FinalName::check(std::uint64_t save, const store::SaveTarget& target) {
   const os::FileIdentity there = store::file_at(files_, path);
   if (!there.exists() || may_be_replaced(save, there)) return;
   throw Error(ErrorCode::busy_elsewhere, "rename to", path,
-              "this name has got another file since the trainer ended, as by a newer save");
+              "this name has got another file since the checkpointer ended, as by a newer save");
 }
 
 bool FinalName::may_be_replaced(std::uint64_t save, const os::FileIdentity& file) const {

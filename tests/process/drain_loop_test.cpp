@@ -265,10 +265,30 @@ TEST_F(DrainLoopTest, AnOrphanRenamesOverWhatWasThereWhenItGotTheNameFromALiving
 TEST_F(DrainLoopTest, ALivingTrainersSaveReplacesWhateverIsThere) {
   const std::string file = stage("run", 1);
   (void)save_elsewhere("run", 2);
-  ask_to_end();
-  EXPECT_EQ(run(), DrainLoop::End::shutdown);
+  WatchedFiles files;
+  files.before_rename = [this](const std::string&) {
+    ask_to_end();
+    return 0;
+  };
+  EXPECT_EQ(run(files), DrainLoop::End::shutdown);
   EXPECT_EQ(progress(1), Progress::committed);
   EXPECT_TRUE(seen("run") == file);
+}
+
+// A trainer may make another checkpointer, and save, before the process of the first has begun.
+TEST_F(DrainLoopTest, ASaveThatItsCheckpointerHasLeftBehindNeverReplacesANewerOne) {
+  (void)save_elsewhere("known", 1);
+  (void)stage("run", 2);
+  const std::string known_file = stage("known", 3);
+  ask_to_end();
+  const std::string newer = save_elsewhere("run", 4);
+  EXPECT_EQ(run(), DrainLoop::End::shutdown);
+  EXPECT_EQ(progress(1), Progress::failed);
+  EXPECT_EQ(failure(1), ErrorCode::busy_elsewhere);
+  EXPECT_TRUE(seen("run") == newer);
+  EXPECT_EQ(entries("run"), 1) << "its temporary is left";
+  EXPECT_EQ(progress(2), Progress::committed);
+  EXPECT_TRUE(seen("known") == known_file);
 }
 
 TEST_F(DrainLoopTest, ASuccessorDoesNotTakeAnotherSavesFileForTheOneThatWasToBeRenamed) {
