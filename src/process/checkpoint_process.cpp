@@ -350,7 +350,10 @@ SaveOutcome CheckpointProcess::outcome_of(std::uint64_t save) const {
     outcome.report.warnings.push_back(ring::text_of(from.warnings[i], ring::kTextChars));
   }
   const auto code = static_cast<ErrorCode>(from.error_code);
-  if (code == ErrorCode::ok) return outcome;
+  if (code == ErrorCode::ok) {
+    outcome.file = from.file;
+    return outcome;
+  }
   if (code == ErrorCode::aborted) {
     outcome.error = std::make_exception_ptr(
         Error(code, "save", "", "staging was given up; nothing is visible under the final name"));

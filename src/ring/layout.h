@@ -28,8 +28,9 @@
 //   INTENT    Record::producer_word, store by the producer, load by the consumer: the record's
 //             description and tables may be read; what the trainer wants.
 //   OUTCOME   Record::consumer_word, store by the consumer, load by the trainer: the outcome's
-//             fields may be read; what became of the save. (Outcome::replaced and Outcome::file are
-//             for consumers alone: no edge, but the death of the one before the other's start.)
+//             fields may be read; what became of the save. (Outcome::replaced is for consumers
+//             alone, and so is Outcome::file until the save is committed: no edge, but the death of
+//             the one before the other's start.)
 //   FINISH    ConsumerLine::finished_saves, store by the consumer, load by the producer: the
 //             records, tables and blocks of these saves will never be looked at again.
 //   SHUTDOWN  SupervisorLine::shutdown: end once nothing is in flight.
@@ -180,8 +181,9 @@ struct Outcome {
   double drained_seconds;
   double fsync_seconds;
   double commit_seconds;
-  /// Read by successors only, like the ledger: the file under the final name when the lock was
-  /// taken while the trainer lived, and the file that was about to get that name.
+  /// Read by successors, like the ledger: the file under the final name when the lock was taken
+  /// while the trainer lived, and the file that was about to get that name. The latter by the
+  /// trainer too, once it has it.
   os::FileIdentity replaced;
   os::FileIdentity file;
   std::uint32_t warning_count;

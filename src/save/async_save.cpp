@@ -9,6 +9,7 @@
 #include "save/pending_save.h"
 #include "save/ring_keeper.h"
 #include "save/ring_size.h"
+#include "save/saved_files.h"
 #include "save/saves_in_flight.h"
 #include "save/task_thread.h"
 #include "stage/default_stager.h"
@@ -52,6 +53,7 @@ struct AsyncSave::Parts {
 
   // --- the staging thread -----------------------------------------------------------------
   void stage(const Save& save);
+  void warn_of_replaced(PendingSave& save) const;
   void stage_into(DrainedRing& ring, PendingSave& save);
   void take_back(DrainedRing& ring, PendingSave& save);
   void tell_stopped(PendingSave& save);
@@ -96,6 +98,7 @@ void AsyncSave::Parts::stage(const Save& save) {
   }
   std::shared_ptr<DrainedRing> ring;
   try {
+    warn_of_replaced(*save);
     ring = rings.ring_for(*save->job, *save);
     life.check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
@@ -137,6 +140,13 @@ void AsyncSave::Parts::stage(const Save& save) {
   }
   const std::scoped_lock lock(life.mutex);
   at_hand = nullptr;
+}
+
+void AsyncSave::Parts::warn_of_replaced(PendingSave& save) const {
+  std::vector<std::string> warnings = warnings_of_replaced(log);
+  const std::scoped_lock lock(life.mutex);
+  save.report.warnings = std::move(warnings);
+  save.name.emplace(save.report.path);
 }
 
 /// The save is announced: whatever happens now, its outcome comes through the ring.
@@ -531,6 +541,7 @@ void AsyncSave::close() {
     parts_->end();
   }
   (void)parts_->saves.take_previous_failure();
+  (void)warnings_of_replaced(parts_->log);
 }
 
 int AsyncSave::process_id() const {

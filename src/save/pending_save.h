@@ -2,6 +2,7 @@
 #pragma once
 
 #include "save/save_job.h"
+#include "save/saved_files.h"
 #include "store/save_sink.h"
 
 #include <ckptring/future.h>
@@ -19,6 +20,7 @@ namespace ckptring::save {
 struct PendingSave {
   std::optional<SaveJob> job;  ///< until staged; the staging thread's
   store::SaveTarget target;
+  std::optional<SaveToName> name;  ///< from staging until its end is known
   Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
   Promise<SaveReport> written;

@@ -5,6 +5,7 @@
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ckptring::save {
@@ -51,9 +52,10 @@ void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcom
     report.fsync_seconds = outcome.report.fsync_seconds;
     report.commit_seconds = outcome.report.commit_seconds;
     report.restarts = outcome.report.restarts;
-    report.warnings = std::move(outcome.report.warnings);
+    std::ranges::move(outcome.report.warnings, std::back_inserter(report.warnings));
     // The helper only knows that staging was given up; the reason is known here.
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
+    if (!outcome.error && save->name) save->name->committed(outcome.file);
   }
   finish(save, outcome.error);
 }

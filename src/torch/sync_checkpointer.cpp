@@ -129,7 +129,7 @@ LoadResult SyncCheckpointer::load(const std::string& path, std::optional<StateDi
 void SyncCheckpointer::close() {
   parts_->owner.require("close");
   const auto lock = base::lock_unless_handler_waits(parts_->saving, "close");
-  parts_->closed = true;
+  if (!parts_->closed.exchange(true)) parts_->save.close();
   (void)parts_->take_previous_failure();
 }
 

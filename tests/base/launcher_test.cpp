@@ -53,16 +53,24 @@ const Variables kDaemonsStep{{"SLURM_PROCID", "0"},
                              {"SLURM_STEP_NUM_TASKS", "1"},
                              {"SLURM_STEP_TASKS_PER_NODE", "1"}};
 
-std::string said(const std::vector<Variables>& environment) {
-  const LaunchEnvironment now(environment);
+void put(LaunchEnvironment& environment, const std::vector<Variables>& sets) {
+  for (const Variables& set : sets) {
+    for (const auto& [name, value] : set) environment.put(name, value);
+  }
+}
+
+std::string said(const std::vector<Variables>& sets) {
+  LaunchEnvironment now;
+  put(now, sets);
   const std::optional<Launch> launch = launched();
   if (!launch) return "nothing";
   return std::to_string(launch->rank) + " of " + std::to_string(launch->world_size) + " by " +
          launch->named_by;
 }
 
-std::string refusal(const std::vector<Variables>& environment) {
-  const LaunchEnvironment now(environment);
+std::string refusal(const std::vector<Variables>& sets) {
+  LaunchEnvironment now;
+  put(now, sets);
   try {
     (void)launched();
   } catch (const Error& error) {
@@ -72,8 +80,9 @@ std::string refusal(const std::vector<Variables>& environment) {
   return "it was not refused";
 }
 
-int on_this_machine(const std::vector<Variables>& environment) {
-  const LaunchEnvironment now(environment);
+int on_this_machine(const std::vector<Variables>& sets) {
+  LaunchEnvironment now;
+  put(now, sets);
   return launched_on_this_machine().value_or(0);
 }
 

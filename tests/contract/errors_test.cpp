@@ -241,7 +241,7 @@ TEST(DefaultRank, IsTheOnlyOneWithoutALauncher) {
 TEST(DefaultRank, IsWhatTheLauncherSays) {
   for (const char* prefix : {"", "OMPI_COMM_WORLD_", "PMI_"}) {
     const std::string size = *prefix == '\0' ? "WORLD_SIZE" : prefix + std::string("SIZE");
-    const LaunchEnvironment launch({{{prefix + std::string("RANK"), "3"}, {size, "8"}}});
+    const LaunchEnvironment launch{{prefix + std::string("RANK"), "3"}, {size, "8"}};
     EXPECT_EQ(default_rank_info().global_rank, 3);
     EXPECT_EQ(default_rank_info().global_world_size, 8);
   }
@@ -250,7 +250,7 @@ TEST(DefaultRank, IsWhatTheLauncherSays) {
 TEST(DefaultRank, MustMakeSense) {
   for (const auto& [rank, size] :
        {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}, {"0", ""}}) {
-    const LaunchEnvironment launch({{{"RANK", rank}, {"WORLD_SIZE", size}}});
+    const LaunchEnvironment launch{{"RANK", rank}, {"WORLD_SIZE", size}};
     EXPECT_EQ(error_of([] { (void)default_rank_info(); }).code(), ErrorCode::invalid_argument)
         << rank << " of " << size;
     EXPECT_EQ(error_of([] { (void)make_sync_checkpointer(); }).code(), ErrorCode::invalid_argument);

@@ -319,7 +319,7 @@ TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning)
   const os::UniqueFd holder = lock(alive);
   const ckptring::test::LogLines log(LogLevel::warn);
   {
-    const ckptring::test::LaunchEnvironment launch({{{"RANK", "5"}, {"WORLD_SIZE", "8"}}});
+    const ckptring::test::LaunchEnvironment launch{{"RANK", "5"}, {"WORLD_SIZE", "8"}};
     EXPECT_EQ(newest(0.05), "step_1");
   }
   const auto lines = log.with(alive);

@@ -1,14 +1,14 @@
 // The environment as a launcher leaves it, whoever has launched the test.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <initializer_list>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <unistd.h>
 
 namespace ckptring::test {
 
@@ -18,17 +18,14 @@ class LaunchEnvironment {
  public:
   using Variables = std::map<std::string, std::string>;
 
-  LaunchEnvironment() : LaunchEnvironment(std::vector<Variables>{}) {}
-  explicit LaunchEnvironment(const std::vector<Variables>& sets) {
+  LaunchEnvironment(std::initializer_list<Variables::value_type> variables = {}) {
     for (char** entry = environ; *entry != nullptr; ++entry) {
       const std::string_view text = *entry;
       const std::string name(text.substr(0, text.find('=')));
       if (is_launchers(name)) before_[name] = text.substr(name.size() + 1);
     }
     for (const auto& [name, value] : before_) ::unsetenv(name.c_str());
-    for (const Variables& set : sets) {
-      for (const auto& [name, value] : set) put(name, value);
-    }
+    for (const auto& [name, value] : variables) put(name, value);
   }
   ~LaunchEnvironment() {
     for (const std::string& name : put_) ::unsetenv(name.c_str());
