@@ -20,7 +20,7 @@ enum class ErrorCode : int {
                                ///< fits, or no engine in this build; says which
   io = 3,                      ///< a system call on a file failed; see `errno_value()`
   no_space = 4,                ///< ENOSPC, EDQUOT, or a file size limit
-  not_found = 5,               ///< no such file or directory
+  not_found = 5,               ///< no such file or directory; names a link that leads to nothing
   permission = 6,              ///< EACCES, EPERM, EROFS
   damaged = 7,                 ///< the file is not a whole, valid checkpoint
   mismatch = 8,                ///< kind, shape, dtype or world size differ from what was asked for

@@ -118,7 +118,7 @@ std::optional<int> launched_on_this_machine() {
   const auto take = [&most](const char* name, int number) {
     if (number < 1) {
       throw Error(ErrorCode::invalid_argument, "read the environment's", name,
-                  fmt::format("\"{}\" is not a positive number", std::getenv(name)));
+                  "it says how many processes there are, and must be positive");
     }
     most = std::max(most.value_or(0), number);
   };
@@ -128,8 +128,9 @@ std::optional<int> launched_on_this_machine() {
   };
   take_from(kTorch);
   for (const Names& names : kMpi) take_from(names);
-  if (is_set(kSlurm.on_this_machine) && !is_set("SLURM_PTY_PORT")) {
-    take(kSlurm.on_this_machine, most_of_slurms_list(std::getenv(kSlurm.on_this_machine)));
+  const char* const tasks = std::getenv(kSlurm.on_this_machine);
+  if (tasks != nullptr && *tasks != '\0' && !is_set("SLURM_PTY_PORT")) {
+    take(kSlurm.on_this_machine, most_of_slurms_list(tasks));
   }
   return most;
 }

@@ -103,9 +103,8 @@ void hand_over(const LogHandler* handler, LogLevel level, std::string_view line)
 
 /// Whose it is to see to a line.
 struct Charge {
-  bool others = false;  ///< the thread's that has the turn
-  std::shared_ptr<LogHandler>
-      handler;  ///< this thread's, whose turn begins; null: it goes to stderr
+  bool others = false;                  ///< the thread's that has the turn
+  std::shared_ptr<LogHandler> handler;  ///< this thread's, whose turn begins; null: stderr's
 };
 
 Charge charge_with(Sink& to, LogLevel level, std::string_view line) {

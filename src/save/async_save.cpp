@@ -413,8 +413,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     if (static base::FirstTime first_time; !save->target.umask && first_time()) {
       parts_->log.info(
           "there is no /proc to tell the umask: files have the modes of the one that was there "
-          "when "
-          "their checkpoint process was started");
+          "when their checkpoint process was started");
     }
   } catch (const Error& error) {
     // What could never work is the caller's to know at once; what the disk says is the future's.

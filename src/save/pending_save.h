@@ -20,7 +20,7 @@ namespace ckptring::save {
 struct PendingSave {
   std::optional<SaveJob> job;  ///< until staged; the staging thread's
   store::SaveTarget target;
-  std::optional<SaveToName> name;  ///< from staging until its end is known
+  std::optional<SaveToName> name;  ///< from staging to its end
   Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
   Promise<SaveReport> written;

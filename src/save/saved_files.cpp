@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -132,11 +133,10 @@ std::vector<std::string> warnings_of_replaced(const base::LogContext& log) {
   const std::vector<Name> known = names.known();
   for (const Name& name : known) {
     if (!is_replaced(name, known) || !names.forget(name)) continue;
-    warnings.push_back(
-        fmt::format("somebody has replaced {}, which this process has saved: is another process "
-                    "saving there as "
-                    "rank {} too?",
-                    name.path, log.rank));
+    warnings.push_back(fmt::format(
+        "somebody has replaced {}, which this process has saved: is another process saving there "
+        "as rank {} too?",
+        name.path, log.rank));
     log.warn("{}", warnings.back());
   }
   return warnings;

@@ -72,6 +72,7 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
       untold_.push_back(save);
       if (untold_.size() > kMostUntold) untold_.pop_front();
     }
+    save->name.reset();
     save->ended = true;
     save->failure = error;
     stopped = save->stopped;
