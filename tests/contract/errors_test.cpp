@@ -126,6 +126,24 @@ TEST_P(Errors, APathThatCannotBeLookedAtFailsItsOwnFuture) {
   save("it", dict({{"x", 1}}));
 }
 
+TEST_P(Errors, ALinkThatLeadsToNothingIsNamedAndFailsItsOwnFuture) {
+  std::filesystem::create_symlink("nothing", directory / "link");
+  const std::string words = directory / "link is a symbolic link, and leads to nothing";
+  for (const char* path : {"link", "link/deeper/it"}) {
+    const SaveHandle failed = checkpointer->save(directory / path, placed(sample_state()));
+    const Error error = error_of([&] { failed.written.get(); });
+    EXPECT_EQ(error.code(), ErrorCode::not_found) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr(directory / path));
+    EXPECT_THAT(error.what(), HasSubstr(words));
+    EXPECT_NE(failed.staged.error(), nullptr);
+    const Error of_load = error_of([&] { (void)checkpointer->load(directory / path); });
+    EXPECT_EQ(of_load.code(), ErrorCode::not_found) << of_load.what();
+    EXPECT_THAT(of_load.what(), HasSubstr(words));
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  save("it", dict({{"x", 1}}));
+}
+
 TEST_P(Errors, AForcedWayToWriteThatDoesNotWorkFailsItsOwnFuture) {
   const char* const memory = "/dev/shm";  // no file system that waits for direct writes
   if (::access(memory, W_OK) != 0) GTEST_SKIP() << memory << " cannot be written to";
