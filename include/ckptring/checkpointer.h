@@ -103,9 +103,9 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   void wait_prefaulted();
 
   /// Waits until every save begun so far is durable or failed, or until `deadline`. Returns the
-  /// ones that are not durable: those still under way, and all that failed since the last call,
-  /// whoever fetched their errors meanwhile. Empty means that nothing is missing. For preemption
-  /// handlers.
+  /// ones that are not durable: those still under way, and all that failed since the last call
+  /// (of more than 1,000 the newest), whoever fetched their errors meanwhile. Empty means that
+  /// nothing is missing. For preemption handlers.
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
   /// The checkpoint process's id for operators and tests; 0 while none runs, as after close().
@@ -116,7 +116,10 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   std::unique_ptr<Parts> parts_;
 };
 
-/// Rank and world size from `RANK` and `WORLD_SIZE` as launchers set them; else 0 of 1.
+/// Rank and world size as the launcher says them in the environment: `RANK` and `WORLD_SIZE`, else
+/// those of mpirun (`OMPI_COMM_WORLD_*`, `PMI_*`, `MV2_COMM_WORLD_*`), else those of a task of srun
+/// (`SLURM_PROCID` and `SLURM_STEP_NUM_TASKS`: a batch script's own process is none); else 0 of 1.
+/// @throws Error invalid_argument where half of it is said, nonsense, or a contradiction
 CKPTRING_API RankInfo default_rank_info();
 
 /// `writer`: hooks or a custom writer, called in this process.

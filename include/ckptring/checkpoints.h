@@ -34,9 +34,12 @@ struct LatestOptions {
 
 /// The newest checkpoint below `directory`: the subdirectory with the highest step (by metadata,
 /// else by the last number in its name) that holds whole files of all its ranks with equal step
-/// and metadata. Nothing if there is none, or no such directory yet. Reads the indexes of the
-/// files, not their payloads.
-/// @throws Error invalid_argument (a file, a negative wait), permission, io
+/// and metadata. Nothing if there is none, or no such directory yet. Hidden subdirectories are not
+/// looked at; one that may not be looked into is left out with a warning. Reads the indexes of the
+/// files, not their payloads, but of the files of every rank: in a job of many ranks, let one call
+/// it and tell the others.
+/// @throws Error invalid_argument (a file, a negative wait), permission, not_found (a link to
+///         nothing), io (also want of descriptors or memory)
 CKPTRING_API std::optional<CheckpointInfo> latest(const std::string& directory,
                                                   const LatestOptions& options = {});
 

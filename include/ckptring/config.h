@@ -53,7 +53,7 @@ struct CheckpointProcessConfig {
   std::uint64_t ring_bytes = 0;
   std::uint64_t block_bytes = 4ull << 20;  ///< multiple of 4096, 4 KiB to 1 GiB
   std::uint64_t plan_bytes = 0;  ///< shared tables of the saves in flight; 0: chosen with the ring
-  int ranks_on_node = 0;         ///< sharers of the memory; 0: `LOCAL_WORLD_SIZE`, else 1
+  int ranks_on_node = 0;         ///< sharers of the memory; 0: what launchers say, else 1
   bool prefault = true;          ///< populate the ring in the background
 
   /// The helper executable; empty: `CKPTRING_DRAIN` of the environment, else `ckptring-drain`

@@ -20,7 +20,7 @@ enum class ErrorCode : int {
                                ///< fits, or no engine in this build; says which
   io = 3,                      ///< a system call on a file failed; see `errno_value()`
   no_space = 4,                ///< ENOSPC, EDQUOT, or a file size limit
-  not_found = 5,               ///< no such file or directory
+  not_found = 5,               ///< no such file or directory; names a link that leads to nothing
   permission = 6,              ///< EACCES, EPERM, EROFS
   damaged = 7,                 ///< the file is not a whole, valid checkpoint
   mismatch = 8,                ///< kind, shape, dtype or world size differ from what was asked for
@@ -29,7 +29,8 @@ enum class ErrorCode : int {
   closed = 11,                 ///< used after `close()`
   wrong_process = 12,          ///< used in a forked child
   out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left
-  busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name
+  busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name, or
+                               ///< has since the one of this save ended
   stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`, though
                                ///< there was one to write
   process_failed = 16,         ///< the checkpoint process could not be started or kept alive

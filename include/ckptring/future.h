@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <ratio>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -49,16 +50,23 @@ class Future {
     state_->changed.wait(lock, [&] { return state_->done; });
   }
 
-  /// As `wait`, for at most `timeout`. Returns whether the outcome is there.
+  /// As `wait`, for at most `timeout`: of any type and size, one that no clock can hold is for
+  /// ever, and nothing or less (or not a number) is a look. Returns whether the outcome is there.
   template <class Rep, class Period>
   bool wait_for(std::chrono::duration<Rep, Period> timeout) const {
-    return wait_until(std::chrono::steady_clock::now() + timeout);
+    const Clock::duration left = saturated(timeout);
+    if (!(left > Clock::duration::zero())) return ready();
+    const Clock::time_point now = Clock::now();
+    return wait_until(left < Clock::time_point::max() - now ? now + left
+                                                            : Clock::time_point::max());
   }
 
-  /// As `wait`, until `deadline`. Returns whether the outcome is there.
-  bool wait_until(std::chrono::steady_clock::time_point deadline) const {
+  /// As `wait`, until `deadline`, of any size as above. Returns whether the outcome is there.
+  template <class Duration>
+  bool wait_until(std::chrono::time_point<std::chrono::steady_clock, Duration> deadline) const {
+    const Clock::time_point end(saturated(deadline.time_since_epoch()));
     auto lock = state_->locked();
-    return state_->changed.wait_until(lock, deadline, [&] { return state_->done; });
+    return state_->changed.wait_until(lock, end, [&] { return state_->done; });
   }
 
   /// Blocks, then returns the value or throws the error. Marks the outcome as fetched.
@@ -86,6 +94,7 @@ class Future {
 
  private:
   friend class Promise<T>;
+  using Clock = std::chrono::steady_clock;
   using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
   struct State {
     /// In a forked child the mutex may be held by a thread that does not exist there.
@@ -106,6 +115,18 @@ class Future {
     bool done = false;
     bool fetched = false;
   };
+  /// In the clock's own unit, without a step that overflows; NaN is nothing.
+  template <class Rep, class Period>
+  static Clock::duration saturated(std::chrono::duration<Rep, Period> any) {
+    constexpr double kMostSeconds = 9.2e9;  // of 9.22e18 nanoseconds
+    static_assert(std::ratio_less_equal_v<std::nano, Clock::period>);
+    const double seconds = std::chrono::duration<double>(any).count();
+    if (seconds >= kMostSeconds) return Clock::duration::max();
+    if (seconds <= -kMostSeconds) return Clock::duration::min();
+    if (!(seconds == seconds)) return Clock::duration::zero();
+    return std::chrono::duration_cast<Clock::duration>(any);
+  }
+
   explicit Future(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;
 };

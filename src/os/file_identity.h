@@ -21,6 +21,13 @@ struct FileIdentity {
             status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
   }
   [[nodiscard]] bool exists() const noexcept { return inode != 0; }
+  /// Whether `later`, found where this one was, is another file. Some file systems give one file
+  /// another inode number when they have forgotten it, and some another time once it has reached
+  /// the server; none does both.
+  [[nodiscard]] bool is_replaced_by(const FileIdentity& later) const noexcept {
+    return inode != later.inode &&
+           (written_secs != later.written_secs || written_nsecs != later.written_nsecs);
+  }
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 

@@ -236,16 +236,20 @@ void CheckpointProcess::unwatchable(const char* cause) noexcept {
 
 /// Waits for the next thing that happens, and sees to it. @return false: nobody watches any more
 bool CheckpointProcess::look() {
+  bool now_ready = false;
   {
     const std::scoped_lock lock(mutex_);
     if (detaching_) return false;
-    if (helper_runs() && !was_ready_ && is_ready()) {
+    now_ready = helper_runs() && !was_ready_ && is_ready();
+    if (now_ready) {
       was_ready_ = true;
       starting_since_ns_ = 0;
-      log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
-                 os::seconds_since(started_ns_) * 1e3);
       changed_.notify_all();
     }
+  }
+  if (now_ready) {
+    log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
+               os::seconds_since(started_ns_) * 1e3);
   }
   collect_outcomes();
   std::array<os::Waitable, 3> others{os::Waitable{pidfd_.get()},
@@ -294,12 +298,12 @@ void CheckpointProcess::start() {
     pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
     log_.debug("started {} as process {}", request.executable, pid);
     if (closed_one_by_one) {
-      static std::once_flag once;
-      std::call_once(once, [&] {
+      static base::FirstTime first_time;
+      if (first_time()) {
         log_.info(
             "close_range is missing (Linux 5.9): the checkpoint process's descriptors are "
             "closed one by one, and it starts more slowly");
-      });
+      }
     }
   } catch (const Error& error) {
     if (may_pass(error)) {
@@ -346,7 +350,10 @@ SaveOutcome CheckpointProcess::outcome_of(std::uint64_t save) const {
     outcome.report.warnings.push_back(ring::text_of(from.warnings[i], ring::kTextChars));
   }
   const auto code = static_cast<ErrorCode>(from.error_code);
-  if (code == ErrorCode::ok) return outcome;
+  if (code == ErrorCode::ok) {
+    outcome.file = from.file;
+    return outcome;
+  }
   if (code == ErrorCode::aborted) {
     outcome.error = std::make_exception_ptr(
         Error(code, "save", "", "staging was given up; nothing is visible under the final name"));

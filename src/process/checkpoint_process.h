@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/file_identity.h"
 #include "os/uninherited_fd.h"
 #include "process/log_pipe.h"
 #include "ring/producer.h"
@@ -30,6 +31,7 @@ namespace ckptring::process {
 struct SaveOutcome {
   SaveReport report;         ///< path, planning and staging are the caller's to fill in
   std::exception_ptr error;  ///< null: committed
+  os::FileIdentity file{};   ///< then what has the final name; none with a custom writer
 };
 
 /// The bells of one ring and the descriptors that keep them.

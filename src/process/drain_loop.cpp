@@ -1,11 +1,13 @@
 #include "process/drain_loop.h"
 
 #include "base/align.h"
+#include "os/umask.h"
 #include "process/plan_tables.h"
 #include "store/block_drain.h"
 #include "store/file_sink.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
@@ -17,6 +19,13 @@
 
 namespace ckptring::process {
 namespace {
+
+/// umask(2) tells it only by changing it; nobody else runs in this process yet.
+mode_t umask_of_this_process() noexcept {
+  const mode_t mask = ::umask(0);
+  (void)::umask(mask);
+  return mask;
+}
 
 /// How long a dead predecessor's writes may take to end before its save fails.
 constexpr double kLockTimeoutSecs = 60;
@@ -56,7 +65,9 @@ DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_p
       files_(files),
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
-      final_name_(segment, files, [this] { return notice_trainers_end(); }),
+      own_umask_(umask_of_this_process()),
+      final_name_(segment, files,
+                  [this] { return notice_trainers_end() || consumer_.shutdown_requested(); }),
       log_{segment.settings().global_rank} {}
 
 DrainLoop::End DrainLoop::run(std::uint32_t incarnation) {
@@ -91,6 +102,7 @@ store::SaveTarget DrainLoop::target_of(std::uint64_t save) const {
   target.temporary_name =
       ring::text_of(description.temporary_name, sizeof description.temporary_name);
   target.missing_levels = description.missing_levels;
+  if ((description.umask & ring::kUmaskKnown) != 0) target.umask = description.umask & 0777;
   target.total_bytes = description.total_bytes;
   target.rank = {segment_.settings().global_rank, segment_.settings().global_world_size};
   target.save = save;
@@ -109,6 +121,8 @@ void DrainLoop::drain_save(std::uint64_t save) {
     return;
   }
   const store::SaveTarget target = target_of(save);
+  // As if the trainer made the files itself. Not by chmod, which would undo a default ACL.
+  const os::ScopedUmask as_the_trainer(target.umask.value_or(own_umask_));
   try {
     Claimed claimed = std::exchange(claimed_, {});
     if (claimed.save != save) claimed = first_look_at(save, target);
@@ -162,6 +176,7 @@ void DrainLoop::claim_after(std::uint64_t save) {
   try {
     store::SaveTarget target = target_of(next);
     target.earlier_temporary = target_of(save).temporary_name;
+    const os::ScopedUmask as_the_trainer(target.umask.value_or(own_umask_));
     if (claimed_.save != next) claimed_ = first_look_at(next, target);
     if (notice_trainers_end()) claimed_.sink->give_way();
     if (claimed_.sink->claim(claimed_.beginning)) final_name_.note_locked(next, target);

@@ -12,6 +12,8 @@
 #include <ckptring/error.h>
 #include <ckptring/writer.h>
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 
@@ -77,6 +79,7 @@ class DrainLoop {
   store::FileSystem& files_;
   WriterSetup& writer_;
   CheckpointWriterConfig writer_config_;
+  const mode_t own_umask_;  ///< the trainer's when this process was started
   FinalName final_name_;
   Claimed claimed_;
   /// Of the save that is being written. Outlives Orphaned: its destructor waits for writes, and

@@ -18,7 +18,7 @@ FinalName::FinalName(ring::SegmentView segment, store::FileSystem& files,
 void FinalName::note_locked(std::uint64_t save, const store::SaveTarget& target) {
   const os::FileIdentity there =
       store::file_at(files_, store::path_in(target.directory, target.final_name));
-  // Asked after the look: then the trainer lived when this was there.
+  // Asked after the look: then the checkpointer lived when this was there.
   if (!orphaned_()) segment_.record(save).outcome.replaced = there;
 }
 
@@ -30,8 +30,9 @@ void FinalName::check(std::uint64_t save, const store::SaveTarget& target) {
   if (!own.exists()) {
     // Renamed by the predecessor; or removed as a dead process's, in the moment in which nobody had
     // locked it. What another save has put there since would pass for it.
-    if (ring::progress_of(segment_.record(save), save) == ring::Progress::renaming &&
-        store::file_at(files_, path) != outcome.file) {
+    if (ring::progress_of(segment_.record(save), save) != ring::Progress::renaming) return;
+    const os::FileIdentity there = store::file_at(files_, path);
+    if (there.exists() && there != outcome.file) {
       throw Error(ErrorCode::busy_elsewhere, "rename to", path,
                   "another checkpointer has taken the name since the checkpoint process died");
     }
@@ -42,7 +43,7 @@ void FinalName::check(std::uint64_t save, const store::SaveTarget& target) {
   const os::FileIdentity there = store::file_at(files_, path);
   if (!there.exists() || may_be_replaced(save, there)) return;
   throw Error(ErrorCode::busy_elsewhere, "rename to", path,
-              "another checkpointer has saved to this name since the trainer ended");
+              "this name has got another file since the checkpointer ended, as by a newer save");
 }
 
 bool FinalName::may_be_replaced(std::uint64_t save, const os::FileIdentity& file) const {

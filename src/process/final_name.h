@@ -1,12 +1,12 @@
 // Whether a save may take its final name: what keeps an older save from being renamed over a newer
 // one.
 //
-// A trainer that lives wants its save there, whatever is there now. Once it is gone, another one
-// may have been started and have saved to the same name. So the orphan of the first renames only
-// over what was there when its save was announced, or when it took the temporary's lock while the
-// trainer lived (until it lets go of that, nobody else saves to the name), or over what saves of
-// this ring have put there. All that it must know of them is in the ring, so a successor knows it
-// too.
+// A checkpointer that lives wants its save there, whatever is there now. Once it is gone, alone or
+// with its trainer, another one may have been made and have saved to the same name. So the orphan
+// of the first renames only over what was there when its save was announced, or when it took the
+// temporary's lock while the checkpointer lived (until it lets go of that, nobody else saves to the
+// name), or over what saves of this ring have put there. All that it must know of them is in the
+// ring, so a successor knows it too.
 #pragma once
 
 #include "ring/segment.h"
@@ -20,7 +20,7 @@ namespace ckptring::process {
 
 class FinalName {
  public:
-  /// @param orphaned whether the trainer is gone, at this moment
+  /// @param orphaned whether the trainer is gone, or has let go of the ring, at this moment
   FinalName(ring::SegmentView segment, store::FileSystem& files, std::function<bool()> orphaned);
 
   /// The lock of the save's temporary has just been taken.  @throws Error

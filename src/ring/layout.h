@@ -28,8 +28,9 @@
 //   INTENT    Record::producer_word, store by the producer, load by the consumer: the record's
 //             description and tables may be read; what the trainer wants.
 //   OUTCOME   Record::consumer_word, store by the consumer, load by the trainer: the outcome's
-//             fields may be read; what became of the save. (Outcome::replaced and Outcome::file are
-//             for consumers alone: no edge, but the death of the one before the other's start.)
+//             fields may be read; what became of the save. (Outcome::replaced is for consumers
+//             alone, and so is Outcome::file until the save is committed: no edge, but the death of
+//             the one before the other's start.)
 //   FINISH    ConsumerLine::finished_saves, store by the consumer, load by the producer: the
 //             records, tables and blocks of these saves will never be looked at again.
 //   SHUTDOWN  SupervisorLine::shutdown: end once nothing is in flight.
@@ -49,7 +50,7 @@
 namespace ckptring::ring {
 
 inline constexpr std::uint64_t kMagic = 0x676e697274706b63;  // "ckptring"
-inline constexpr std::uint32_t kProtocolVersion = 2;
+inline constexpr std::uint32_t kProtocolVersion = 3;
 inline constexpr std::uint64_t kBlockAlignment = 4096;
 inline constexpr std::uint64_t kHugePageBytes = 2ull << 20;
 inline constexpr std::size_t kCacheLine = 64;
@@ -152,6 +153,7 @@ inline constexpr std::size_t kDirectoryChars = 4096;
 inline constexpr std::size_t kNameChars = 256;
 inline constexpr std::size_t kTextChars = 1024;
 inline constexpr std::size_t kWarnings = 4;
+inline constexpr std::uint32_t kUmaskKnown = 01000;
 
 /// What the trainer decided about a save before anything was written. Strings end with NUL.
 struct Description {
@@ -162,6 +164,7 @@ struct Description {
   std::uint64_t ledger_count;
   os::FileIdentity replaced;  ///< what had the final name when the save was announced
   std::uint32_t missing_levels;
+  std::uint32_t umask;  ///< the trainer's at `save`, with kUmaskKnown; 0: not known
   char directory[kDirectoryChars];
   char final_name[kNameChars];
   char temporary_name[kNameChars];
@@ -178,8 +181,9 @@ struct Outcome {
   double drained_seconds;
   double fsync_seconds;
   double commit_seconds;
-  /// Read by successors only, like the ledger: the file under the final name when the lock was
-  /// taken while the trainer lived, and the file that was about to get that name.
+  /// Read by successors, like the ledger: the file under the final name when the lock was taken
+  /// while the trainer lived, and the file that was about to get that name. The latter by the
+  /// trainer too, once it has it.
   os::FileIdentity replaced;
   os::FileIdentity file;
   std::uint32_t warning_count;

@@ -42,8 +42,8 @@ std::uint64_t make_huge(std::span<std::byte> bytes) noexcept {
 
 /// Advice of no bytes only asks whether it is known.
 void log_missing_advice(const base::LogContext& log) {
-  static std::once_flag once;
-  std::call_once(once, [&] {
+  static base::FirstTime first_time;
+  if (first_time()) {
     if (!os::populate({})) {
       log.info(
           "MADV_POPULATE_WRITE is missing (Linux 5.14): the ring's pages are allocated ahead "
@@ -54,7 +54,7 @@ void log_missing_advice(const base::LogContext& log) {
           "MADV_COLLAPSE is missing (Linux 6.1): the ring has pages of 2 MiB only where "
           "shmem_enabled allows them");
     }
-  });
+  }
 }
 
 }  // namespace

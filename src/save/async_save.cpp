@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/umask.h"
 #include "process/plan_tables.h"
 #include "save/capture.h"
 #include "save/follow_streams.h"
@@ -9,6 +10,7 @@
 #include "save/pending_save.h"
 #include "save/ring_keeper.h"
 #include "save/ring_size.h"
+#include "save/saved_files.h"
 #include "save/saves_in_flight.h"
 #include "save/task_thread.h"
 #include "stage/default_stager.h"
@@ -54,8 +56,10 @@ struct AsyncSave::Parts {
 
   // --- the staging thread -----------------------------------------------------------------
   void stage(const Save& save);
+  void warn_of_replaced(PendingSave& save) const;
   void stage_into(DrainedRing& ring, PendingSave& save);
   static void check_unchanged(PendingSave& save);
+  void take_back(DrainedRing& ring, PendingSave& save);
   void tell_stopped(PendingSave& save);
   void fail_unannounced(const Save& save, const std::exception_ptr& error);
 
@@ -102,13 +106,16 @@ void AsyncSave::Parts::stage(const Save& save) {
     const std::scoped_lock lock(life.mutex);
     at_hand = save;
   }
+  std::shared_ptr<DrainedRing> ring;
   try {
-    const std::shared_ptr<DrainedRing> ring = rings.ring_for(*save->job, *save);
+    warn_of_replaced(*save);
+    ring = rings.ring_for(*save->job, *save);
     life.check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
     description.total_bytes = save->job->plan.total_bytes();
     description.missing_levels = save->target.missing_levels;
+    if (save->target.umask) description.umask = ring::kUmaskKnown | *save->target.umask;
     ring::copy_text(description.directory, sizeof description.directory, save->target.directory);
     ring::copy_text(description.final_name, sizeof description.final_name, save->target.final_name);
     ring::copy_text(description.temporary_name, sizeof description.temporary_name,
@@ -137,7 +144,9 @@ void AsyncSave::Parts::stage(const Save& save) {
     ring->process.expect(number);
     stage_into(*ring, *save);
   } catch (...) {
-    fail_unannounced(save, std::current_exception());
+    const std::exception_ptr error = std::current_exception();
+    if (ring) take_back(*ring, *save);
+    fail_unannounced(save, error);
   }
   const std::scoped_lock lock(life.mutex);
   at_hand = nullptr;
@@ -157,6 +166,13 @@ void check_sampled(const PendingSave& save, std::uint64_t file_offset,
 }
 
 }  // namespace
+
+void AsyncSave::Parts::warn_of_replaced(PendingSave& save) const {
+  std::vector<std::string> warnings = warnings_of_replaced(log);
+  const std::scoped_lock lock(life.mutex);
+  save.report.warnings = std::move(warnings);
+  save.name.emplace(save.report.path);
+}
 
 /// The save is announced: whatever happens now, its outcome comes through the ring.
 void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
@@ -218,6 +234,15 @@ void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
   } else {
     tell_stopped(save);
   }
+}
+
+/// Of a save that failed between its announcement and its first block: nobody will end it any more,
+/// and the ring would wait for that for ever.
+void AsyncSave::Parts::take_back(DrainedRing& ring, PendingSave& save) {
+  const std::scoped_lock lock(life.mutex);
+  if (left_behind || !ring.producer.is_open()) return;
+  ring.producer.abort();
+  save.aborted = true;
 }
 
 /// The checkpoint process has failed, or close() has no patience left: `staged` says what `written`
@@ -370,7 +395,10 @@ void AsyncSave::Parts::check_process() const {
 
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
-  parts_ = std::make_unique<Parts>(config, rank);
+  CheckpointerConfig settled = config;
+  // Here and not when a ring is made: in other threads the environment may change underneath.
+  settled.process_config.ranks_on_node = ranks_on_node(config.process_config);
+  parts_ = std::make_unique<Parts>(settled, rank);
   parts_->rings.make_first();
   parts_->tasks.start();
 }
@@ -409,7 +437,7 @@ AsyncSave::~AsyncSave() {
 
 void AsyncSave::check_usable() {
   parts_->check_process();
-  const std::scoped_lock saving(parts_->saving);
+  const auto saving = base::lock_unless_handler_waits(parts_->saving, "save");
   const bool throws = parts_->config.throw_previous_failure;
   {
     std::unique_lock lock(parts_->life.mutex);
@@ -424,7 +452,8 @@ void AsyncSave::check_usable() {
 
 SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
-  std::unique_lock saving(parts_->saving);
+  if (!parts_->goes_on_while_staging()) base::refuse_to_wait_in_log_handler("save");
+  auto saving = base::lock_unless_handler_waits(parts_->saving, "save");
   const std::vector<stage::CaptureAt> selected = parts_->goes_on_while_staging()
                                                      ? parts_->capture.select(job)
                                                      : std::vector<stage::CaptureAt>{};
@@ -434,6 +463,12 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     save->target =
         store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
     save->report.path = save->target.directory + "/" + save->target.final_name;
+    save->target.umask = os::umask_of_this_thread();
+    if (static base::FirstTime first_time; !save->target.umask && first_time()) {
+      parts_->log.info(
+          "there is no /proc to tell the umask: files have the modes of the one that was there "
+          "when their checkpoint process was started");
+    }
   } catch (const Error& error) {
     // What could never work is the caller's to know at once; what the disk says is the future's.
     if (error.code() == ErrorCode::invalid_argument) throw;
@@ -511,6 +546,7 @@ PrepareReport report_of(const SaveJob& job, std::span<const stage::CaptureAt> se
 
 PrepareReport AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
+  base::refuse_to_wait_in_log_handler("prepare");
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
@@ -548,6 +584,7 @@ PrepareReport AsyncSave::prepare(const SaveJob& job) {
 
 void AsyncSave::ready() {
   parts_->check_process();
+  base::refuse_to_wait_in_log_handler("wait for the checkpoint process");
   // One that is replaced ends; then its successor is what is asked for.
   while (!parts_->rings.await("wait for the checkpoint process")->process.ready()) {
   }
@@ -555,16 +592,19 @@ void AsyncSave::ready() {
 
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
+  base::refuse_to_wait_in_log_handler("wait for the ring");
   parts_->rings.wait_prefaulted();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
   parts_->check_process();
+  base::refuse_to_wait_in_log_handler("wait for saves");
   return parts_->saves.wait_written(deadline);
 }
 
 void AsyncSave::close() {
   parts_->check_process();
+  base::refuse_to_wait_in_log_handler("close");
   {
     const std::scoped_lock lock(parts_->life.mutex);
     if (parts_->life.closed) return;
@@ -589,6 +629,7 @@ void AsyncSave::close() {
     parts_->end();
   }
   (void)parts_->saves.take_previous_failure();
+  (void)warnings_of_replaced(parts_->log);
 }
 
 int AsyncSave::process_id() const {

@@ -3,6 +3,7 @@
 
 #include "save/change_watch.h"
 #include "save/save_job.h"
+#include "save/saved_files.h"
 #include "stage/samples.h"
 #include "store/save_sink.h"
 
@@ -24,6 +25,7 @@ struct PendingSave {
   std::shared_ptr<ChangeWatch> watch;  ///< over the job; shared with the handle
   stage::Samples samples;              ///< of what was not captured
   store::SaveTarget target;
+  std::optional<SaveToName> name;  ///< from staging to its end
   Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
   Promise<SaveReport> written;

@@ -76,36 +76,18 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
   ring::Description description{};
   process::describe_tables(plan, config_.process_config.block_bytes, description);
   std::shared_ptr<DrainedRing> now = current();
-  const bool automatic = config_.process_config.ring_bytes == 0;
-  bool usable = now != nullptr && !now->process.given_up();
-  if (usable && !now->producer.fits(description.plan_bytes)) {
-    if (config_.process_config.plan_bytes != 0) {
-      throw Error(ErrorCode::invalid_argument, "plan a save", "",
-                  "its tables need " + std::to_string(description.plan_bytes) +
-                      " bytes of the plan area, and plan_bytes is " +
-                      std::to_string(config_.process_config.plan_bytes));
-    }
-    usable = false;
-  }
-  if (usable && automatic) {
-    const std::uint64_t slots = now->segment.view().geometry().slot_count;
-    const std::uint64_t block = config_.process_config.block_bytes;
-    if (plan.total_bytes() > slots * block) {
-      // What this ring holds already counts as left for its successor.
-      const RingSize better = choose_ring(config_, plan.total_bytes(), description.plan_bytes, [&] {
-        os::MemoryLeft left = os::memory_left();
-        left.bytes += slots * block;
-        return left;
-      });
-      usable = better.geometry.slot_count <= slots;
-    }
-  }
-  if (usable) {
-    if (!now->announced) {
-      announce(
-          *now,
-          choose_ring(config_, plan.total_bytes(), description.plan_bytes, ask_memory_left).why);
-    }
+  const bool usable = is_usable(now.get(), description.plan_bytes);
+  const std::uint64_t held = now ? now->segment.view().blocks().size() : 0;
+  if (usable && now->announced && plan.total_bytes() <= held) return now;
+
+  // What this ring holds counts as left for its successor.
+  const RingSize wanted = choose_ring(config_, plan.total_bytes(), description.plan_bytes, [&] {
+    os::MemoryLeft left = ask_memory_left();
+    left.bytes += held;
+    return left;
+  });
+  if (usable && !is_worth_making(wanted.geometry, now->segment.view().geometry())) {
+    if (!now->announced) announce(*now, wanted.why);
     return now;
   }
   {
@@ -115,16 +97,33 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
                        [&] { return life_.given_up || !saves_.any_before(turn.submitted_ns); });
   }
   life_.check_not_given_up(turn.report.path);
-  remake(turn.report.path, plan.total_bytes(), description.plan_bytes);
+  now.reset();
+  remake(turn.report.path, wanted);
   return current();
 }
 
-void RingKeeper::remake(const std::string& path, std::uint64_t file_bytes,
-                        std::uint64_t tables_bytes) {
+/// Whether a save with tables of this size can go through that ring, if there is one.
+bool RingKeeper::is_usable(const DrainedRing* ring, std::uint64_t tables_bytes) const {
+  if (ring == nullptr || ring->process.given_up()) return false;
+  if (ring->producer.fits(tables_bytes)) return true;
+  if (config_.process_config.plan_bytes == 0) return false;
+  throw Error(ErrorCode::invalid_argument, "plan a save", "",
+              "its tables need " + std::to_string(tables_bytes) +
+                  " bytes of the plan area, and plan_bytes is " +
+                  std::to_string(config_.process_config.plan_bytes));
+}
+
+void RingKeeper::make_first() {
+  // An automatic one is the smallest, until a file is known: it may do for that.
+  const bool final = config_.process_config.ring_bytes != 0;
+  make(choose_ring(config_, 0, 0, ask_memory_left), final);
+}
+
+void RingKeeper::remake(const std::string& path, const RingSize& size) {
   drop();
   try {
     life_.check_not_given_up(path);  // that may have taken long
-    make(file_bytes, tables_bytes);
+    make(size, true);
   } catch (...) {
     {
       const std::scoped_lock lock(life_.mutex);
@@ -136,17 +135,14 @@ void RingKeeper::remake(const std::string& path, std::uint64_t file_bytes,
   life_.changed.notify_all();
 }
 
-void RingKeeper::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
-  const RingSize size = choose_ring(config_, file_bytes, tables_bytes, ask_memory_left);
+void RingKeeper::make(const RingSize& size, bool final) {
   auto made = std::make_shared<DrainedRing>(
       config_, rank_, size.geometry,
       [this](std::uint64_t number, process::SaveOutcome outcome) {
         saves_.on_outcome(number, std::move(outcome));
       },
       [this](std::uint64_t number, double secs) { on_unfilled(number, secs); });
-  // The smallest ring, until a file is known: it may do for that.
-  const bool placeholder = file_bytes == 0 && config_.process_config.ring_bytes == 0;
-  if (!placeholder) announce(*made, size.why);
+  if (final) announce(*made, size.why);
   const std::scoped_lock lock(life_.mutex);
   ring_ = std::move(made);
 }

@@ -9,6 +9,7 @@
 #include "ring/warm.h"
 #include "save/lifetime.h"
 #include "save/pending_save.h"
+#include "save/ring_size.h"
 #include "save/saves_in_flight.h"
 #include "stage/device_access.h"
 
@@ -49,7 +50,7 @@ class RingKeeper {
 
   /// The first one, before any file is known.
   /// @throws Error out_of_memory, process_failed
-  void make_first() { remake("", 0, 0); }
+  void make_first();
   /// The current ring if it will do for this job, else a new one, known to the devices that the job
   /// comes from. For a new one it waits until all saves before `turn` have ended.
   /// @throws Error invalid_argument, out_of_memory, aborted once the checkpointer has given up
@@ -80,8 +81,9 @@ class RingKeeper {
 
  private:
   std::shared_ptr<DrainedRing> fitting(const plan::FilePlan& plan, const PendingSave& turn);
-  void remake(const std::string& path, std::uint64_t file_bytes, std::uint64_t tables_bytes);
-  void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);
+  [[nodiscard]] bool is_usable(const DrainedRing* ring, std::uint64_t tables_bytes) const;
+  void remake(const std::string& path, const RingSize& size);
+  void make(const RingSize& size, bool final);
   void announce(DrainedRing& ring, const std::string& why);
   void pin(DrainedRing& ring, int device) const;
   void on_unfilled(std::uint64_t number, double secs) const;

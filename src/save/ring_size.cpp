@@ -1,7 +1,7 @@
 #include "save/ring_size.h"
 
 #include "base/align.h"
-#include "base/environment.h"
+#include "base/launcher.h"
 
 #include <ckptring/error.h>
 #include <fmt/format.h>
@@ -46,11 +46,7 @@ int ranks_on_node(const CheckpointProcessConfig& config) {
         fmt::format("ranks_on_node must not be negative, and is {}", config.ranks_on_node));
   }
   if (config.ranks_on_node > 0) return config.ranks_on_node;
-  const int ranks = base::number_from_environment("LOCAL_WORLD_SIZE").value_or(1);
-  if (ranks < 1) {
-    throw invalid(fmt::format("LOCAL_WORLD_SIZE of the environment is {}, not positive", ranks));
-  }
-  return ranks;
+  return base::launched_on_this_machine().value_or(1);
 }
 
 void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& left) {
@@ -124,6 +120,10 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
         mib(now.bytes), now.limited_by, sharers, mib(file_bytes));
   }
   return size;
+}
+
+bool is_worth_making(const ring::Geometry& wanted, const ring::Geometry& instead_of) {
+  return wanted.slot_count >= instead_of.slot_count + base::ceil_div(instead_of.slot_count, 2);
 }
 
 }  // namespace ckptring::save

@@ -23,7 +23,7 @@ using AskMemoryLeft = std::function<os::MemoryLeft()>;
 /// Of this machine and this process's groups.
 os::MemoryLeft ask_memory_left();
 
-/// Sharers of this machine's memory: the configured number, else LOCAL_WORLD_SIZE, else 1.
+/// Sharers of this machine's memory: the configured number, else what launchers say, else 1.
 /// @throws Error invalid_argument
 int ranks_on_node(const CheckpointProcessConfig& config);
 
@@ -35,5 +35,11 @@ void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& le
 /// both count only for the plan area. `file_bytes` 0: not known yet, as small as possible.
 RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
                      std::uint64_t tables_bytes, const AskMemoryLeft& left);
+
+/// Whether a ring is so much larger than the one there is that it is worth what it costs: the saves
+/// in flight are waited for, another process is started, and all memory is touched, and made known
+/// to devices, for the first time once more. Less than half as large again saves a small part of
+/// one wait for the disk.
+[[nodiscard]] bool is_worth_making(const ring::Geometry& wanted, const ring::Geometry& instead_of);
 
 }  // namespace ckptring::save

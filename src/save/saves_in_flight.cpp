@@ -5,13 +5,23 @@
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ckptring::save {
+namespace {
+
+/// Failures that are kept for wait_written, which may never be called.
+constexpr std::size_t kMostUntold = 1000;
+
+}  // namespace
 
 void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit) {
+  const auto is_room = [&] { return life_.closed || in_flight_.size() < limit; };
+  if (is_room()) return;
+  base::refuse_to_wait_in_log_handler("save");
   // Each save in flight ends: committed, failed, timed out, or given up by close().
-  life_.changed.wait(lock, [&] { return life_.closed || in_flight_.size() < limit; });
+  life_.changed.wait(lock, is_room);
 }
 
 bool SavesInFlight::any_before(std::uint64_t submitted_ns) const {
@@ -42,9 +52,10 @@ void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcom
     report.fsync_seconds = outcome.report.fsync_seconds;
     report.commit_seconds = outcome.report.commit_seconds;
     report.restarts = outcome.report.restarts;
-    report.warnings = std::move(outcome.report.warnings);
+    std::ranges::move(outcome.report.warnings, std::back_inserter(report.warnings));
     // The helper only knows that staging was given up; the reason is known here.
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
+    if (!outcome.error && save->name) save->name->committed(outcome.file);
   }
   finish(save, outcome.error);
 }
@@ -59,7 +70,9 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
     if (error) {
       failed_.push_back(save);
       untold_.push_back(save);
+      if (untold_.size() > kMostUntold) untold_.pop_front();
     }
+    save->name.reset();
     save->ended = true;
     save->failure = error;
     stopped = save->stopped;
@@ -107,7 +120,7 @@ std::vector<UnwrittenSave> SavesInFlight::wait_written(
     begun = in_flight_;
   }
   for (const Save& save : begun) (void)save->written_future.wait_until(deadline);
-  std::vector<Save> failed;
+  std::deque<Save> failed;
   {
     const std::scoped_lock lock(life_.mutex);
     failed = std::exchange(untold_, {});

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -23,6 +24,7 @@ class SavesInFlight {
 
   /// For one more beside at most `limit` - 1, or for the end of the checkpointer.
   /// @param lock holds the mutex
+  /// @throws Error invalid_argument where the log handler would have to wait
   void wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit);
 
   // With the mutex held.
@@ -48,7 +50,8 @@ class SavesInFlight {
 
   /// The newest failure that nobody fetched; older ones are logged. Each is handed over once.
   std::exception_ptr take_previous_failure();
-  /// Those that failed since the last call, and those that have not ended by then.
+  /// Those that failed since the last call, the newest 1,000 of them, and those that have not ended
+  /// by then.
   /// @throws Error closed
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
@@ -59,7 +62,7 @@ class SavesInFlight {
   std::vector<Save> in_flight_;              ///< oldest first
   std::map<std::uint64_t, Save> by_number_;  ///< of the current ring
   std::vector<Save> failed_;                 ///< not yet handed over
-  std::vector<Save> untold_;                 ///< failed since wait_written
+  std::deque<Save> untold_;                  ///< failed since wait_written; the newest of them
 };
 
 }  // namespace ckptring::save

@@ -4,10 +4,15 @@
 #include "os/poll.h"
 #include "save/follow_streams.h"
 #include "save/inline_drain.h"
+#include "save/saved_files.h"
+#include "store/directories.h"
+#include "store/file_at.h"
 #include "store/file_sink.h"
 
 #include <ckptring/error.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ckptring::save {
@@ -52,6 +57,8 @@ SaveReport SyncSave::run(SaveJob job) {
   store::SaveTarget target = store::make_target(files, job.path, rank_, job.plan.total_bytes());
   target.save = number_;
   report.path = target.directory + "/" + target.final_name;
+  report.warnings = warnings_of_replaced({rank_.global_rank, number_});
+  SaveToName name(report.path);
   const std::unique_ptr<store::SaveSink> sink =
       writer_.writer ? store::make_stream_sink(*writer_.writer, target, writer_.hook.get())
                      : store::make_file_sink(files, config_, target, writer_.hook.get());
@@ -70,10 +77,15 @@ SaveReport SyncSave::run(SaveJob job) {
     job.keep_alive.reset();
     report.drained_seconds = os::seconds_since(began);
     report.staged_seconds = report.drained_seconds;
-    store::CommitTimes times = sink->commit([](store::CommitPhase, const std::string&) {});
+    os::FileIdentity file{};
+    store::CommitTimes times = sink->commit([&](store::CommitPhase phase, const std::string&) {
+      if (phase != store::CommitPhase::renaming) return;
+      file = store::file_at(files, store::path_in(target.directory, target.temporary_name));
+    });
+    name.committed(file);
     report.fsync_seconds = times.fsync_seconds;
     report.commit_seconds = times.commit_seconds;
-    report.warnings = std::move(times.warnings);
+    std::ranges::move(times.warnings, std::back_inserter(report.warnings));
   } catch (...) {
     sink->abort();
     if (pinned_) pinned_->blocks.give_back_all();
@@ -81,5 +93,7 @@ SaveReport SyncSave::run(SaveJob job) {
   }
   return report;
 }
+
+void SyncSave::close() const { (void)warnings_of_replaced({rank_.global_rank}); }
 
 }  // namespace ckptring::save

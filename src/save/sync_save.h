@@ -28,6 +28,9 @@ class SyncSave {
   /// @throws Error
   SaveReport run(SaveJob job);
 
+  /// Once nothing more will be saved: what the next save would have noticed goes to the log.
+  void close() const;
+
   /// Which save the last one was, counted from 1. For the log.
   [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 

@@ -1,5 +1,6 @@
 #include "store/directories.h"
 #include "store/leftovers.h"
+#include "store/missing.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/checkpoints.h>
@@ -25,6 +26,21 @@ double age_secs(const struct ::stat& status) {
          1e-9 * static_cast<double>(now.tv_nsec - status.st_mtim.tv_nsec);
 }
 
+/// A temporary that is old enough.
+void remove_dead(store::FileSystem& files, const std::string& path, CleanResult& result) {
+  switch (store::remove_if_dead(files, path)) {
+    case Removal::removed:
+      result.removed.push_back(path);
+      break;
+    case Removal::in_use:
+    case Removal::refused:
+      result.in_use.push_back(path);
+      break;
+    case Removal::gone:
+      break;
+  }
+}
+
 void clean_below(store::FileSystem& files, const std::string& directory, double min_age_secs,
                  int depth, CleanResult& result) {
   std::vector<std::string> names;
@@ -39,27 +55,17 @@ void clean_below(store::FileSystem& files, const std::string& directory, double 
     // Links are not followed: they may lead out of the directory.
     if (files.stat(path, status, /*follow=*/false) != 0) {
       if (errno == ENOENT) continue;
+      if (depth > 0 && errno == EACCES) return;  // may be listed, and no more
       throw Error::from_errno(errno, "look at", path);
     }
     if (S_ISDIR(status.st_mode)) {
       if (depth < kMaxDepth) clean_below(files, path, min_age_secs, depth + 1, result);
-      continue;
-    }
-    if (!S_ISREG(status.st_mode) || !store::final_name_of_temporary(name)) continue;
-    if (age_secs(status) < min_age_secs) {
-      result.in_use.push_back(path);
-      continue;
-    }
-    switch (store::remove_if_dead(files, path)) {
-      case Removal::removed:
-        result.removed.push_back(path);
-        break;
-      case Removal::in_use:
-      case Removal::refused:
+    } else if (S_ISREG(status.st_mode) && store::final_name_of_temporary(name)) {
+      if (age_secs(status) < min_age_secs) {
         result.in_use.push_back(path);
-        break;
-      case Removal::gone:
-        break;
+      } else {
+        remove_dead(files, path, result);
+      }
     }
   }
 }
@@ -72,7 +78,7 @@ CleanResult clean(const std::string& directory, double min_age_secs) {
   }
   std::array<char, PATH_MAX> absolute{};
   if (::realpath(directory.c_str(), absolute.data()) == nullptr) {
-    throw Error::from_errno(errno, "clean", directory);
+    throw error_at(store::system_files(), errno, "clean", directory);
   }
   CleanResult result;
   clean_below(store::system_files(), absolute.data(), min_age_secs, 0, result);

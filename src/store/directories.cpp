@@ -1,8 +1,11 @@
 #include "store/directories.h"
 
+#include "store/missing.h"
+
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace ckptring::store {
 namespace {
@@ -15,6 +18,16 @@ std::string path_in(const std::string& directory, std::string_view name) {
   std::string path = directory;
   if (!path.ends_with('/')) path += '/';
   return path.append(name);
+}
+
+os::UninheritedFd open_directory(FileSystem& files, const std::string& path) {
+  os::UninheritedFd fd = open_file(files, path, O_RDONLY | O_DIRECTORY);
+  if (fd || errno == ENOENT) return fd;
+  const Error error = Error::from_errno(errno, "open directory", path);
+  if (error.errno_value() != EACCES) throw error;
+  throw Error(error.code(), error.operation(), path,
+              error.cause() + ": what cannot be read cannot be synced, and so holds no save",
+              error.errno_value());
 }
 
 SaveDirectories::SaveDirectories(FileSystem& files, const SaveTarget& target)
@@ -31,11 +44,12 @@ void SaveDirectories::make_ancestor(std::uint32_t levels) {
       if (std::find(made_.begin(), made_.end(), path) == made_.end()) made_.push_back(path);
       return;
     }
-    if (errno == EEXIST) return;
-    if (errno != ENOENT || path == "/") break;
+    const int error = errno;
+    if (error == EEXIST) return;
+    if (error != ENOENT || path == "/") throw Error::from_errno(error, "make directory", path);
     make_ancestor(levels + 1);
   }
-  throw Error::from_errno(errno, "make directory", path);
+  throw not_found(files_, "make directory", path);
 }
 
 void SaveDirectories::claim_missing() {
@@ -45,14 +59,23 @@ void SaveDirectories::claim_missing() {
   }
 }
 
-void SaveDirectories::sync(const PhaseRecorder& record) const {
+bool SaveDirectories::open() {
+  opened_.clear();
   for (std::uint32_t level = 0; level <= sync_levels_; ++level) {
-    const std::string path = ancestor(level);
-    const os::UninheritedFd fd = open_file(files_, path, O_RDONLY | O_DIRECTORY);
-    if (!fd) throw Error::from_errno(errno, "open directory", path);
+    os::UninheritedFd fd = open_directory(files_, ancestor(level));
+    if (!fd) return false;
+    opened_.push_back(std::move(fd));
+  }
+  return true;
+}
+
+void SaveDirectories::sync(const PhaseRecorder& record) const {
+  for (std::uint32_t level = 0; level < opened_.size(); ++level) {
     // Some file systems have nothing to sync in a directory and say so by EINVAL.
-    if (files_.fsync(fd.get()) != 0 && errno != EINVAL) {
+    if (files_.fsync(opened_[level].get()) != 0 && errno != EINVAL) {
       const int error = errno;
+      const std::string path = ancestor(level);
+      errno = error;
       record(CommitPhase::sync_failed, path);
       throw Error::from_errno(error, "fsync", path);
     }

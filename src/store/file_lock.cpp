@@ -15,6 +15,7 @@ LockOutcome try_lock(FileSystem& files, int fd, const std::string& path, bool sh
     case ENOLCK:
     case ENOSYS:
     case EOPNOTSUPP:
+    case EBADF:  // NFS gives an exclusive lock only on what is open for writing
       return LockOutcome::unsupported;
     default:
       throw Error::from_errno(errno, "lock", path);

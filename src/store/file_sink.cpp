@@ -15,7 +15,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <optional>
 
 namespace ckptring::store {
@@ -53,10 +52,10 @@ class FileSink final : public SaveSink {
       case TemporaryFile::Acquired::predecessor_writing:
         return false;
       case TemporaryFile::Acquired::name_in_use:
-        check_patience(gives_way_ ? kLookSecs : config_.busy_timeout_secs);
+        check_patience(gives_way_ ? kLookSecs : config_.busy_timeout_secs, report_busy);
         return false;
       case TemporaryFile::Acquired::directory_in_use:
-        check_patience(config_.busy_timeout_secs);
+        check_patience(config_.busy_timeout_secs, report_locked);
         return false;
       case TemporaryFile::Acquired::yes:
         break;
@@ -160,11 +159,12 @@ class FileSink final : public SaveSink {
   }
 
   /// Counted from the first time that this save found others in its way.
-  void check_patience(double secs) {
+  template <class Report>
+  void check_patience(double secs, Report report) {
     const auto now = std::chrono::steady_clock::now();
     if (!busy_since_) busy_since_ = now;
     if (std::chrono::duration<double>(now - *busy_since_).count() >= secs) {
-      report_busy(target_, secs);
+      report(target_, secs);
     }
   }
 
@@ -194,13 +194,13 @@ class FileSink final : public SaveSink {
     }
     if (!temporary_.locked()) {
       direct_refusal = "the file system has no locks";
-      static std::once_flag once;
-      std::call_once(once, [&] {
+      static base::FirstTime first_time;
+      if (first_time()) {
         log_.warn(
             "the file system of {} has no locks (flock): a quick restart after a crash is "
             "not guarded",
             target_.directory);
-      });
+      }
     }
     temporary_.reserve(direct_refusal.empty() ? padded : target_.total_bytes);
     queue_ = open_write_queue(

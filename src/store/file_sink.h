@@ -21,7 +21,8 @@ std::unique_ptr<SaveSink> make_stream_sink(CheckpointWriter& writer, const SaveT
                                            WriterHook* hook);
 
 /// Checks `path`, makes it absolute and chooses the names of a save.
-/// @throws Error invalid_argument (empty path, name too long, not absolute and no current folder)
+/// @throws Error invalid_argument (empty path, name too long, not absolute and no current folder),
+///         not_found (a link in the path that leads to nothing)
 SaveTarget make_target(FileSystem& files, const std::string& path, const RankInfo& rank,
                        std::uint64_t total_bytes);
 

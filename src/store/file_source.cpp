@@ -1,5 +1,9 @@
 #include "store/file_source.h"
 
+#include "store/directories.h"
+#include "store/missing.h"
+#include "store/temporary_name.h"
+
 #include <ckptring/error.h>
 
 #include <fcntl.h>
@@ -36,7 +40,7 @@ std::unique_ptr<FileSource> open_file_source(const std::string& path, FileSystem
   }
   // O_NONBLOCK: opening a FIFO that nobody writes to must not hang. It means nothing to files.
   os::UninheritedFd fd = open_file(files, path, O_RDONLY | O_NONBLOCK);
-  if (!fd) throw Error::from_errno(errno, "open", path);
+  if (!fd) throw error_at(files, errno, "open", path);
   struct ::stat status {};
   if (files.fstat(fd.get(), status) != 0) throw Error::from_errno(errno, "look at", path);
   if (S_ISDIR(status.st_mode)) {
@@ -47,6 +51,18 @@ std::unique_ptr<FileSource> open_file_source(const std::string& path, FileSystem
   }
   return std::make_unique<FileSource>(files, std::move(fd), path,
                                       static_cast<std::uint64_t>(status.st_size));
+}
+
+std::unique_ptr<FileSource> open_checkpoint(const std::string& path, int rank, FileSystem& files) {
+  struct ::stat status {};
+  if (files.stat(path, status, /*follow=*/true) != 0 || !S_ISDIR(status.st_mode)) {
+    try {
+      return open_file_source(path, files);
+    } catch (const Error& error) {
+      if (error.errno_value() != EISDIR) throw;  // else a save has made it in this moment
+    }
+  }
+  return open_file_source(path_in(path, final_name(rank)), files);
 }
 
 }  // namespace ckptring::store

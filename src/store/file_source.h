@@ -40,4 +40,9 @@ class FileSource final : public plan::ByteSource {
 std::unique_ptr<FileSource> open_file_source(const std::string& path,
                                              FileSystem& files = system_files());
 
+/// The file of this rank where `path` is a directory, else the file `path`.
+/// @throws Error as above, but that a directory is none
+std::unique_ptr<FileSource> open_checkpoint(const std::string& path, int rank,
+                                            FileSystem& files = system_files());
+
 }  // namespace ckptring::store

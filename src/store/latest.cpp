@@ -1,6 +1,6 @@
 #include "store/latest.h"
 
-#include "base/environment.h"
+#include "base/launcher.h"
 #include "base/log.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
@@ -8,6 +8,7 @@
 #include "store/file_at.h"
 #include "store/file_lock.h"
 #include "store/file_source.h"
+#include "store/missing.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/error.h>
@@ -31,10 +32,18 @@ constexpr std::chrono::milliseconds kLockPause{20};
 /// Nobody tells this code its rank, unless the launcher did.
 base::LogContext launched_log() {
   try {
-    return {base::number_from_environment("RANK").value_or(0)};
+    const auto launch = base::launched();
+    return {launch ? launch->rank : 0};
   } catch (const Error&) {
     return {};  // who needs the rank to save or load will complain
   }
+}
+
+/// A shortage of this process or system says nothing of what was to be looked at: to do without
+/// that would be to hand back an older checkpoint for want of a descriptor.
+void throw_on_shortage(const Error& error) {
+  const int reason = error.errno_value();
+  if (reason == EMFILE || reason == ENFILE || reason == ENOMEM) throw error;
 }
 
 /// A subdirectory with files that may be a checkpoint's.
@@ -48,53 +57,77 @@ struct Candidate {
   friend bool operator==(const Candidate&, const Candidate&) = default;
 };
 
-std::vector<Candidate> scan(FileSystem& files, const std::string& directory) {
+/// What is in a run's directory.
+struct Listing {
+  std::vector<Candidate> candidates;
+  std::vector<std::string> unreadable;  ///< why a subdirectory cannot be one of them
+};
+
+/// @throws Error
+Candidate look_into(FileSystem& files, const std::string& path, std::string name) {
+  Candidate candidate;
+  candidate.path = path;
+  candidate.name = std::move(name);
+  std::vector<std::string> entries;
+  if (files.list(path, entries) != 0) {
+    // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
+    if (errno == ENOTDIR || errno == ENOENT) return candidate;
+    throw Error::from_errno(errno, "list directory", path);
+  }
+  for (const std::string& entry : entries) {
+    if (const auto rank = rank_of_final_name(entry)) {
+      candidate.ranks.push_back(*rank);
+    } else if (final_name_of_temporary(entry)) {
+      candidate.temporaries.push_back(path_in(path, entry));
+    }
+  }
+  std::sort(candidate.ranks.begin(), candidate.ranks.end());
+  std::sort(candidate.temporaries.begin(), candidate.temporaries.end());
+  for (const int rank : candidate.ranks) {
+    candidate.files.push_back(file_at(files, path_in(path, final_name(rank))));
+  }
+  return candidate;
+}
+
+Listing scan(FileSystem& files, const std::string& directory) {
   std::vector<std::string> names;
   if (files.list(directory, names) != 0) {
     if (errno == ENOTDIR) {
       throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
                   "it is not a directory", ENOTDIR);
     }
-    throw Error::from_errno(errno, "find checkpoints in", directory);
+    throw error_at(files, errno, "find checkpoints in", directory);
   }
   std::sort(names.begin(), names.end());
-  std::vector<Candidate> candidates;
+  Listing listing;
   for (std::string& name : names) {
-    Candidate candidate;
-    candidate.path = path_in(directory, name);
-    std::vector<std::string> entries;
-    if (files.list(candidate.path, entries) != 0) {
-      // Not a directory; or removed, by an abort or by whoever tidies up, since it was listed.
-      if (errno == ENOTDIR || errno == ENOENT) continue;
-      launched_log().warn("cannot look into {} for checkpoints: errno {}", candidate.path, errno);
-      continue;
+    if (name.starts_with('.')) continue;  // somebody's trash, snapshots, a copy under way
+    const std::string path = path_in(directory, name);
+    try {
+      Candidate candidate = look_into(files, path, std::move(name));
+      if (candidate.ranks.empty() && candidate.temporaries.empty()) continue;
+      listing.candidates.push_back(std::move(candidate));
+    } catch (const Error& error) {
+      throw_on_shortage(error);
+      listing.unreadable.emplace_back(error.what());
     }
-    for (const std::string& entry : entries) {
-      if (const auto rank = rank_of_final_name(entry)) {
-        candidate.ranks.push_back(*rank);
-      } else if (final_name_of_temporary(entry)) {
-        candidate.temporaries.push_back(path_in(candidate.path, entry));
-      }
-    }
-    if (candidate.ranks.empty() && candidate.temporaries.empty()) continue;
-    std::sort(candidate.ranks.begin(), candidate.ranks.end());
-    std::sort(candidate.temporaries.begin(), candidate.temporaries.end());
-    for (const int rank : candidate.ranks) {
-      candidate.files.push_back(file_at(files, path_in(candidate.path, final_name(rank))));
-    }
-    candidate.name = std::move(name);
-    candidates.push_back(std::move(candidate));
   }
-  return candidates;
+  return listing;
 }
 
 bool is_locked(FileSystem& files, const std::string& path) {
   const os::UninheritedFd fd = open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!fd) return false;  // committed or removed since it was listed, or not ours to judge
-  // Shared, and for a moment only: whoever wants it exclusively asks again.
-  if (try_lock(files, fd.get(), path, /*shared=*/true) != LockOutcome::held_elsewhere) return false;
-  // Renamed since: then it is a finished file, whose lock is about to go.
-  return still_named(files, fd.get(), path);
+  try {
+    // Shared, and for a moment only: whoever wants it exclusively asks again.
+    if (try_lock(files, fd.get(), path, /*shared=*/true) != LockOutcome::held_elsewhere) {
+      return false;
+    }
+    // Renamed since: then it is a finished file, whose lock is about to go.
+    return still_named(files, fd.get(), path);
+  } catch (const Error&) {
+    return false;  // nor this
+  }
 }
 
 /// The path of a temporary whose save is under way; empty if there is none.
@@ -111,14 +144,13 @@ std::string find_locked(FileSystem& files, const std::vector<Candidate>& candida
 /// looked yet, after the next one has begun where nobody looks again. While saves follow one
 /// another there is always one under way, so two listings that show none and are the same show all
 /// that there is.
-std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& directory,
-                                       double wait_secs) {
+Listing scan_when_quiet(FileSystem& files, const std::string& directory, double wait_secs) {
   const auto deadline = deadline_after(wait_secs);
-  std::optional<std::vector<Candidate>> before;  // a listing that showed none
+  std::optional<std::vector<Candidate>> before;  // of a listing that showed none
   for (;;) {
-    std::vector<Candidate> candidates = scan(files, directory);
-    const std::string locked = find_locked(files, candidates);
-    if (locked.empty() && before == candidates) return candidates;
+    Listing listing = scan(files, directory);
+    const std::string locked = find_locked(files, listing.candidates);
+    if (locked.empty() && before == listing.candidates) return listing;
     const bool first_quiet_one = locked.empty() && !before;
     if (std::chrono::steady_clock::now() >= deadline && !first_quiet_one) {
       if (!locked.empty()) {
@@ -127,10 +159,10 @@ std::vector<Candidate> scan_when_quiet(FileSystem& files, const std::string& dir
             "instead",
             locked, wait_secs);
       }
-      return candidates;
+      return listing;
     }
     if (locked.empty()) {
-      before = std::move(candidates);
+      before = std::move(listing.candidates);
     } else {
       before.reset();
       std::this_thread::sleep_for(kLockPause);
@@ -156,6 +188,7 @@ std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
     const auto source = open_file_source(path_in(candidate.path, final_name(rank)));
     return plan::PtArchive::open(*source).info();
   } catch (const Error& error) {
+    throw_on_shortage(error);
     launched_log().warn("not counted as a checkpoint: {}", error.what());
     return std::nullopt;
   }
@@ -189,7 +222,7 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
     }
   }
   for (int rank = 0; rank < world_size; ++rank) {
-    const std::optional<CheckpointInfo> info = read_info(candidate, rank);
+    const std::optional<CheckpointInfo> info = rank == 0 ? first : read_info(candidate, rank);
     if (!info) return false;
     if (ours != (info->format_version != 0) ||
         (ours && (info->rank != rank || info->world_size != world_size)) ||
@@ -208,22 +241,25 @@ std::optional<CheckpointInfo> latest_in(FileSystem& files, const std::string& di
     throw Error(ErrorCode::invalid_argument, "find checkpoints in", directory,
                 "wait_secs is negative");
   }
-  std::vector<Candidate> candidates;
+  Listing listing;
   try {
-    candidates = scan_when_quiet(files, directory, options.wait_secs);
+    listing = scan_when_quiet(files, directory, options.wait_secs);
   } catch (const Error& error) {
-    // Before the first save nobody has made the directory.
-    if (error.code() == ErrorCode::not_found) return std::nullopt;
-    throw;
+    if (error.code() != ErrorCode::not_found) throw;
+    if (!dangling_link_in(files, directory).empty()) throw;
+    return std::nullopt;  // before the first save nobody has made the directory
   }
 
+  for (const std::string& why : listing.unreadable) {
+    launched_log().warn("not looked into for checkpoints: {}", why);
+  }
   struct Ranked {
     std::optional<std::int64_t> order;  ///< nothing sorts before everything
     const Candidate* candidate;
     CheckpointInfo info;
   };
   std::vector<Ranked> ranked;
-  for (const Candidate& candidate : candidates) {
+  for (const Candidate& candidate : listing.candidates) {
     if (candidate.ranks.empty() || candidate.ranks.front() != 0) continue;
     std::optional<CheckpointInfo> info = read_info(candidate, 0);
     if (!info) continue;

@@ -9,7 +9,9 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <chrono>
+#include <system_error>
 #include <thread>
 
 namespace ckptring::store {
@@ -26,11 +28,8 @@ constexpr milliseconds kGuardPause{1};
 DirectoryGuard::Outcome DirectoryGuard::take(FileSystem& files, const std::string& directory) {
   for (int attempt = 0; attempt < kGuardAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kGuardPause);
-    os::UninheritedFd fd = open_file(files, directory, O_RDONLY | O_DIRECTORY);
-    if (!fd) {
-      if (errno == ENOENT) return Outcome::gone;
-      throw Error::from_errno(errno, "open directory", directory);
-    }
+    os::UninheritedFd fd = open_directory(files, directory);
+    if (!fd) return Outcome::gone;
     if (try_lock(files, fd.get(), directory) == LockOutcome::held_elsewhere) continue;
     // It may have been removed, and made again, since it was opened.
     struct ::stat opened {};
@@ -57,7 +56,8 @@ Removal remove_if_dead(FileSystem& files, const std::string& path) {
   struct ::stat status {};
   if (files.fstat(fd.get(), status) != 0) throw Error::from_errno(errno, "look at", path);
   if (!S_ISREG(status.st_mode)) return Removal::refused;
-  switch (try_lock(files, fd.get(), path)) {
+  // Whoever writes has an exclusive one; this can be had without being allowed to write.
+  switch (try_lock(files, fd.get(), path, /*shared=*/true)) {
     case LockOutcome::held_elsewhere:
       return Removal::in_use;
     case LockOutcome::unsupported:
@@ -106,6 +106,14 @@ void report_busy(const SaveTarget& target, double waited_secs) {
               fmt::format("another checkpointer is still writing to the same name; waited {:g} "
                           "seconds for it",
                           waited_secs));
+}
+
+void report_locked(const SaveTarget& target, double waited_secs) {
+  throw Error(ErrorCode::io, "lock directory", target.directory,
+              fmt::format("somebody holds a lock (flock) on it, which a save takes for a moment "
+                          "only; waited {:g} seconds for it: {}",
+                          waited_secs, std::generic_category().message(EWOULDBLOCK)),
+              EWOULDBLOCK);
 }
 
 void warn_of_refused(const SaveTarget& target, const LeftoverScan& scan) {

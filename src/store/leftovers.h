@@ -52,6 +52,10 @@ LeftoverScan remove_dead_leftovers(FileSystem& files, const SaveTarget& target);
 /// @throws Error busy_elsewhere
 [[noreturn]] void report_busy(const SaveTarget& target, double waited_secs);
 
+/// The directory's guard is not to be had, so long that it is no saver who has it.
+/// @throws Error io, with EWOULDBLOCK
+[[noreturn]] void report_locked(const SaveTarget& target, double waited_secs);
+
 /// A line in the log for each.
 void warn_of_refused(const SaveTarget& target, const LeftoverScan& scan);
 

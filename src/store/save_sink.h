@@ -11,9 +11,12 @@
 #include <ckptring/rank_info.h>
 #include <ckptring/save_report.h>
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +35,9 @@ struct SaveTarget {
   /// Of the save before this one, which the same process may still be writing: no other
   /// checkpointer.
   std::string earlier_temporary = {};
+  /// Of the trainer when it called `save`, where another process writes for it; none: not known,
+  /// or it is the writing process's own.
+  std::optional<mode_t> umask = {};
 };
 
 /// For lines about that save.
@@ -90,7 +96,8 @@ class SaveSink {
   /// @return false while another process holds the lock (a predecessor's writes still in
   ///         flight), or while another save to the same final name is under way: call again a
   ///         little later. Until true: no submit, no commit.
-  /// @throws Error, busy_elsewhere once the other save took longer than `busy_timeout_secs`
+  /// @throws Error; busy_elsewhere once the other save took longer than `busy_timeout_secs`, io if
+  ///         somebody else has locked the directory for as long
   virtual bool begin(Beginning beginning) = 0;
 
   /// How many more extents may be submitted now without waiting.

@@ -1,5 +1,6 @@
 #include "store/directories.h"
 #include "store/file_sink.h"
+#include "store/missing.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/error.h>
@@ -79,6 +80,7 @@ SaveTarget make_target(FileSystem& files, const std::string& path, const RankInf
         unusable(path, directory + " is a file, not a directory", ENOTDIR);
       }
     } else if (errno == ENOENT) {
+      if (!dangling_link_in(files, directory).empty()) throw not_found(files, kOperation, full);
       target.missing_levels = 1;
     } else if (errno == ENAMETOOLONG) {
       unusable(path, "a name in the path is too long", errno);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "store/file_lock.h"
 #include "store/leftovers.h"
+#include "store/missing.h"
 
 #include <ckptring/error.h>
 
@@ -29,7 +30,10 @@ TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
     if (!fd_) {
       const bool may_exist = beginning != Beginning::fresh;
       if (!may_exist || !open_existing()) {
-        if (beginning == Beginning::renaming) return Acquired::yes;
+        if (beginning == Beginning::renaming) {
+          if (directories_.open()) return Acquired::yes;
+          throw not_found(files_, "open directory", target_.directory);
+        }
         // Never made anew: a further successor would take it for the one that was lost.
         if (beginning == Beginning::completing) report_lost();
         if (const std::optional<Acquired> refused = create()) return *refused;
@@ -39,8 +43,14 @@ TemporaryFile::Acquired TemporaryFile::acquire(Beginning beginning) {
     const LockOutcome outcome = try_lock(files_, fd_.get(), path_);
     if (outcome == LockOutcome::held_elsewhere) return Acquired::predecessor_writing;
     locked_ = outcome == LockOutcome::taken;
-    if (still_named(files_, fd_.get(), path_)) return Acquired::yes;
-    fd_.reset();
+    if (!still_named(files_, fd_.get(), path_)) {
+      fd_.reset();
+    } else if (directories_.open()) {
+      return Acquired::yes;
+    }
+  }
+  if (!dangling_link_in(files_, target_.directory).empty()) {
+    throw not_found(files_, "create", path_);
   }
   throw Error(ErrorCode::io, "create", path_, "somebody keeps removing the file or its directory");
 }

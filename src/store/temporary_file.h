@@ -26,9 +26,9 @@ class TemporaryFile {
   /// Refers to all arguments as long as it lives.
   TemporaryFile(FileSystem& files, const SaveTarget& target, SaveDirectories& directories);
 
-  /// Opens the file, or creates it exclusively where none can exist yet, and locks it. After an
-  /// answer other than yes: call again a little later.
-  /// With Beginning::renaming there may be none any more: then `fd()` is -1.
+  /// Opens the file, or creates it exclusively where none can exist yet, and locks it; and opens
+  /// the directories that are to be synced. After an answer other than yes: call again a little
+  /// later. With Beginning::renaming there may be none any more: then `fd()` is -1.
   /// @throws Error
   Acquired acquire(Beginning beginning);
 

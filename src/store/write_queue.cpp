@@ -9,7 +9,6 @@
 #include <linux/magic.h>
 
 #include <array>
-#include <mutex>
 #include <system_error>
 
 namespace ckptring::store {
@@ -62,13 +61,13 @@ std::string enable_direct(FileSystem& files, int fd, const std::string& path,
   }
 #endif
   if (!told) {
-    static std::once_flag once;
-    std::call_once(once, [&] {
+    static base::FirstTime first_time;
+    if (first_time()) {
       log.info(
           "the system does not tell what alignment direct writes need (statx, Linux 6.1): "
           "{} bytes are taken",
           kDirectUnit);
-    });
+    }
   }
   if (files.set_flags(fd, O_DIRECT) != 0) return "O_DIRECT: " + words(errno);
   // Some file systems take the flag and refuse the first transfer. Reading asks the same question
@@ -108,10 +107,10 @@ std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueue
   if (!no_direct.empty()) {
     if (uring_forced) refuse(request, "direct_io_uring", no_direct);
     if (threads_forced) refuse(request, "direct_threads", no_direct);
-    static std::once_flag once;
-    std::call_once(once, [&] {
+    static base::FirstTime first_time;
+    if (first_time()) {
       request.log.info("writes go through the page cache, not O_DIRECT: {}", no_direct);
-    });
+    }
     return threads(1, true);
   }
   if (threads_forced) return threads(kDirectUnit, false);
@@ -124,10 +123,10 @@ std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueue
     no_uring = "io_uring: " + words(opened.error);
   }
   if (uring_forced) refuse(request, "direct_io_uring", no_uring);
-  static std::once_flag once;
-  std::call_once(once, [&] {
+  static base::FirstTime first_time;
+  if (first_time()) {
     request.log.info("direct writes go through {} blocking threads: {}", config.threads, no_uring);
-  });
+  }
   return threads(kDirectUnit, false);
 }
 

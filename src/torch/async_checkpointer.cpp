@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "save/async_save.h"
 #include "store/file_sink.h"
 #include "torch/owner_process.h"
@@ -46,7 +47,7 @@ AsyncCheckpointer::~AsyncCheckpointer() {
 SaveHandle AsyncCheckpointer::save(const std::string& path, const StateDict& state,
                                    const SaveOptions& options) {
   parts_->owner.require("save");
-  const std::scoped_lock lock(parts_->saving);
+  const auto lock = base::lock_unless_handler_waits(parts_->saving, "save");
   parts_->save.check_usable();
   torch_state::check_save_path(path);
   return parts_->save.submit(

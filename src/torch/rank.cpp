@@ -1,11 +1,13 @@
 #include "torch/rank.h"
 
-#include "base/environment.h"
+#include "base/launcher.h"
+#include "base/log.h"
 
 #include <ckptring/checkpointer.h>
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,10 +31,11 @@ void check_rank(const RankInfo& rank) {
 }  // namespace torch_state
 
 RankInfo default_rank_info() {
-  const RankInfo rank{base::number_from_environment("RANK").value_or(0),
-                      base::number_from_environment("WORLD_SIZE").value_or(1)};
-  torch_state::check_rank(rank);
-  return rank;
+  const std::optional<base::Launch> launch = base::launched();
+  if (!launch) return {};
+  base::LogContext{launch->rank}.info("this is rank {} of {}: so says {} of the environment",
+                                      launch->rank, launch->world_size, launch->named_by);
+  return {launch->rank, launch->world_size};
 }
 
 }  // namespace ckptring

@@ -12,9 +12,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -24,13 +22,6 @@ namespace {
 
 using torch_state::FillPlan;
 using torch_state::RecordFills;
-
-/// The file of this rank if `path` is a directory, else `path` itself.
-std::string file_of(const std::string& path, const RankInfo& rank) {
-  std::error_code failure;  // whatever is wrong with `path`, opening it will say
-  if (!std::filesystem::is_directory(path, failure)) return path;
-  return (std::filesystem::path(path) / fmt::format("checkpoint_{}.pt", rank.global_rank)).string();
-}
 
 void check_world_size(const CheckpointInfo& info, const RankInfo& rank, const std::string& file) {
   const bool ours = info.format_version > 0;
@@ -49,8 +40,9 @@ CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
 
 LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
                                   const LoadOptions& options) const {
-  const std::string file = file_of(path, rank_info_);
-  const std::unique_ptr<store::FileSource> source = store::open_file_source(file);
+  const std::unique_ptr<store::FileSource> source =
+      store::open_checkpoint(path, rank_info_.global_rank);
+  const std::string& file = source->path();
   const plan::PtArchive archive = plan::PtArchive::open(*source);
   if (!options.allow_other_world_size) check_world_size(archive.info(), rank_info_, file);
   const plan::Value root = archive.read_value(*source);

@@ -90,7 +90,7 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
                                   const SaveOptions& options) {
   Parts& parts = *parts_;
   parts.owner.require("save");
-  const std::scoped_lock lock(parts.saving);
+  const auto lock = base::lock_unless_handler_waits(parts.saving, "save");
   parts.check_usable("save");
   if (parts.throw_previous_failure) {
     if (const std::exception_ptr failure = parts.take_previous_failure()) {
@@ -128,8 +128,8 @@ LoadResult SyncCheckpointer::load(const std::string& path, std::optional<StateDi
 
 void SyncCheckpointer::close() {
   parts_->owner.require("close");
-  const std::scoped_lock lock(parts_->saving);
-  parts_->closed = true;
+  const auto lock = base::lock_unless_handler_waits(parts_->saving, "close");
+  if (!parts_->closed.exchange(true)) parts_->save.close();
   (void)parts_->take_previous_failure();
 }
 

@@ -11,6 +11,7 @@
 
 #include "contract/contract.h"
 #include "contract/states.h"
+#include "support/launch_environment.h"
 
 namespace ckptring::test {
 namespace {
@@ -125,6 +126,24 @@ TEST_P(Errors, APathThatCannotBeLookedAtFailsItsOwnFuture) {
   save("it", dict({{"x", 1}}));
 }
 
+TEST_P(Errors, ALinkThatLeadsToNothingIsNamedAndFailsItsOwnFuture) {
+  std::filesystem::create_symlink("nothing", directory / "link");
+  const std::string words = directory / "link is a symbolic link, and leads to nothing";
+  for (const char* path : {"link", "link/deeper/it"}) {
+    const SaveHandle failed = checkpointer->save(directory / path, placed(sample_state()));
+    const Error error = error_of([&] { failed.written.get(); });
+    EXPECT_EQ(error.code(), ErrorCode::not_found) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr(directory / path));
+    EXPECT_THAT(error.what(), HasSubstr(words));
+    EXPECT_NE(failed.staged.error(), nullptr);
+    const Error of_load = error_of([&] { (void)checkpointer->load(directory / path); });
+    EXPECT_EQ(of_load.code(), ErrorCode::not_found) << of_load.what();
+    EXPECT_THAT(of_load.what(), HasSubstr(words));
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  save("it", dict({{"x", 1}}));
+}
+
 TEST_P(Errors, AForcedWayToWriteThatDoesNotWorkFailsItsOwnFuture) {
   const char* const memory = "/dev/shm";  // no file system that waits for direct writes
   if (::access(memory, W_OK) != 0) GTEST_SKIP() << memory << " cannot be written to";
@@ -231,36 +250,30 @@ TEST_P(Errors, AForkedChildIsRefused) {
   EXPECT_EQ(checkpointer->load(directory / "after").state.at("x").toInt(), 2);
 }
 
-class DefaultRank : public testing::Test {
- protected:
-  void SetUp() override { set(nullptr, nullptr); }
-  void TearDown() override { set(nullptr, nullptr); }
-  static void set(const char* rank, const char* world_size) {
-    const auto put = [](const char* name, const char* value) {
-      value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
-    };
-    put("RANK", rank);
-    put("WORLD_SIZE", world_size);
-  }
-};
-
-TEST_F(DefaultRank, IsTheOnlyOneWithoutALauncher) {
+TEST(DefaultRank, IsTheOnlyOneWithoutALauncher) {
+  const LaunchEnvironment nobody;
   EXPECT_EQ(default_rank_info().global_rank, 0);
   EXPECT_EQ(default_rank_info().global_world_size, 1);
 }
 
-TEST_F(DefaultRank, IsWhatTheLauncherSays) {
-  set("3", "8");
-  EXPECT_EQ(default_rank_info().global_rank, 3);
-  EXPECT_EQ(default_rank_info().global_world_size, 8);
+TEST(DefaultRank, IsWhatTheLauncherSays) {
+  for (const char* prefix : {"", "OMPI_COMM_WORLD_", "PMI_"}) {
+    const std::string size = *prefix == '\0' ? "WORLD_SIZE" : prefix + std::string("SIZE");
+    const LaunchEnvironment launch{{prefix + std::string("RANK"), "3"}, {size, "8"}};
+    EXPECT_EQ(default_rank_info().global_rank, 3);
+    EXPECT_EQ(default_rank_info().global_world_size, 8);
+  }
 }
 
-TEST_F(DefaultRank, MustMakeSense) {
+TEST(DefaultRank, MustMakeSense) {
   for (const auto& [rank, size] :
-       {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}}) {
-    set(rank, size);
+       {std::pair{"8", "8"}, {"-1", "8"}, {"x", "8"}, {"1 ", "8"}, {"0", "0"}, {"0", ""}}) {
+    const LaunchEnvironment launch{{"RANK", rank}, {"WORLD_SIZE", size}};
     EXPECT_EQ(error_of([] { (void)default_rank_info(); }).code(), ErrorCode::invalid_argument)
         << rank << " of " << size;
+    EXPECT_EQ(error_of([] { (void)make_sync_checkpointer(); }).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(error_of([] { (void)make_async_checkpointer(); }).code(),
+              ErrorCode::invalid_argument);
   }
 }
 

@@ -2,6 +2,7 @@
 #include "process/drain_loop.h"
 
 #include "os/eventfd.h"
+#include "os/umask.h"
 #include "process/checkpoint_process.h"
 #include "process/plan_tables.h"
 #include "ring/progress_of.h"
@@ -18,6 +19,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -96,7 +98,7 @@ class DrainLoopTest : public ::testing::Test {
       : segment_(ring::Segment::create({kBlock, 16, 3, 16 << 10}, settings(orphan_timeout_secs))) {}
 
   /// What a trainer does with a save of its own to `name`. Returns the file that is to come.
-  std::string stage(const std::string& name, std::uint64_t seed) {
+  std::string stage(const std::string& name, std::uint64_t seed, std::uint32_t umask = 0) {
     const auto storages = noise({50'000, 7}, seed);
     const plan::FilePlan plan = job_for("", storages).plan;
     const store::SaveTarget target =
@@ -105,6 +107,7 @@ class DrainLoopTest : public ::testing::Test {
     describe_tables(plan, kBlock, description);
     description.total_bytes = plan.total_bytes();
     description.missing_levels = target.missing_levels;
+    description.umask = umask;
     description.replaced = store::file_at(store::system_files(), file_of(name));
     ring::copy_text(description.directory, sizeof description.directory, target.directory);
     ring::copy_text(description.final_name, sizeof description.final_name, target.final_name);
@@ -262,10 +265,30 @@ TEST_F(DrainLoopTest, AnOrphanRenamesOverWhatWasThereWhenItGotTheNameFromALiving
 TEST_F(DrainLoopTest, ALivingTrainersSaveReplacesWhateverIsThere) {
   const std::string file = stage("run", 1);
   (void)save_elsewhere("run", 2);
-  ask_to_end();
-  EXPECT_EQ(run(), DrainLoop::End::shutdown);
+  WatchedFiles files;
+  files.before_rename = [this](const std::string&) {
+    ask_to_end();
+    return 0;
+  };
+  EXPECT_EQ(run(files), DrainLoop::End::shutdown);
   EXPECT_EQ(progress(1), Progress::committed);
   EXPECT_TRUE(seen("run") == file);
+}
+
+// A trainer may make another checkpointer, and save, before the process of the first has begun.
+TEST_F(DrainLoopTest, ASaveThatItsCheckpointerHasLeftBehindNeverReplacesANewerOne) {
+  (void)save_elsewhere("known", 1);
+  (void)stage("run", 2);
+  const std::string known_file = stage("known", 3);
+  ask_to_end();
+  const std::string newer = save_elsewhere("run", 4);
+  EXPECT_EQ(run(), DrainLoop::End::shutdown);
+  EXPECT_EQ(progress(1), Progress::failed);
+  EXPECT_EQ(failure(1), ErrorCode::busy_elsewhere);
+  EXPECT_TRUE(seen("run") == newer);
+  EXPECT_EQ(entries("run"), 1) << "its temporary is left";
+  EXPECT_EQ(progress(2), Progress::committed);
+  EXPECT_TRUE(seen("known") == known_file);
 }
 
 TEST_F(DrainLoopTest, ASuccessorDoesNotTakeAnotherSavesFileForTheOneThatWasToBeRenamed) {
@@ -345,6 +368,34 @@ TEST_F(DrainLoopTest, TheNextSaveHasLockedItsTemporaryBeforeOneIsRenamed) {
     EXPECT_EQ(entries("run"), 1);
     std::filesystem::remove_all(directory_ / "run");
   }
+}
+
+TEST_F(DrainLoopTest, EachTemporaryHasTheModeOfItsOwnSavesUmask) {
+  const os::ScopedUmask of_the_process(022);
+  (void)stage("first", 1, ring::kUmaskKnown | 077);
+  (void)stage("second", 2, ring::kUmaskKnown);
+  (void)stage("third", 3);  // not known
+  const auto mode_of = [](const std::string& path) {
+    return std::filesystem::status(path).permissions();
+  };
+  WatchedFiles files;
+  std::uint64_t renames = 0;
+  files.before_rename = [&](const std::string&) {
+    constexpr std::array<unsigned, 3> kModes{0600, 0666, 0644};
+    EXPECT_EQ(mode_of(temporaries_[renames + 1]), std::filesystem::perms(kModes.at(renames)));
+    // Claimed ahead by then.
+    if (++renames < 3) {
+      EXPECT_EQ(mode_of(temporaries_[renames + 1]), std::filesystem::perms(kModes.at(renames)));
+    }
+    return 0;
+  };
+  ask_to_end();
+  EXPECT_EQ(run(files), DrainLoop::End::shutdown);
+  EXPECT_EQ(renames, 3u);
+  EXPECT_EQ(mode_of(directory_ / "first"), std::filesystem::perms(0700));
+  EXPECT_EQ(mode_of(directory_ / "second"), std::filesystem::perms(0777));
+  EXPECT_EQ(mode_of(directory_ / "third"), std::filesystem::perms(0755));
+  EXPECT_EQ(os::umask_of_this_thread(), mode_t{022});
 }
 
 TEST_F(DrainLoopTest, TheNextSaveHasLockedItsTemporaryBeforeAFailedOneIsRemoved) {

@@ -1,5 +1,7 @@
 #include "save/async_save.h"
 
+#include "os/huge_memory.h"
+#include "os/memory_left.h"
 #include "save/sync_save.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
@@ -10,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -173,6 +176,26 @@ TEST(AsyncSave, RemakesTheAutomaticRingForALargerFile) {
   EXPECT_NE(async.process_id(), first_process);
   EXPECT_TRUE(contents_of(directory / "large/checkpoint_0.pt") ==
               file_of_sync_save(directory, large));
+}
+
+TEST(AsyncSave, KeepsItsRingIfOnlyALittleMoreMemoryIsLeftNow) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = automatic_ring();
+  config.process_config.block_bytes = 4096;
+  // A share of some MiB, so that the ring is smaller than the file.
+  const std::uint64_t left = os::memory_left().bytes;
+  config.process_config.ranks_on_node = static_cast<int>((left >> 24) + 1);
+  AsyncSave async(config, {});
+  const auto larger_than_the_ring = noise({12'000'000}, 6);
+  int process = 0;
+  {
+    const os::HugeMemory held(std::min<std::size_t>(left / 32, 2ull << 30));
+    std::ranges::fill(held.bytes(), std::byte{1});
+    async.submit(job_for(directory / "run", larger_than_the_ring)).written.get();
+    process = async.process_id();
+  }
+  async.submit(job_for(directory / "run", larger_than_the_ring)).written.get();
+  EXPECT_EQ(async.process_id(), process) << "another ring, and with it another process";
 }
 
 TEST(AsyncSave, IsReadyWheneverItIsAskedAlsoWhileTheRingIsRemade) {
@@ -391,6 +414,21 @@ TEST(AsyncSave, WaitWrittenNamesWhatIsNotDurable) {
   EXPECT_EQ(unwritten[0].path, std::string(kUnwritable) + "/checkpoint_0.pt");
   EXPECT_NE(unwritten[0].error, nullptr);
   EXPECT_TRUE(async.wait_written(deadline).empty()) << "it was told";
+}
+
+TEST(AsyncSave, WaitWrittenKeepsOnlyTheNewestOfVeryManyFailures) {
+  const test::TemporaryDirectory directory;
+  std::filesystem::create_symlink("loop", directory / "loop");  // fails before anything is begun
+  AsyncSave async(small_ring(), {});
+  const auto storages = noise({1}, 17);
+  for (int i = 0; i < 1010; ++i) {
+    (void)async.submit(job_for(directory / ("loop/" + std::to_string(i)), storages))
+        .written.error();
+  }
+  const auto unwritten = async.wait_written(std::chrono::steady_clock::now());
+  ASSERT_EQ(unwritten.size(), 1000u);
+  EXPECT_EQ(unwritten.front().path, directory / "loop/10");
+  EXPECT_EQ(unwritten.back().path, directory / "loop/1009");
 }
 
 TEST(AsyncSave, WaitWrittenNamesWhatFailedBeforeWhoeverKnowsOfIt) {

@@ -1,20 +1,27 @@
 // What an operator reads.
 #include "save/async_save.h"
 
+#include "save/sync_save.h"
 #include "support/forbid_calls.h"
 #include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
+#include <ckptring/checkpoints.h>
 #include <ckptring/error.h>
+#include <ckptring/future.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace ckptring::save {
 namespace {
@@ -102,6 +109,104 @@ TEST(Log, AFailureThatNobodyFetchedIsAnError) {
   EXPECT_EQ(lines[0].level, LogLevel::error);
   EXPECT_THAT(lines[0].text, StartsWith("[rank 3] [save 1] "));
   EXPECT_THAT(lines[0].text, HasSubstr("/proc/ckptring-test"));
+}
+
+/// Calls `act`, once, where a line with `part` is handled.
+class ActingHandler {
+ public:
+  ActingHandler(std::string part, std::function<void()> act)
+      : part_(std::move(part)), act_(std::move(act)), level_before_(log_level()) {
+    set_log_level(LogLevel::debug);
+    set_log_handler([this](LogLevel, std::string_view line) {
+      if (line.find(part_) == std::string_view::npos || acted_.ready()) return;
+      act_();
+      done_.set_value();
+    });
+  }
+  ~ActingHandler() {
+    set_log_handler({});
+    set_log_level(level_before_);
+  }
+  ActingHandler(const ActingHandler&) = delete;
+  ActingHandler& operator=(const ActingHandler&) = delete;
+  void wait() const { acted_.wait(); }
+
+ private:
+  std::string part_;
+  std::function<void()> act_;
+  LogLevel level_before_;
+  Promise<void> done_;
+  Future<void> acted_ = done_.future();
+};
+
+ErrorCode code_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::ok;
+}
+
+TEST(Log, AHandlerMaySaveInAnyThreadOfTheLibrary) {
+  const test::TemporaryDirectory directory;
+  // Of the watching thread, and of the one that stages: each is needed for every save.
+  for (const std::string line : {"started ", "staged "}) {
+    const std::string path = directory / line;
+    CheckpointerConfig config = config_with(8 << 20);
+    config.max_saves_in_flight = 2;
+    std::optional<AsyncSave> async;
+    Promise<void> made;
+    std::optional<SaveHandle> second;
+    const ActingHandler handler(line, [&] {
+      (void)SyncSave({}, {}, {}).run(job_for(path + "/sync", noise({1000}, 1)));
+      EXPECT_TRUE(latest(path, {0}).has_value());
+      set_log_level(LogLevel::info);
+      made.future().wait();
+      second = async->submit(job_for(path + "/second", noise({1000}, 2), kRank));
+    });
+    async.emplace(config, kRank);
+    made.set_value();
+    const SaveHandle first = async->submit(job_for(path + "/first", noise({1000}, 1), kRank));
+    handler.wait();
+    EXPECT_NO_THROW(first.written.get());
+    EXPECT_NO_THROW(second->written.get());
+  }
+}
+
+TEST(Log, AHandlerThatWouldHaveToWaitForASaveIsToldSo) {
+  const test::TemporaryDirectory directory;
+  std::optional<AsyncSave> async;
+  const auto one_more = [&] {
+    (void)async->submit(job_for(directory / "more", noise({1000}, 2), kRank));
+  };
+  {
+    Promise<void> begun;
+    // The thread that is in the handler would have to end the one save that may be in flight.
+    const ActingHandler handler("started ", [&] {
+      begun.future().wait();
+      EXPECT_EQ(code_of(one_more), ErrorCode::invalid_argument);
+      EXPECT_EQ(code_of([&] { async->close(); }), ErrorCode::invalid_argument);
+      EXPECT_EQ(code_of([&] { async->ready(); }), ErrorCode::invalid_argument);
+      EXPECT_EQ(code_of([&] { async->wait_prefaulted(); }), ErrorCode::invalid_argument);
+      EXPECT_EQ(code_of([&] { (void)async->wait_written(std::chrono::steady_clock::now()); }),
+                ErrorCode::invalid_argument);
+      EXPECT_EQ(code_of([&] { async->prepare(job_for("", noise({1000}, 2), kRank)); }),
+                ErrorCode::invalid_argument);
+    });
+    async.emplace(config_with(8 << 20), kRank);
+    const SaveHandle save = async->submit(job_for(directory / "run", noise({1000}, 1), kRank));
+    begun.set_value();
+    EXPECT_NO_THROW(save.written.get());
+  }
+  // In the middle of a save call.
+  async->submit(job_for("/proc/ckptring-test/run", noise({1000}, 1), kRank)).written.wait();
+  const ActingHandler handler("nobody asked for its result", [&] {
+    EXPECT_EQ(code_of(one_more), ErrorCode::invalid_argument);
+    EXPECT_EQ(code_of([&] { async->check_usable(); }), ErrorCode::invalid_argument);
+  });
+  EXPECT_NO_THROW(async->submit(job_for(directory / "run", noise({1000}, 1), kRank)).written.get());
+  handler.wait();
 }
 
 /// What this machine lacks is said once in a process: this runs in one of its own.

@@ -1,10 +1,11 @@
 #include "save/ring_size.h"
 
+#include "support/launch_environment.h"
+
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 
 namespace ckptring::save {
 namespace {
@@ -43,14 +44,15 @@ TEST(RingSize, IsAtMostAQuarterOfWhatIsLeftSharedByTheRanksOfTheNode) {
 TEST(RingSize, TakesTheNumberOfRanksFromTheLauncher) {
   CheckpointerConfig config = config_with(0);
   config.process_config.ranks_on_node = 0;
-  ::setenv("LOCAL_WORLD_SIZE", "8", 1);
-  EXPECT_EQ(ranks_on_node(config.process_config), 8);
-  for (const char* nonsense : {"many", "0", "-1", "8 "}) {
-    ::setenv("LOCAL_WORLD_SIZE", nonsense, 1);
-    EXPECT_THROW(ranks_on_node(config.process_config), Error) << nonsense;
-  }
-  ::unsetenv("LOCAL_WORLD_SIZE");
+  test::LaunchEnvironment launch;
   EXPECT_EQ(ranks_on_node(config.process_config), 1);
+  launch.put("LOCAL_WORLD_SIZE", "8");
+  EXPECT_EQ(ranks_on_node(config.process_config), 8);
+  config.process_config.ranks_on_node = 2;
+  EXPECT_EQ(ranks_on_node(config.process_config), 2);
+  config.process_config.ranks_on_node = 0;
+  launch.put("LOCAL_WORLD_SIZE", "many");
+  EXPECT_THROW(ranks_on_node(config.process_config), Error);
 }
 
 TEST(RingSize, IsAsConfiguredIfConfigured) {
@@ -70,6 +72,19 @@ TEST(RingSize, AsksForTheMemoryThatIsLeftOnlyWhereItMatters) {
   check_ring_config(config_with(40 * kMiB), left);
   (void)choose_ring(config_with(0), 900 * kMiB, 1000, left);
   EXPECT_EQ(asked, 2);
+}
+
+TEST(RingSize, IsWorthAnotherRingOnlyIfItIsHalfAsLargeAgain) {
+  const auto worth = [](std::uint64_t wanted, std::uint64_t there) {
+    return is_worth_making({4096, wanted, 2, 64}, {4096, there, 2, 64});
+  };
+  EXPECT_TRUE(worth(3, 2));
+  EXPECT_TRUE(worth(5, 3));
+  EXPECT_FALSE(worth(4, 3));
+  EXPECT_TRUE(worth(15, 10));
+  EXPECT_FALSE(worth(14, 10));
+  EXPECT_FALSE(worth(10, 10));
+  EXPECT_FALSE(worth(2, 10));
 }
 
 TEST(RingConfig, RefusesNonsenseAtOnce) {

@@ -7,14 +7,18 @@
 #include "store/latest.h"
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
+#include "support/launch_environment.h"
 #include "support/log_lines.h"
+#include "support/own_mounts.h"
 
 #include <ckptring/checkpoints.h>
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -171,6 +175,60 @@ TEST_F(Checkpoints, LatestSkipsFilesOfALargerWorldThatWasOverwritten) {
   EXPECT_EQ(found->step, 2);
 }
 
+TEST_F(Checkpoints, LatestSkipsHiddenDirectories) {
+  save("step_1", 1);
+  save(".trash-step_2", 2);
+  save(".snapshot/hourly", 3);
+  EXPECT_EQ(newest(), "step_1");
+  // Nor is anything that happens there waited for.
+  const std::string alive = leave(scratch_ / ".trash-step_3", 0);
+  const os::UniqueFd holder = lock(alive);
+  const ckptring::test::LogLines log(LogLevel::warn);
+  EXPECT_EQ(newest(0.01), "step_1");
+  EXPECT_TRUE(log.with(alive).empty());
+}
+
+TEST_F(Checkpoints, LatestSkipsADirectoryThatItMayNotLookIntoWithOneWarning) {
+  save("step_1", 1);
+  for (const char* name : {"listed_only_2", "closed_3"}) save(name, 2);
+  const ckptring::test::InOwnMounts said = ckptring::test::in_own_mounts([&]() -> std::string {
+    if (::chmod((scratch_ / "listed_only_2").c_str(), 0444) != 0 ||
+        ::chmod((scratch_ / "closed_3").c_str(), 0) != 0 ||
+        ::chmod(scratch_.path().c_str(), 0755) != 0) {
+      return "chmod";
+    }
+    if (::geteuid() == 0 && ::setuid(65534) != 0) return "become nobody";
+    const ckptring::test::LogLines log(LogLevel::warn);
+    const std::string found = newest(0.05);
+    if (found != "step_1") return "found " + found;
+    for (const char* name : {"listed_only_2", "closed_3"}) {
+      const auto lines = log.with(scratch_ / name);
+      if (lines.size() != 1) return std::to_string(lines.size()) + " lines about " + name;
+      if (lines[0].text.find("Permission denied") == std::string::npos) return lines[0].text;
+    }
+    return "";
+  });
+  for (const char* name : {"listed_only_2", "closed_3"}) {
+    std::filesystem::permissions(scratch_ / name, std::filesystem::perms(0755));
+  }
+  if (!said.refused.empty()) GTEST_SKIP() << said.refused;
+  EXPECT_EQ(said.failure, "");
+}
+
+TEST_F(Checkpoints, LatestDoesNotDoWithoutTheNewestForWantOfADescriptor) {
+  class Short final : public ForwardingFiles {
+    int list(const std::string& path, std::vector<std::string>& names) override {
+      errno = EMFILE;
+      return path.ends_with("step_2") ? -1 : ForwardingFiles::list(path, names);
+    }
+  } files;
+  save("step_1", 1);
+  save("step_2", 2);
+  const Error error = error_of([&] { (void)latest_in(files, scratch_.path(), {0}); });
+  EXPECT_EQ(error.errno_value(), EMFILE);
+  EXPECT_EQ(error.path(), scratch_ / "step_2");
+}
+
 TEST_F(Checkpoints, LatestDoesNotWaitForTheDead) {
   save("step_1", 1);
   leave(scratch_ / "step_2", 0);
@@ -260,9 +318,10 @@ TEST_F(Checkpoints, LatestGivesTheNewestCompleteOneAfterItsPatienceWithAWarning)
   const std::string alive = leave(scratch_ / "step_2", 0);
   const os::UniqueFd holder = lock(alive);
   const ckptring::test::LogLines log(LogLevel::warn);
-  ::setenv("RANK", "5", 1);  // as a launcher does
-  EXPECT_EQ(newest(0.05), "step_1");
-  ::unsetenv("RANK");
+  {
+    const ckptring::test::LaunchEnvironment launch{{"RANK", "5"}, {"WORLD_SIZE", "8"}};
+    EXPECT_EQ(newest(0.05), "step_1");
+  }
   const auto lines = log.with(alive);
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0].level, LogLevel::warn);
@@ -303,6 +362,44 @@ TEST_F(Checkpoints, CleanDoesNotFollowLinks) {
   std::filesystem::create_directory_symlink(elsewhere.path(), scratch_ / "link");
   EXPECT_TRUE(clean(scratch_.path()).removed.empty());
   EXPECT_TRUE(exists(outside));
+}
+
+TEST_F(Checkpoints, ALinkThatLeadsToNothingIsNamed) {
+  std::filesystem::create_directory_symlink("nothing", scratch_ / "link");
+  for (const std::string& path : {scratch_ / "link", scratch_ / "link/run"}) {
+    for (const Error& error :
+         {error_of([&] { (void)latest(path, {0}); }), error_of([&] { (void)clean(path); })}) {
+      EXPECT_EQ(error.code(), ErrorCode::not_found);
+      EXPECT_NE(error.cause().find(scratch_ / "link is a symbolic link"), std::string::npos)
+          << error.what();
+    }
+  }
+  // Within the directory it is nobody's.
+  save("step_1", 1);
+  EXPECT_EQ(newest(), "step_1");
+  EXPECT_NO_THROW((void)clean(scratch_.path()));
+}
+
+TEST_F(Checkpoints, CleanGoesPastADirectoryThatItMayNotLookInto) {
+  const std::string dead = leave(scratch_ / "step_2", 7200);
+  for (const char* name : {"a", "z"}) (void)leave(scratch_ / name, 7200);
+  const ckptring::test::InOwnMounts said = ckptring::test::in_own_mounts([&]() -> std::string {
+    for (const auto& [path, mode] : {std::pair(scratch_.path(), 0777),
+                                     {scratch_ / "step_2", 0777},
+                                     {dead, 0666},
+                                     {scratch_ / "a", 0444},
+                                     {scratch_ / "z", 0}}) {
+      if (::chmod(path.c_str(), static_cast<mode_t>(mode)) != 0) return "chmod";
+    }
+    if (::geteuid() == 0 && ::setuid(65534) != 0) return "become nobody";
+    const CleanResult result = clean(scratch_.path());
+    return result.removed == std::vector<std::string>{dead} ? "" : "it was not removed";
+  });
+  for (const char* name : {"a", "z"}) {
+    std::filesystem::permissions(scratch_ / name, std::filesystem::perms(0755));
+  }
+  if (!said.refused.empty()) GTEST_SKIP() << said.refused;
+  EXPECT_EQ(said.failure, "");
 }
 
 TEST_F(Checkpoints, CleanNeedsADirectoryAndAnAge) {

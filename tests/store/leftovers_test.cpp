@@ -131,6 +131,55 @@ TEST_F(Leftovers, WithoutLocksAreLeftAlone) {
   EXPECT_TRUE(exists(unknown)) << "nobody can tell whether its save is dead";
 }
 
+/// As NFS: locks of files are those of fcntl there, and ask for what the file is open for.
+class LocksAsOfNfs : public ForwardingFiles {
+ public:
+  int open(const std::string& path, int flags, mode_t mode) override {
+    const bool others = path == of_another_user && (flags & O_ACCMODE) != O_RDONLY;
+    errno = EACCES;
+    return others ? -1 : ForwardingFiles::open(path, flags, mode);
+  }
+  int flock(int fd, int operation) override {
+    const int mode = ::fcntl(fd, F_GETFL) & O_ACCMODE;
+    const bool exclusive = (operation & LOCK_EX) != 0;
+    errno = EBADF;
+    return mode == (exclusive ? O_RDONLY : O_WRONLY) ? -1 : ForwardingFiles::flock(fd, operation);
+  }
+  std::string of_another_user;
+};
+
+TEST_F(Leftovers, OfAnotherUserOnNfsAreInNobodysWay) {
+  LocksAsOfNfs files;
+  files.of_another_user = leave("checkpoint_0.pt");
+  save_all(*make_file_sink(files, {}, target(), nullptr), bytes_, 4096);
+  EXPECT_EQ(tree(scratch_.path()), std::vector<std::string>{"checkpoint_0.pt"});
+}
+
+TEST_F(Leftovers, OfAnotherUserOnNfsAreWaitedForWhileTheyAreWritten) {
+  LocksAsOfNfs files;
+  files.of_another_user = leave("checkpoint_0.pt");
+  const os::UniqueFd holder = lock(files.of_another_user);
+  CheckpointWriterConfig config;
+  config.busy_timeout_secs = 0.01;
+  const auto one = make_file_sink(files, config, target(), nullptr);
+  EXPECT_EQ(error_of([&] { begin_and_abort(*one); }).code(), ErrorCode::busy_elsewhere);
+  EXPECT_TRUE(exists(files.of_another_user));
+}
+
+TEST_F(Leftovers, ADirectoryThatSomebodyElseHasLockedIsNoOtherCheckpointer) {
+  const os::UniqueFd of_a_backup(::open(scratch_.path().c_str(), O_RDONLY | O_CLOEXEC));
+  for (const int kind : {LOCK_EX, LOCK_SH}) {
+    ASSERT_EQ(::flock(of_a_backup.get(), kind), 0);
+    const Error error = error_of([&] { begin_and_abort(*sink(target(), 0.01)); });
+    EXPECT_EQ(error.code(), ErrorCode::io) << error.what();
+    EXPECT_EQ(error.errno_value(), EWOULDBLOCK);
+    EXPECT_EQ(error.path(), scratch_.path());
+    EXPECT_NE(error.cause().find("holds a lock (flock) on it"), std::string::npos);
+  }
+  ASSERT_EQ(::flock(of_a_backup.get(), LOCK_UN), 0);
+  save_all(*sink(target(), 0.01), bytes_, 4096);
+}
+
 TEST_F(Leftovers, ThatWereReplacedInTheMeantimeAreNotRemoved) {
   // Between the look at the name and its lock, its save commits and another one starts.
   class RenamesBeforeLock final : public ForwardingFiles {

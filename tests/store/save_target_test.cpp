@@ -85,6 +85,19 @@ TEST(SaveTarget, RefusesAPathThatIsAFileAndSaysWhich) {
   EXPECT_EQ(refused(scratch / "file/below"), ErrorCode::invalid_argument);
 }
 
+TEST(SaveTarget, NamesALinkThatLeadsToNothing) {
+  const TemporaryDirectory scratch;
+  std::filesystem::create_symlink("nothing", scratch / "link");
+  std::filesystem::create_symlink("link", scratch / "further");
+  for (const char* path : {"link", "link/a/b", "further", "further/a"}) {
+    const Error error = error_of([&] { (void)target_at(scratch / path); });
+    EXPECT_EQ(error.code(), ErrorCode::not_found);
+    const std::string link = scratch / (path[0] == 'f' ? "further" : "link");
+    EXPECT_NE(std::string(error.what()).find(link + " is a symbolic link"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(SaveTarget, RefusesADirectoryUnderTheFinalName) {
   const TemporaryDirectory scratch;
   std::filesystem::create_directories(scratch / "checkpoint_0.pt");

@@ -10,6 +10,7 @@
 
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -275,6 +276,68 @@ TEST_F(SinkFailure, AFailedDirectorySyncIsAnErrorAndKeepsTheWholeFile) {
   EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
 }
 
+TEST_F(SinkFailure, WhatIsSyncedIsOpenedBeforeTheFirstByte) {
+  class ClosedLater final : public ForwardingFiles {
+    int open(const std::string& path, int flags, mode_t mode) override {
+      errno = EACCES;
+      return written_ ? -1 : ForwardingFiles::open(path, flags, mode);
+    }
+    ssize_t pwrite(int fd, const void* data, std::size_t size, std::uint64_t offset,
+                   int rwf_flags) override {
+      written_ = true;
+      return ForwardingFiles::pwrite(fd, data, size, offset, rwf_flags);
+    }
+    std::atomic<bool> written_ = false;
+  };
+  for (const WriteMode mode : seam_modes()) {
+    ClosedLater files;
+    save_all(*sink(files, target(), mode), bytes_, 16384);
+    EXPECT_EQ(contents(scratch_ / "run/step_1/checkpoint_0.pt"), bytes_);
+    std::filesystem::remove_all(scratch_ / "run");
+  }
+}
+
+TEST_F(SinkFailure, ASuccessorThatFinishesARenameOpensThemAnew) {
+  const SaveTarget where = target();
+  ASSERT_EQ(where.missing_levels, 2U);
+  save_all(*sink(system_files(), where), bytes_, 16384);
+  Recording files;
+  const auto next = sink(files, where);
+  ASSERT_TRUE(next->begin(Beginning::renaming));
+  EXPECT_NO_THROW(next->commit(kIgnorePhases));
+  EXPECT_EQ(files.log(), std::vector<std::string>(3, "fsync directory"));
+}
+
+TEST_F(SinkFailure, ADirectoryThatIsMovedAwayMeanwhileFailsTheSave) {
+  std::filesystem::create_directory(scratch_ / "run");
+  const SaveTarget where = target();
+  const auto one = sink(system_files(), where);
+  ASSERT_TRUE(one->begin(Beginning::fresh));
+  write_blocks(*one, bytes_, 16384, 0, block_count(bytes_.size(), 16384));
+  std::filesystem::rename(scratch_ / "run", scratch_ / "elsewhere");
+  const Error error = error_of([&] { one->commit(kIgnorePhases); });
+  EXPECT_EQ(error.code(), ErrorCode::not_found) << error.what();
+  one->abort();
+  EXPECT_FALSE(exists(scratch_ / "run"));
+  EXPECT_FALSE(exists(scratch_ / "elsewhere/step_1/checkpoint_0.pt"));
+}
+
+TEST_F(SinkFailure, ALinkToNothingThatComesIntoTheWayIsNamed) {
+  for (const char* name : {"run", "run/step_1"}) {
+    const SaveTarget where = target();
+    std::filesystem::create_directories(std::filesystem::path(scratch_ / name).parent_path());
+    std::filesystem::create_symlink("/nowhere/at all", scratch_ / name);
+    const auto one = sink(system_files(), where);
+    const Error error = error_of([&] { one->begin(Beginning::fresh); });
+    EXPECT_EQ(error.code(), ErrorCode::not_found) << error.what();
+    EXPECT_NE(error.cause().find(scratch_ / name + " is a symbolic link"), std::string::npos)
+        << error.what();
+    one->abort();
+    EXPECT_TRUE(std::filesystem::is_symlink(scratch_ / name));
+    std::filesystem::remove_all(scratch_ / "run");
+  }
+}
+
 TEST_F(SinkFailure, AFullDiskIsReportedBeforeTheFirstByte) {
   for (const int error_number : {ENOSPC, EDQUOT, EFBIG}) {
     Recording files("fallocate", error_number);
@@ -506,6 +569,24 @@ TEST_F(SinkFailure, ADirectoryWithoutPermissionFailsWithPermission) {
   });
   if (!said.refused.empty()) GTEST_SKIP() << said.refused;
   EXPECT_EQ(said.failure, "");
+}
+
+// Searched and written to, but not listed: as the root's, or another user's, may be.
+TEST_F(SinkFailure, ADirectoryThatMayNotBeListedFailsTheSaveBeforeAnythingIsLeftInIt) {
+  const InOwnMounts said = in_own_mounts([&]() -> std::string {
+    if (::chmod(scratch_.path().c_str(), 0733) != 0) return "chmod";
+    if (::geteuid() == 0 && ::setuid(65534) != 0) return "become nobody";
+    for (const char* where : {"", "/step_1", "/a/b"}) {
+      std::string code =
+          code_of_save(system_files(), scratch_.path() + where, bytes_, WriteMode::automatic);
+      if (code != "permission") return where + (": " + code);
+    }
+    return "";
+  });
+  std::filesystem::permissions(scratch_.path(), std::filesystem::perms(0700));
+  if (!said.refused.empty()) GTEST_SKIP() << said.refused;
+  EXPECT_EQ(said.failure, "");
+  expect_nothing_left();
 }
 
 }  // namespace

@@ -187,6 +187,15 @@ def test_what_cannot_be_read_ends_with_2(command, tmp_path):
     assert (old.returncode, "old format" in old.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify", "clean"])
+def test_a_link_that_leads_to_nothing_is_named(command, tmp_path):
+    (tmp_path / "link").symlink_to("nothing")
+    for path in (tmp_path / "link", tmp_path / "link/run"):
+        result = ckptring(command, path)
+        assert result.returncode == 2
+        assert f"{tmp_path / 'link'} is a symbolic link, and leads to nothing" in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["inspect"], ["frobnicate"], ["inspect", "a", "b"], ["verify", "--json", "a"],

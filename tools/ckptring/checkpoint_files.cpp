@@ -1,5 +1,6 @@
 #include "checkpoint_files.h"
 
+#include "store/missing.h"
 #include "store/temporary_name.h"
 
 #include <ckptring/error.h>
@@ -16,7 +17,7 @@ std::vector<std::string> checkpoint_files(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) {
-    throw Error::from_errno(error ? error.value() : ENOENT, "look at", path);
+    throw store::error_at(store::system_files(), error ? error.value() : ENOENT, "look at", path);
   }
   if (!fs::is_directory(status)) return {path};
 
