@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/system_words.h"
 #include "process/drain_loop.h"
 #include "process/drain_protocol.h"
 #include "process/log_pipe.h"
@@ -13,7 +14,6 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -47,7 +47,7 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
   const ring::Settings& settings = segment.view().settings();
   set_log_level(static_cast<LogLevel>(settings.log_level));
   const base::LogContext log{settings.global_rank};
-  if (!ignore_signals()) log.warn("cannot ignore signals: {}", std::strerror(errno));
+  if (!ignore_signals()) log.warn("cannot ignore signals: {}", base::words_of_errno(errno));
   // A name for ps and top; without it nothing is lost.
   (void)::prctl(PR_SET_NAME, "ckptring-drain");
   WriterSetup writer;
