@@ -11,7 +11,10 @@
 namespace ckptring::os {
 
 struct SpawnRequest {
-  std::string executable;                ///< absolute path
+  std::string executable;  ///< absolute path
+  /// The same, open: then this file is executed, whatever lies at the path by now. Not for scripts,
+  /// whose interpreter could not open it. -1: by the path.
+  int program = -1;
   std::vector<std::string> arguments;    ///< argv, the name first
   std::vector<std::string> environment;  ///< "NAME=value"
   /// Ours -> 0, 1, 2, ...: the child has exactly these descriptors.

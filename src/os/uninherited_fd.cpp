@@ -1,10 +1,14 @@
 #include "os/uninherited_fd.h"
 
+#include "os/new_fd.h"
+
 #include <ckptring/error.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <mutex>
 #include <vector>
@@ -14,7 +18,9 @@ namespace {
 
 struct Registry {
   std::mutex mutex;
+  // Guarded by mutex.
   std::vector<int> descriptors;
+  std::uint64_t forks = 0;
 };
 
 // Never destroyed: descriptors may be closed by other static destructors.
@@ -26,7 +32,10 @@ Registry& registry() {
 /// In one time that forks are held.
 constexpr std::size_t kMostHidden = 2;
 
-void before_fork() { registry().mutex.lock(); }
+void before_fork() {
+  registry().mutex.lock();
+  ++registry().forks;
+}
 void after_fork_in_parent() { registry().mutex.unlock(); }
 void after_fork_in_child() {
   for (const int fd : registry().descriptors) (void)::close(fd);
@@ -52,6 +61,8 @@ ForksHeld::ForksHeld() {
   }
 }
 
+std::uint64_t ForksHeld::forks() const noexcept { return registry().forks; }
+
 void ForksHeld::hide(int fd) noexcept { registry().descriptors.push_back(fd); }
 
 void ForksHeld::forget(int fd) noexcept { std::erase(registry().descriptors, fd); }
@@ -60,6 +71,7 @@ UninheritedFd& UninheritedFd::operator=(UninheritedFd&& other) noexcept {
   if (this != &other) {
     reset();
     fd_ = std::move(other.fd_);
+    closing_ = other.closing_;
   }
   return *this;
 }
@@ -70,9 +82,22 @@ void UninheritedFd::reset() noexcept {
   if (!fd_) return;
   // Both under the lock: no fork comes between them, which would leave the child a descriptor that
   // is in no list, or have it close a number that belongs to somebody else by now.
-  const std::scoped_lock lock(registry().mutex);
+  std::unique_lock lock(registry().mutex);
   std::erase(registry().descriptors, fd_.get());
+  if (closing_ == Closing::may_wait) lock.unlock();
   fd_.reset();
+}
+
+UninheritedFd open_uninherited(const std::string& path, int flags) {
+  return UninheritedFd::made_beside_forks([&] {
+    return new_fd([&] {
+      int fd = -1;
+      do {
+        fd = ::open(path.c_str(), flags | O_CLOEXEC);
+      } while (fd < 0 && errno == EINTR);
+      return fd;
+    });
+  });
 }
 
 }  // namespace ckptring::os

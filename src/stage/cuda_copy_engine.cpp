@@ -1,6 +1,5 @@
 #include "stage/cuda_copy_engine.h"
 
-#include "os/background_thread.h"
 #include "stage/cuda_call.h"
 #include "stage/stream_copy.h"
 
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -32,8 +30,9 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
       fmt::format("copy {} device {} (stream {})", direction_ == Direction::to_host ? "from" : "to",
                   device_, fmt::ptr(static_cast<const void*>(stream_)));
   try {
-    thread_ = std::thread([this] { complete_all(); });
-  } catch (const std::system_error& error) {
+    thread_ = os::OwnThread("ckptring-cuda", os::OwnThread::Priority::background,
+                            [this] { complete_all(); });
+  } catch (const Error& error) {
     destroy_stream();
     throw Error(ErrorCode::device_failed, "start a thread to " + name_, "", error.what());
   }
@@ -176,7 +175,6 @@ bool CudaCopyEngine::is_copying() const {
 }
 
 void CudaCopyEngine::complete_all() {
-  os::become_background_thread("ckptring-cuda");
   const CudaDeviceScope scope(runtime_, device_);
   std::exception_ptr failure;  // of the caller at hand
   std::unique_lock lock(mutex_);

@@ -7,6 +7,7 @@
 // Nobody polls, and nobody waits for the whole device.
 #pragma once
 
+#include "os/own_thread.h"
 #include "stage/cuda_events.h"
 #include "stage/cuda_pinned_memory.h"
 #include "stage/cuda_runtime.h"
@@ -19,7 +20,6 @@
 #include <exception>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace ckptring::stage {
@@ -94,7 +94,7 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   std::deque<Batch> batches_;
   bool completing_ = false;  ///< one that was taken from batches_
   bool stop_ = false;
-  std::thread thread_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::stage
