@@ -1,11 +1,11 @@
 #include "process/checkpoint_process.h"
 
 #include "os/eventfd.h"
+#include "os/new_fd.h"
 #include "os/pidfd.h"
 #include "os/poll.h"
 #include "os/spawn.h"
 #include "process/drain_protocol.h"
-#include "process/locate_drain.h"
 #include "ring/doorbell.h"
 #include "ring/progress_of.h"
 
@@ -18,7 +18,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,18 +57,6 @@ double look_secs(const CheckpointProcessConfig& config) {
   return std::clamp(shortest / 2, kShortestLookSecs, kLookSecs);
 }
 
-/// The built-in helper needs nothing but its libraries; a user's own may need credentials.
-std::vector<std::string> environment_for(bool users_own) {
-  std::vector<std::string> kept;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const bool wanted =
-        users_own ? !text.starts_with("LD_PRELOAD=") : text.starts_with("LD_LIBRARY_PATH=");
-    if (wanted) kept.emplace_back(text);
-  }
-  return kept;
-}
-
 struct Pipe {
   os::UninheritedFd read_end;
   os::UninheritedFd write_end;
@@ -77,11 +64,12 @@ struct Pipe {
 
 Pipe make_pipe() {
   os::ForksHeld held;
+  const os::StandardNumbersTaken taken;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  os::UniqueFd read_end(ends[0]);
-  os::UniqueFd write_end(ends[1]);
-  if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+  os::UniqueFd read_end = os::above_standard_numbers(ends[0]);
+  os::UniqueFd write_end = os::above_standard_numbers(ends[1]);
+  if (!read_end || !write_end || ::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
     throw Error::from_errno(errno, "make a pipe", "");
   }
   return {{held, std::move(read_end)}, {held, std::move(write_end)}};
@@ -91,15 +79,30 @@ os::UninheritedFd make_bell() {
   return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
+/// Of a process that was just started. Forks do not wait while that is, for its file may be long in
+/// coming; a child that comes then keeps a pidfd, of which nobody takes any notice.
+os::UninheritedFd hidden(os::Spawned& spawned) {
+  try {
+    return os::UninheritedFd::made_by([&] { return std::move(spawned.pidfd); });
+  } catch (...) {  // out of memory; nobody would watch it
+    std::array<os::Waitable, 1> gone{os::Waitable{spawned.pidfd.get()}};
+    (void)os::send_signal(spawned.pidfd.get(), SIGKILL);
+    (void)os::wait_any(gone, os::Deadline::after(kKillSecs));
+    (void)os::reap(spawned.pidfd.get());
+    throw;
+  }
+}
+
 }  // namespace
 
 BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
 
-CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
-                                     const ring::Segment& segment, const BellSet& bells,
-                                     const ring::Producer& producer, OnOutcome on_outcome,
-                                     OnUnfilled on_unfilled)
+CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program,
+                                     RankInfo rank, const ring::Segment& segment,
+                                     const BellSet& bells, const ring::Producer& producer,
+                                     OnOutcome on_outcome, OnUnfilled on_unfilled)
     : config_(config),
+      program_(program),
       rank_(rank),
       segment_(segment),
       bells_(bells),
@@ -111,10 +114,7 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Rank
       wake_bell_(make_bell()),
       given_up_bell_(make_bell()),
       last_look_ns_(os::monotonic_ns()),
-      thread_([this] { watch(); }) {
-  // A name for top and gdb; without it nothing is lost.
-  (void)::pthread_setname_np(thread_.native_handle(), "ckptring-watch");
-}
+      thread_("ckptring-watch", os::OwnThread::Priority::foreground, [this] { watch(); }) {}
 
 CheckpointProcess::~CheckpointProcess() {
   // SHUTDOWN; seq_cst for DOORBELL.
@@ -135,10 +135,15 @@ CheckpointProcess::~CheckpointProcess() {
   if (!helper_runs()) return;
   // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
   try {
-    std::thread([pidfd = std::move(pidfd_)] {
-      std::array<os::Waitable, 1> ended{os::Waitable{pidfd.get()}};
+    struct Left {
+      os::UninheritedFd pidfd;
+      std::optional<LogReader> log;  ///< not read any more; but closed, it would mean our end
+    };
+    const auto left = std::make_shared<Left>(Left{std::move(pidfd_), std::move(log_reader_)});
+    os::OwnThread("ckptring-reap", os::OwnThread::Priority::background, [left] {
+      std::array<os::Waitable, 1> ended{os::Waitable{left->pidfd.get()}};
       (void)os::wait_any(ended, os::Deadline::never());
-      (void)os::reap(pidfd.get());
+      (void)os::reap(left->pidfd.get());
     }).detach();
   } catch (const std::exception& error) {
     log_.debug("the checkpoint process stays unreaped: {}", error.what());
@@ -242,6 +247,7 @@ bool CheckpointProcess::look() {
     if (helper_runs() && !was_ready_ && is_ready()) {
       was_ready_ = true;
       starting_since_ns_ = 0;
+      program_.keep(executable_);
       log_.debug("checkpoint process {} ready after {:.1f} ms", process_id(),
                  os::seconds_since(started_ns_) * 1e3);
       changed_.notify_all();
@@ -268,32 +274,26 @@ void CheckpointProcess::start() {
   ++incarnation_;
   try {
     os::SpawnRequest request;
-    const DrainProgram program = locate_drain(config_.executable);
-    request.executable = program.path;
+    executable_ = program_.executable();
+    request.executable = executable_.path;
+    if (executable_.file) request.program = executable_.file->get();
     request.arguments = {request.executable,
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
-    request.environment = environment_for(program.named);
-    const auto null = os::UninheritedFd::made_by(
-        [] { return os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)); });
+    request.environment = program_.environment();
+    const os::UninheritedFd null = os::open_uninherited("/dev/null", O_RDWR);
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();
     const ring::Bells bells = bells_.bells();
     request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
-    pid_t pid = 0;
-    bool closed_one_by_one = false;
-    pidfd_ = os::UninheritedFd::made_by([&] {
-      os::Spawned spawned = os::spawn(request);
-      pid = spawned.pid;
-      closed_one_by_one = spawned.closed_one_by_one;
-      return std::move(spawned.pidfd);
-    });
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, pid);
-    if (closed_one_by_one) {
+    os::Spawned spawned = os::spawn(request);
+    pidfd_ = hidden(spawned);
+    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, spawned.pid);
+    if (spawned.closed_one_by_one) {
       static std::once_flag once;
       std::call_once(once, [&] {
         log_.info(
@@ -393,7 +393,10 @@ std::string CheckpointProcess::last_words() const {
 void CheckpointProcess::on_death() {
   log_reader_->pump();
   collect_outcomes();
-  if (is_ready()) starting_since_ns_ = 0;  // it was, unseen
+  if (is_ready()) {  // it was, perhaps unseen
+    starting_since_ns_ = 0;
+    program_.keep(executable_);
+  }
   const os::ExitStatus status = os::reap(pidfd_.get());
   pidfd_.reset();
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/own_thread.h"
 #include "os/uninherited_fd.h"
+#include "process/drain_program.h"
 #include "process/log_pipe.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
@@ -22,7 +24,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 
 namespace ckptring::process {
 
@@ -57,8 +58,9 @@ class CheckpointProcess {
   using OnUnfilled = std::function<void(std::uint64_t save, double secs)>;
 
   /// Begins to start the helper; failures show in ready() and in the saves.
-  /// `segment`, `bells` and `producer` outlive this.
-  CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
+  /// `program`, `segment`, `bells` and `producer` outlive this.
+  /// @throws Error if the system refuses a descriptor; out_of_memory if it allows no more threads
+  CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program, RankInfo rank,
                     const ring::Segment& segment, const BellSet& bells,
                     const ring::Producer& producer, OnOutcome on_outcome,
                     OnUnfilled on_unfilled = {});
@@ -126,6 +128,7 @@ class CheckpointProcess {
   [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;
+  DrainProgram& program_;
   const RankInfo rank_;
   const ring::Segment& segment_;
   const BellSet& bells_;
@@ -149,6 +152,7 @@ class CheckpointProcess {
   // The watching thread's own.
   os::UninheritedFd pidfd_;
   std::optional<LogReader> log_reader_;
+  DrainExecutable executable_;
   std::uint32_t incarnation_ = 0;
   std::uint64_t started_ns_ = 0;
   std::uint64_t starting_since_ns_ = 0;  ///< the first attempt since one was ready; 0: it is ready
@@ -163,7 +167,7 @@ class CheckpointProcess {
   std::string last_death_;
   std::string killed_because_;  ///< set while a kill of ours is under way
   std::atomic<int> pid_{0};
-  std::thread thread_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::process

@@ -319,7 +319,10 @@ void AsyncSave::Parts::check_process() const {
 
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
-  parts_ = std::make_unique<Parts>(config, rank);
+  // What the environment says is looked up here, in the caller's thread, and never again.
+  CheckpointerConfig settled = config;
+  settled.process_config.ranks_on_node = ranks_on_node(config.process_config);
+  parts_ = std::make_unique<Parts>(settled, rank);
   parts_->rings.make_first();
   parts_->tasks.start();
 }

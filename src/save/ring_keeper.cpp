@@ -33,13 +33,13 @@ ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
 
 }  // namespace
 
-DrainedRing::DrainedRing(const CheckpointerConfig& config, RankInfo rank,
-                         const ring::Geometry& geometry,
+DrainedRing::DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program,
+                         RankInfo rank, const ring::Geometry& geometry,
                          process::CheckpointProcess::OnOutcome on_outcome,
                          process::CheckpointProcess::OnUnfilled on_unfilled)
     : segment(ring::Segment::create(geometry, settings_for(config, rank))),
       producer(segment.view(), bells.bells()),
-      process(config.process_config, rank, segment, bells, producer, std::move(on_outcome),
+      process(config.process_config, program, rank, segment, bells, producer, std::move(on_outcome),
               std::move(on_unfilled)) {}
 
 RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerConfig& config,
@@ -49,7 +49,8 @@ RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerC
       config_(config),
       rank_(rank),
       log_{rank.global_rank},
-      devices_(devices) {}
+      devices_(devices),
+      program_(config.process_config.executable) {}
 
 std::shared_ptr<DrainedRing> RingKeeper::ring_for(const SaveJob& job, const PendingSave& turn) {
   std::shared_ptr<DrainedRing> ring = fitting(job.plan, turn);
@@ -139,7 +140,7 @@ void RingKeeper::remake(const std::string& path, std::uint64_t file_bytes,
 void RingKeeper::make(std::uint64_t file_bytes, std::uint64_t tables_bytes) {
   const RingSize size = choose_ring(config_, file_bytes, tables_bytes, ask_memory_left);
   auto made = std::make_shared<DrainedRing>(
-      config_, rank_, size.geometry,
+      config_, program_, rank_, size.geometry,
       [this](std::uint64_t number, process::SaveOutcome outcome) {
         saves_.on_outcome(number, std::move(outcome));
       },
@@ -157,9 +158,14 @@ void RingKeeper::announce(DrainedRing& ring, const std::string& why) {
   log_.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10,
             why);
   if (!config_.process_config.prefault) return;
-  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank_.global_rank);
-  const std::scoped_lock lock(life_.mutex);
-  ring.warmer = std::move(warmer);
+  try {
+    auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank_.global_rank);
+    const std::scoped_lock lock(life_.mutex);
+    ring.warmer = std::move(warmer);
+  } catch (const Error& error) {
+    log_.warn("the ring is not populated in the background, and the first save will be slower: {}",
+              error.what());
+  }
 }
 
 void RingKeeper::drop() {

@@ -25,8 +25,8 @@ namespace ckptring::save {
 
 /// One ring, the process that drains it, and the thread that populates it.
 struct DrainedRing {
-  DrainedRing(const CheckpointerConfig& config, RankInfo rank, const ring::Geometry& geometry,
-              process::CheckpointProcess::OnOutcome on_outcome,
+  DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program, RankInfo rank,
+              const ring::Geometry& geometry, process::CheckpointProcess::OnOutcome on_outcome,
               process::CheckpointProcess::OnUnfilled on_unfilled);
 
   ring::Segment segment;
@@ -41,7 +41,7 @@ struct DrainedRing {
 
 class RingKeeper {
  public:
-  /// All of them outlive this.
+  /// All of them outlive this. Reads the environment.
   RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerConfig& config, RankInfo rank,
              stage::DeviceAccess& devices);
 
@@ -92,6 +92,7 @@ class RingKeeper {
   const RankInfo rank_;
   const base::LogContext log_;
   stage::DeviceAccess& devices_;
+  process::DrainProgram program_;
   // Guarded by the mutex of life_.
   std::shared_ptr<DrainedRing> ring_;
   std::exception_ptr remake_failure_;

@@ -416,8 +416,9 @@ TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
   const ring::Producer producer(segment.view(), bells.bells());
   CheckpointerConfig missing = config();
   missing.process_config.executable = "/nowhere";
+  process::DrainProgram program(missing.process_config.executable);
   process::CheckpointProcess process(
-      missing.process_config, {}, segment, bells, producer,
+      missing.process_config, program, {}, segment, bells, producer,
       [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
   process.expect(1);
   process.expect(2);
