@@ -56,12 +56,12 @@ UniqueFd above_standard_numbers(int fd) noexcept {
   return moved;
 }
 
-void open_standard_numbers() noexcept {
+void reserve_standard_numbers() noexcept {
   for (int number = 0; number < kFirst; ++number) {
     if (is_open(number)) continue;
     // The lowest free number is this one: no other thread is there yet. Without /dev/null they stay
     // as they are, and StandardNumbersTaken does what it can.
-    if (::open("/dev/null", O_RDWR) < 0) return;
+    if (::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
   }
 }
 

@@ -45,8 +45,8 @@ template <class Make>
   return above_standard_numbers(std::forward<Make>(make)());
 }
 
-/// For programs of our own, at the beginning of main: standard input, output and error that are
-/// closed lead to /dev/null from now on, so that nothing else gets their numbers.
-void open_standard_numbers() noexcept;
+/// For programs of our own, at the beginning of main: no descriptor gets the number of a standard
+/// one that is closed. To read or write there fails as before.
+void reserve_standard_numbers() noexcept;
 
 }  // namespace ckptring::os

@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 namespace ckptring::os {
@@ -21,6 +23,7 @@ struct Registry {
   // Guarded by mutex.
   std::vector<int> descriptors;
   std::uint64_t forks = 0;
+  int delaying = 0;  ///< how many make or close a descriptor that is in no list
 };
 
 // Never destroyed: descriptors may be closed by other static destructors.
@@ -32,14 +35,27 @@ Registry& registry() {
 /// In one time that forks are held.
 constexpr std::size_t kMostHidden = 2;
 
+/// How long a fork waits for what another thread has begun: longer than that takes even on a busy
+/// machine, unless a file server hangs.
+constexpr std::chrono::milliseconds kLongestDelay{250};
+constexpr std::chrono::microseconds kLook{100};
+
 void before_fork() {
+  const auto enough = std::chrono::steady_clock::now() + kLongestDelay;
   registry().mutex.lock();
+  // Not by a condition variable, which would be in the middle of something in the child.
+  while (registry().delaying > 0 && std::chrono::steady_clock::now() < enough) {
+    registry().mutex.unlock();
+    std::this_thread::sleep_for(kLook);
+    registry().mutex.lock();
+  }
   ++registry().forks;
 }
 void after_fork_in_parent() { registry().mutex.unlock(); }
 void after_fork_in_child() {
   for (const int fd : registry().descriptors) (void)::close(fd);
   registry().descriptors.clear();
+  registry().delaying = 0;
   registry().mutex.unlock();
 }
 
@@ -67,11 +83,23 @@ void ForksHeld::hide(int fd) noexcept { registry().descriptors.push_back(fd); }
 
 void ForksHeld::forget(int fd) noexcept { std::erase(registry().descriptors, fd); }
 
+ForksDelayed::ForksDelayed() {
+  watch_forks_once();
+  const std::scoped_lock lock(registry().mutex);
+  ++registry().delaying;
+  forks_before_ = registry().forks;
+}
+
+ForksDelayed::~ForksDelayed() {
+  const std::scoped_lock lock(registry().mutex);
+  --registry().delaying;
+}
+
 UninheritedFd& UninheritedFd::operator=(UninheritedFd&& other) noexcept {
   if (this != &other) {
     reset();
     fd_ = std::move(other.fd_);
-    closing_ = other.closing_;
+    slow_ = other.slow_;
   }
   return *this;
 }
@@ -84,12 +112,19 @@ void UninheritedFd::reset() noexcept {
   // is in no list, or have it close a number that belongs to somebody else by now.
   std::unique_lock lock(registry().mutex);
   std::erase(registry().descriptors, fd_.get());
-  if (closing_ == Closing::may_wait) lock.unlock();
+  if (!slow_) {
+    fd_.reset();
+    return;
+  }
+  ++registry().delaying;
+  lock.unlock();
   fd_.reset();
+  lock.lock();
+  --registry().delaying;
 }
 
 UninheritedFd open_uninherited(const std::string& path, int flags) {
-  return UninheritedFd::made_beside_forks([&] {
+  return UninheritedFd::made_slowly([&] {
     return new_fd([&] {
       int fd = -1;
       do {

@@ -26,19 +26,30 @@ class ForksHeld {
   /// Right before `fd` is closed.
   void forget(int fd) noexcept;
 
-  /// How often this process has forked since the first of these.
+  /// How often this process has forked, since forks are watched.
   [[nodiscard]] std::uint64_t forks() const noexcept;
 
  private:
   std::unique_lock<std::mutex> lock_;
 };
 
-/// How a descriptor is closed.
-enum class Closing {
-  at_once,  ///< it never takes long, so forks wait meanwhile
-  /// It may take as long as a file server does not answer. No fork waits for that: one that comes
-  /// in the very moment between giving the descriptor up and closing it leaves it to the child.
-  may_wait,
+/// While one exists, a descriptor is made or closed by a call that may take as long as a file
+/// server does not answer. Forks wait for its end, but only for a moment: one that goes on without
+/// it may leave the child a descriptor of which nobody there knows.
+class ForksDelayed {
+ public:
+  ForksDelayed();
+  ~ForksDelayed();
+  ForksDelayed(const ForksDelayed&) = delete;
+  ForksDelayed& operator=(const ForksDelayed&) = delete;
+
+  /// Whether one went on since this was made.
+  [[nodiscard]] bool in_vain(const ForksHeld& held) const noexcept {
+    return held.forks() != forks_before_;
+  }
+
+ private:
+  std::uint64_t forks_before_;
 };
 
 class UninheritedFd {
@@ -60,22 +71,22 @@ class UninheritedFd {
     return {held, std::forward<Make>(make)()};
   }
 
-  /// The same for what may take as long as a file server does not answer: no fork waits for it. If
-  /// one came meanwhile, its child may have what was made. Nothing has been done with that yet, so
-  /// it is dropped, and `make` is called again.
+  /// The same for what may take as long as a file server does not answer, as closing it may: see
+  /// ForksDelayed. If a fork did not wait for the end, its child may have what was made. Nothing
+  /// has been done with that yet, so it is dropped, and `make` is called again.
   template <class Make>
-  static UninheritedFd made_beside_forks(Make&& make) {
+  static UninheritedFd made_slowly(Make&& make) {
     constexpr int kAttempts = 8;  // a program that forks all the time waits for the next one
     UninheritedFd made;
     for (int attempt = 0; attempt < kAttempts && !made; ++attempt) {
-      const std::uint64_t before = ForksHeld().forks();
+      const ForksDelayed delayed;
       UniqueFd fd = make();
       if (!fd) return {};
       ForksHeld held;
-      if (held.forks() == before) made = {held, std::move(fd)};
+      if (!delayed.in_vain(held)) made = {held, std::move(fd)};
     }
     if (!made) made = made_by(make);
-    made.closing_ = Closing::may_wait;
+    made.slow_ = true;
     return made;
   }
 
@@ -85,7 +96,7 @@ class UninheritedFd {
 
  private:
   UniqueFd fd_;
-  Closing closing_ = Closing::at_once;
+  bool slow_ = false;  ///< to close
 };
 
 /// Opens a file that is none of a save's (those go through store::FileSystem), close-on-exec.

@@ -1,5 +1,6 @@
 #include "process/checkpoint_process.h"
 
+#include "base/system_words.h"
 #include "os/eventfd.h"
 #include "os/new_fd.h"
 #include "os/pidfd.h"
@@ -57,6 +58,15 @@ double look_secs(const CheckpointProcessConfig& config) {
   return std::clamp(shortest / 2, kShortestLookSecs, kLookSecs);
 }
 
+/// @param refusal  of the system to send the signal, an errno; 0: it had no effect
+std::string cannot_be_killed(int refusal) {
+  if (refusal == 0) return fmt::format(" and does not die of SIGKILL within {:g} s", kKillSecs);
+  std::string words = " and cannot be killed: " + base::words_of_errno(refusal);
+  // The usual reason. Who started it may do it; this process has become somebody else.
+  if (refusal == EPERM) words += " (has this process changed its user since it started it?)";
+  return words;
+}
+
 struct Pipe {
   os::UninheritedFd read_end;
   os::UninheritedFd write_end;
@@ -79,11 +89,19 @@ os::UninheritedFd make_bell() {
   return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
-/// Of a process that was just started. Forks do not wait while that is, for its file may be long in
-/// coming; a child that comes then keeps a pidfd, of which nobody takes any notice.
-os::UninheritedFd hidden(os::Spawned& spawned) {
+struct Started {
+  pid_t pid;
+  bool closed_one_by_one;
+  os::UninheritedFd pidfd;
+};
+
+/// Its file may be long in coming. A forked child that is left the pidfd keeps nothing alive by it.
+Started start_program(const os::SpawnRequest& request) {
+  const os::ForksDelayed delayed;
+  os::Spawned spawned = os::spawn(request);
   try {
-    return os::UninheritedFd::made_by([&] { return std::move(spawned.pidfd); });
+    return {spawned.pid, spawned.closed_one_by_one,
+            os::UninheritedFd::made_by([&] { return std::move(spawned.pidfd); })};
   } catch (...) {  // out of memory; nobody would watch it
     std::array<os::Waitable, 1> gone{os::Waitable{spawned.pidfd.get()}};
     (void)os::send_signal(spawned.pidfd.get(), SIGKILL);
@@ -113,6 +131,7 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Drai
       trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
       wake_bell_(make_bell()),
       given_up_bell_(make_bell()),
+      credentials_(os::Credentials::of_this_thread()),
       last_look_ns_(os::monotonic_ns()),
       thread_("ckptring-watch", os::OwnThread::Priority::foreground, [this] { watch(); }) {}
 
@@ -192,6 +211,11 @@ bool CheckpointProcess::given_up() const {
   return given_up_ != nullptr;
 }
 
+os::Credentials CheckpointProcess::credentials() const {
+  const std::scoped_lock lock(mutex_);
+  return credentials_;
+}
+
 void CheckpointProcess::stop_staging() const noexcept { os::ring_bell(given_up_bell_.get()); }
 
 bool CheckpointProcess::shut_down(double timeout_secs) {
@@ -232,7 +256,7 @@ void CheckpointProcess::watch() {
 void CheckpointProcess::unwatchable(const char* cause) noexcept {
   log_.error("the checkpoint process cannot be watched: {}", cause);
   try {
-    if (helper_runs()) (void)kill_and_wait("was killed because it could not be watched");
+    if (helper_runs()) (void)kill_and_wait("could not be watched");
     give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
   } catch (const std::exception& error) {
     log_.error("nor could its saves be told so: {}", error.what());
@@ -273,6 +297,12 @@ void CheckpointProcess::start() {
   if (starting_since_ns_ == 0) starting_since_ns_ = started_ns_;
   ++incarnation_;
   try {
+    {
+      // Those of all threads may have changed since the last start.
+      os::Credentials now = os::Credentials::of_this_thread();
+      const std::scoped_lock lock(mutex_);
+      credentials_ = std::move(now);
+    }
     os::SpawnRequest request;
     executable_ = program_.executable();
     request.executable = executable_.path;
@@ -289,11 +319,11 @@ void CheckpointProcess::start() {
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    os::Spawned spawned = os::spawn(request);
-    pidfd_ = hidden(spawned);
-    pid_.store(spawned.pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, spawned.pid);
-    if (spawned.closed_one_by_one) {
+    Started started = start_program(request);
+    pidfd_ = std::move(started.pidfd);
+    pid_.store(started.pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, started.pid);
+    if (started.closed_one_by_one) {
       static std::once_flag once;
       std::call_once(once, [&] {
         log_.info(
@@ -445,18 +475,33 @@ void CheckpointProcess::start_again_after(const std::string& death, const std::s
   restart_at_ns_ = os::monotonic_ns() + os::to_ns(back_off_secs(fruitless_deaths_));
 }
 
-void CheckpointProcess::kill_helper(std::string why) {
-  killed_because_ = std::move(why);
-  // Its death arrives through the pidfd; it may be gone already.
-  (void)os::send_signal(pidfd_.get(), SIGKILL);
+/// @return 0: its death will arrive through the pidfd; else why it may not be killed
+int CheckpointProcess::kill_helper(std::string why) {
+  // It may be gone already.
+  if (!os::send_signal(pidfd_.get(), SIGKILL) && errno != ESRCH) return errno;
+  killed_because_ = std::move(why) + " and was killed";
+  killed_ns_ = os::monotonic_ns();
+  return 0;
 }
 
-bool CheckpointProcess::kill_and_wait(std::string why) {
-  kill_helper(std::move(why));
+/// @return empty: it has died; else in words, why it has not
+std::string CheckpointProcess::kill_and_wait(const std::string& why) {
+  if (const int refusal = kill_helper(why); refusal != 0) return cannot_be_killed(refusal);
   std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
   const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
   collect_outcomes();
-  return died;
+  if (died) return {};
+  killed_because_.clear();
+  return cannot_be_killed(0);
+}
+
+/// By SIGSTOP, for so long. One that may not be killed is given up: nobody knows whether it goes
+/// on.
+void CheckpointProcess::kill_stopped(std::uint64_t secs) {
+  const std::string state = fmt::format("was stopped for {} s", secs);
+  if (const int refusal = kill_helper(state); refusal != 0) {
+    give_up(ErrorCode::stalled, "the checkpoint process " + state + cannot_be_killed(refusal));
+  }
 }
 
 void CheckpointProcess::check_timeouts() {
@@ -488,10 +533,16 @@ void CheckpointProcess::check_timeouts() {
   const bool starting = !is_ready();
   const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
   const std::uint64_t age = now > active ? now - active : 0;
-  if (!killed_because_.empty()) return;  // a kill is under way
+  if (!killed_because_.empty()) {  // a kill is under way
+    if (now - std::max(killed_ns_, activity_floor_ns_) > os::to_ns(kKillSecs)) {
+      give_up(ErrorCode::stalled, "the checkpoint process " + std::exchange(killed_because_, {}) +
+                                      "," + cannot_be_killed(0));
+    }
+    return;
+  }
   if ((busy || starting) && age > os::to_ns(config_.stopped_timeout_secs) &&
       os::process_state(process_id()) == 'T') {
-    kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
+    kill_stopped(age / 1'000'000'000u);
     return;
   }
   if (!starting && busy) check_stall(oldest, now);
@@ -532,11 +583,12 @@ void CheckpointProcess::check_stall(std::uint64_t save, std::uint64_t now) {
 /// it is not restarted; one that is killed commits nothing any more, so the saves have failed.
 void CheckpointProcess::stalled() {
   const bool hung = os::process_state(process_id()) == 'D';
-  const bool died = kill_and_wait("was killed because nothing reached the disk");
-  give_up(ErrorCode::stalled,
-          fmt::format("nothing reached the disk for {:g} s{}{}", config_.stall_timeout_secs,
-                      hung ? "; the checkpoint process hung in the kernel" : "",
-                      died ? "" : " and cannot be killed"));
+  std::string cause =
+      fmt::format("nothing reached the disk for {:g} s", config_.stall_timeout_secs);
+  if (hung) cause += "; the checkpoint process hung in the kernel";
+  const std::string alive = kill_and_wait("did nothing");
+  if (!alive.empty()) cause += (hung ? "" : "; the checkpoint process did nothing") + alive;
+  give_up(ErrorCode::stalled, cause);
 }
 
 /// One attempt or several: what did not start in all that time will not.
@@ -544,8 +596,8 @@ void CheckpointProcess::never_ready() {
   std::string cause = fmt::format("the checkpoint process did not become ready within {:g} s",
                                   config_.subprocess_init_timeout_secs);
   if (helper_runs()) {
-    cause += kill_and_wait("did not become ready and was killed") ? " and was killed"
-                                                                  : " and cannot be killed";
+    const std::string alive = kill_and_wait("did not become ready");
+    cause += alive.empty() ? " and was killed" : alive;
     cause += last_words();
   }
   if (!last_death_.empty()) cause += "; before that, " + last_death_;

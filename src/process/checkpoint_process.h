@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/credentials.h"
 #include "os/own_thread.h"
 #include "os/uninherited_fd.h"
 #include "process/drain_program.h"
@@ -93,6 +94,9 @@ class CheckpointProcess {
   /// Monotonic time of the last sign of progress by either side.
   [[nodiscard]] std::uint64_t last_activity_ns() const noexcept;
 
+  /// As whom the helper acts, or would if it were started now.
+  [[nodiscard]] os::Credentials credentials() const;
+
   [[nodiscard]] int process_id() const noexcept {
     return pid_.load(std::memory_order_relaxed);  // for display; orders nothing
   }
@@ -113,8 +117,9 @@ class CheckpointProcess {
   void check_timeouts();
   [[nodiscard]] bool is_helpers_turn(std::uint64_t save) const noexcept;
   void check_stall(std::uint64_t save, std::uint64_t now);
-  void kill_helper(std::string why);
-  bool kill_and_wait(std::string why);
+  int kill_helper(std::string why);
+  std::string kill_and_wait(const std::string& why);
+  void kill_stopped(std::uint64_t secs);
   void never_ready();
   void stalled();
   void give_up(ErrorCode code, const std::string& cause);
@@ -145,6 +150,7 @@ class CheckpointProcess {
   std::condition_variable changed_;
   std::map<std::uint64_t, Expected> expected_;
   std::exception_ptr given_up_;
+  os::Credentials credentials_;
   bool ended_ = false;  ///< shutdown was asked for and the helper is gone
   bool detaching_ = false;
   bool was_ready_ = false;
@@ -165,7 +171,8 @@ class CheckpointProcess {
   std::uint32_t fruitless_deaths_ = 0;  ///< in a row, without a block in between
   std::uint64_t tail_at_death_ = UINT64_MAX;
   std::string last_death_;
-  std::string killed_because_;  ///< set while a kill of ours is under way
+  std::string killed_because_;   ///< set while a kill of ours is under way
+  std::uint64_t killed_ns_ = 0;  ///< since when
   std::atomic<int> pid_{0};
   os::OwnThread thread_;
 };

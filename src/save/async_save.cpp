@@ -389,6 +389,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     unreachable = std::current_exception();
     save->report.path = job.path;
   }
+  save->credentials = os::Credentials::of_this_thread();
   save->report.bytes = job.plan.total_bytes();
   save->report.planned_seconds = job.planned_seconds;
   save->job = std::move(job);
@@ -435,6 +436,7 @@ void AsyncSave::prepare(const SaveJob& job) {
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
+  turn.credentials = os::Credentials::of_this_thread();
   {
     const std::scoped_lock saving(parts_->saving);
     {

@@ -1,6 +1,7 @@
 // What is known of a save between `save` and its outcome.
 #pragma once
 
+#include "os/credentials.h"
 #include "save/save_job.h"
 #include "store/save_sink.h"
 
@@ -24,6 +25,7 @@ struct PendingSave {
   Promise<SaveReport> written;
   Future<SaveReport> written_future;
   SaveReport report;
+  os::Credentials credentials;  ///< of the thread that called `save`
   std::uint64_t submitted_ns = 0;
   std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;

@@ -53,9 +53,30 @@ RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerC
       program_(config.process_config.executable) {}
 
 std::shared_ptr<DrainedRing> RingKeeper::ring_for(const SaveJob& job, const PendingSave& turn) {
+  check_credentials(turn);
   std::shared_ptr<DrainedRing> ring = fitting(job.plan, turn);
   if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
   return ring;
+}
+
+/// What a save may read and write is what its caller may. The helper is started by threads of this
+/// library, which are like the caller unless only that one thread has changed.
+void RingKeeper::check_credentials(const PendingSave& turn) const {
+  const os::Credentials& callers = turn.credentials;
+  const auto refuse = [&](const std::string& why) {
+    return Error(ErrorCode::permission, "save to", turn.report.path, why);
+  };
+  if (!callers.can_be_handed_on()) {
+    throw refuse(fmt::format("the calling thread acts as {}, and a checkpoint process cannot",
+                             callers.in_words()));
+  }
+  const os::Credentials here = os::Credentials::of_this_thread();
+  if (callers != here) {
+    throw refuse(
+        fmt::format("the calling thread was {}, and the rest of the process is {}: no "
+                    "checkpoint process can be started that may do what the caller may",
+                    callers.in_words(), here.in_words()));
+  }
 }
 
 void RingKeeper::pin(DrainedRing& ring, int device) const {
@@ -78,7 +99,9 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
   process::describe_tables(plan, config_.process_config.block_bytes, description);
   std::shared_ptr<DrainedRing> now = current();
   const bool automatic = config_.process_config.ring_bytes == 0;
-  bool usable = now != nullptr && !now->process.given_up();
+  // One that was born as somebody else may do what the caller may not, or the other way round.
+  bool usable =
+      now != nullptr && !now->process.given_up() && now->process.credentials() == turn.credentials;
   if (usable && !now->producer.fits(description.plan_bytes)) {
     if (config_.process_config.plan_bytes != 0) {
       throw Error(ErrorCode::invalid_argument, "plan a save", "",

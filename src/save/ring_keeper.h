@@ -52,7 +52,8 @@ class RingKeeper {
   void make_first() { remake("", 0, 0); }
   /// The current ring if it will do for this job, else a new one, known to the devices that the job
   /// comes from. For a new one it waits until all saves before `turn` have ended.
-  /// @throws Error invalid_argument, out_of_memory, aborted once the checkpointer has given up
+  /// @throws Error invalid_argument, out_of_memory, aborted once the checkpointer has given up;
+  ///         permission if no helper can be had that acts as the saving thread does
   std::shared_ptr<DrainedRing> ring_for(const SaveJob& job, const PendingSave& turn);
 
   // Any thread.
@@ -79,6 +80,7 @@ class RingKeeper {
   void let_go();
 
  private:
+  void check_credentials(const PendingSave& turn) const;
   std::shared_ptr<DrainedRing> fitting(const plan::FilePlan& plan, const PendingSave& turn);
   void remake(const std::string& path, std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);

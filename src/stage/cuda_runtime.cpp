@@ -1,5 +1,7 @@
 #include "stage/cuda_runtime.h"
 
+#include "os/new_fd.h"
+
 #include <dlfcn.h>
 
 #include <type_traits>
@@ -11,10 +13,13 @@ namespace {
 constexpr int kMajor = CUDART_VERSION / 1000;
 
 FoundCudaRuntime load() {
-  static CudaRuntime runtime;
+  static CudaRuntime& runtime = *new CudaRuntime;
   const std::string library = "libcudart.so." + std::to_string(kMajor);
   // Never closed: it holds what other libraries of the process use as well.
-  void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* const handle = [&] {
+    const os::StandardNumbersTaken taken;  // it opens files
+    return ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  }();
   if (handle == nullptr) {
     const char* const why = ::dlerror();
     return {nullptr, "cannot load " + library + ": " + (why != nullptr ? why : "unknown reason")};
@@ -51,7 +56,7 @@ FoundCudaRuntime load() {
 }  // namespace
 
 FoundCudaRuntime find_cuda_runtime() {
-  static const FoundCudaRuntime found = load();
+  static const FoundCudaRuntime& found = *new FoundCudaRuntime(load());
   return found;
 }
 

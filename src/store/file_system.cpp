@@ -6,10 +6,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdio>
 #include <limits>
 #include <string_view>
+#include <vector>
 
 namespace ckptring::store {
 namespace {
@@ -64,7 +64,7 @@ class SystemFiles final : public FileSystem {
     os::UninheritedFd directory = open_file(*this, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
     if (!directory) return -1;
     names.clear();
-    alignas(::dirent64) std::array<char, kEntriesBytes> entries{};
+    std::vector<char> entries(kEntriesBytes);  // on the heap: a thread's stack may be small
     for (;;) {
       const ssize_t bytes = ::getdents64(directory.get(), entries.data(), entries.size());
       if (bytes == 0) return 0;

@@ -62,11 +62,10 @@ auto uninterrupted(Call&& call) {
 }
 
 /// Opens with O_CLOEXEC, as 3 or more; an empty descriptor with errno set on failure. A forked
-/// child does not get it: locks belong to open files, so a data loader would hold on to them. A
-/// fork does not wait for a file server either.
+/// child does not get it: locks belong to open files, so a data loader would hold on to them.
 [[nodiscard]] inline os::UninheritedFd open_file(FileSystem& files, const std::string& path,
                                                  int flags, mode_t mode = 0) {
-  return os::UninheritedFd::made_beside_forks([&] {
+  return os::UninheritedFd::made_slowly([&] {
     os::UniqueFd fd = os::new_fd(
         [&] { return uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }); });
     // If it has to be opened once more, it is there.

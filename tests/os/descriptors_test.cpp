@@ -204,7 +204,7 @@ TEST(UninheritedFdTest, OfAFileThatTakesLongToOpenHoldsUpNoFork) {
 TEST(UninheritedFdTest, ThatAForkedChildMayHaveIsMadeAnew) {
   UniqueFd first;
   int made = 0;
-  const UninheritedFd hidden = UninheritedFd::made_beside_forks([&] {
+  const UninheritedFd hidden = UninheritedFd::made_slowly([&] {
     UniqueFd fd = make_eventfd();
     if (++made == 1) {
       first.reset(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 100));
@@ -222,7 +222,7 @@ TEST(UninheritedFdTest, ThatAForkedChildMayHaveIsMadeAnew) {
 
 TEST(UninheritedFdTest, IsMadeInTheEndAlsoWhereForksNeverPause) {
   int made = 0;
-  const UninheritedFd hidden = UninheritedFd::made_beside_forks([&] {
+  const UninheritedFd hidden = UninheritedFd::made_slowly([&] {
     // Once forks wait, one from in here would wait for itself.
     if (++made <= 8) {
       EXPECT_EQ(in_forked_child([] { return 0; }), 0);
