@@ -61,13 +61,15 @@ bool of_one_core(const Processors& processors) {
   return (processors | core) == core;
 }
 
+bool has_openmp() noexcept {
+  return omp_get_num_places != nullptr && omp_get_place_num_procs != nullptr &&
+         omp_get_place_proc_ids != nullptr;
+}
+
 /// What OpenMP pins its threads to. It has looked at the process before it pinned the first one.
 Processors of_openmp() {
   Processors all;
-  if (omp_get_num_places == nullptr || omp_get_place_num_procs == nullptr ||
-      omp_get_place_proc_ids == nullptr) {
-    return all;
-  }
+  if (!has_openmp()) return all;
   for (int place = 0; place < omp_get_num_places(); ++place) {
     const int count = omp_get_place_num_procs(place);
     std::vector<int> ids(static_cast<std::size_t>(std::max(count, 0)));
@@ -89,8 +91,10 @@ Processors Processors::of_this_thread() noexcept {
 Processors Processors::for_own_thread() {
   const Processors makers = of_this_thread();
   // One of ours got what there is.
-  if (is_own_thread() || makers.count() == 0 || !of_one_core(makers)) return makers;
-  return makers | at_load | of_openmp();
+  if (is_own_thread() || makers.count() == 0) return makers;
+  const Processors known = makers | at_load;
+  if (known == makers && !has_openmp()) return makers;
+  return of_one_core(makers) ? known | of_openmp() : makers;
 }
 
 void Processors::use() const noexcept {

@@ -1,9 +1,11 @@
 #include "os/new_fd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 
 namespace ckptring::os {
@@ -11,7 +13,18 @@ namespace {
 
 constexpr int kFirst = STDERR_FILENO + 1;
 
-bool is_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) >= 0; }
+/// Calls `take` with each of the three that is closed. One system call tells of all.
+template <class Take>
+void for_each_closed(Take&& take) noexcept {
+  std::array<::pollfd, kFirst> standard{};
+  for (int number = 0; number < kFirst; ++number) {
+    standard[static_cast<std::size_t>(number)].fd = number;
+  }
+  if (::poll(standard.data(), standard.size(), 0) <= 0) return;
+  for (const ::pollfd& one : standard) {
+    if ((one.revents & POLLNVAL) != 0) take(one.fd);
+  }
+}
 
 /// Something without a file type, as what stands in for a standard descriptor. What the program
 /// may have put there since (by dup2, which asks nobody) has one.
@@ -23,17 +36,16 @@ bool stands_in(int fd) noexcept {
 }  // namespace
 
 StandardNumbersTaken::StandardNumbersTaken() noexcept {
-  for (int number = 0; number < kFirst; ++number) {
-    if (is_open(number)) continue;
-    // Involves no file system, which might hang, and refuses to be read and written.
+  for_each_closed([this](int /*number*/) {
+    // Involves no file system, which might hang, and refuses to be read and written. Without it,
+    // new_fd moves what it makes.
     const int fd = ::epoll_create1(EPOLL_CLOEXEC);
-    if (fd < 0) return;  // then new_fd moves what it makes
     if (fd >= kFirst) {  // somebody was faster
       (void)::close(fd);
-      continue;
+    } else if (fd >= 0) {
+      taken_[count_++] = fd;
     }
-    taken_[count_++] = fd;
-  }
+  });
 }
 
 StandardNumbersTaken::~StandardNumbersTaken() {
@@ -57,12 +69,10 @@ UniqueFd above_standard_numbers(int fd) noexcept {
 }
 
 void reserve_standard_numbers() noexcept {
-  for (int number = 0; number < kFirst; ++number) {
-    if (is_open(number)) continue;
-    // The lowest free number is this one: no other thread is there yet. Without /dev/null they stay
-    // as they are, and StandardNumbersTaken does what it can.
-    if (::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
-  }
+  // The lowest free number is the next one in turn: no other thread is there yet. Without /dev/null
+  // they stay as they are, and StandardNumbersTaken does what it can.
+  for_each_closed(
+      [](int number) { (void)::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY); });
 }
 
 }  // namespace ckptring::os

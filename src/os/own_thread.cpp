@@ -1,6 +1,7 @@
 #include "os/own_thread.h"
 
 #include "base/log.h"
+#include "base/system_words.h"
 #include "os/affinity.h"
 #include "os/signals_blocked.h"
 
@@ -53,7 +54,8 @@ OwnThread::OwnThread(const char* name, Priority priority, std::function<void()> 
     });
   } catch (const std::system_error& error) {
     throw Error(ErrorCode::out_of_memory, "start the thread", name,
-                "the system allows no more threads (RLIMIT_NPROC, pids.max or memory)",
+                "the system allows no more threads (RLIMIT_NPROC, pids.max or memory): " +
+                    base::words_of_errno(error.code().value()),
                 error.code().value());
   }
 }

@@ -17,6 +17,14 @@ namespace {
 /// machine and a whole turn of everybody else's on a busy one.
 constexpr std::chrono::microseconds kRetryPause{10};
 
+os::UninheritedFd make_event(const std::string& path) {
+  try {
+    return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
+  } catch (const Error& error) {
+    throw Error::from_errno(error.errno_value(), "make an eventfd for writing", path);
+  }
+}
+
 }  // namespace
 
 ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, unsigned threads,
@@ -26,7 +34,7 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, u
       path_(path),
       unit_(unit),
       rwf_flags_(dsync ? RWF_DSYNC : 0),
-      done_event_(os::UninheritedFd::made_by([] { return os::make_eventfd(); })) {
+      done_event_(make_event(path_)) {
   threads_.reserve(threads);
   // A write that has ended must be told of, whatever memory there is by then.
   done_.reserve(std::size_t{2} * threads);
@@ -35,8 +43,12 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, u
       threads_.emplace_back("ckptring-write", os::OwnThread::Priority::foreground,
                             [this] { write_until_stopped(); });
     }
-  } catch (const Error&) {
-    if (threads_.empty()) throw;  // fewer are slower, not wrong
+  } catch (const Error& error) {
+    // Fewer are slower, not wrong.
+    if (threads_.empty()) {
+      throw Error(error.code(), "start a thread for writing", path_, error.cause(),
+                  error.errno_value());
+    }
   }
   // One write waits behind each that is under way, so that no thread has to wait for the driver.
   capacity_ = 2 * threads_.size();
