@@ -86,21 +86,23 @@ std::uint64_t BasicProducer<Orders>::open(
   if (description.total_bytes == 0) throw misuse_of_ring("a save of no bytes");
   const std::uint64_t position = *place_for(description.plan_bytes);
   const std::uint64_t plan_size = base::align_up(description.plan_bytes, kCacheLine);
-  save_ += 1;
-  first_ = claimed_;
-  total_bytes_ = description.total_bytes;
-  end_ = first_ + base::ceil_div(total_bytes_, segment_.geometry().block_bytes);
-  voided_.store(0, std::memory_order_relaxed);  // no claim of this save exists yet
-
-  Record& record = segment_.record(save_);
-  record.first_position = first_;
+  const std::uint64_t next = save_ + 1;
+  Record& record = segment_.record(next);
+  record.first_position = claimed_;
   record.plan_position = position % segment_.geometry().plan_bytes;
   record.description = description;
   // Means nothing until sealed or aborted; INTENT orders it then.
   record.end_position.store(UINT64_MAX, std::memory_order_relaxed);
+  // What may throw comes before the save has its number: the consumer would wait for one that is
+  // left out.
   fill(segment_.plan_area().subspan(static_cast<std::size_t>(record.plan_position),
                                     static_cast<std::size_t>(description.plan_bytes)));
-  plans_.push_back({save_, position, plan_size});
+  plans_.push_back({next, position, plan_size});
+  save_ = next;
+  first_ = claimed_;
+  total_bytes_ = description.total_bytes;
+  end_ = first_ + base::ceil_div(total_bytes_, segment_.geometry().block_bytes);
+  voided_.store(0, std::memory_order_relaxed);  // no claim of this save exists yet
   open_ = true;
   store_intent(save_, Intent::staging);
   return save_;

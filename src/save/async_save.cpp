@@ -52,6 +52,7 @@ struct AsyncSave::Parts {
   // --- the staging thread -----------------------------------------------------------------
   void stage(const Save& save);
   void stage_into(DrainedRing& ring, PendingSave& save);
+  void take_back(DrainedRing& ring, PendingSave& save);
   void tell_stopped(PendingSave& save);
   void fail_unannounced(const Save& save, const std::exception_ptr& error);
 
@@ -92,8 +93,9 @@ void AsyncSave::Parts::stage(const Save& save) {
     const std::scoped_lock lock(life.mutex);
     at_hand = save;
   }
+  std::shared_ptr<DrainedRing> ring;
   try {
-    const std::shared_ptr<DrainedRing> ring = rings.ring_for(*save->job, *save);
+    ring = rings.ring_for(*save->job, *save);
     life.check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
     process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
@@ -127,7 +129,9 @@ void AsyncSave::Parts::stage(const Save& save) {
     ring->process.expect(number);
     stage_into(*ring, *save);
   } catch (...) {
-    fail_unannounced(save, std::current_exception());
+    const std::exception_ptr error = std::current_exception();
+    if (ring) take_back(*ring, *save);
+    fail_unannounced(save, error);
   }
   const std::scoped_lock lock(life.mutex);
   at_hand = nullptr;
@@ -188,6 +192,15 @@ void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
   } else {
     tell_stopped(save);
   }
+}
+
+/// Of a save that failed between its announcement and its first block: nobody will end it any more,
+/// and the ring would wait for that for ever.
+void AsyncSave::Parts::take_back(DrainedRing& ring, PendingSave& save) {
+  const std::scoped_lock lock(life.mutex);
+  if (left_behind || !ring.producer.is_open()) return;
+  ring.producer.abort();
+  save.aborted = true;
 }
 
 /// The checkpoint process has failed, or close() has no patience left: `staged` says what `written`

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
 #include <random>
 #include <thread>
 #include <vector>
@@ -72,6 +73,16 @@ TEST_F(ProducerTest, WritesTheTablesBeforeAnybodyCanSeeThem) {
   EXPECT_TRUE(filled);
   EXPECT_EQ(ring_.producer_word(save).state, Intent::staging);
   EXPECT_EQ(ring_.view().plan_area()[ring_.view().record(save).plan_position + 99], std::byte{5});
+}
+
+TEST_F(ProducerTest, LeavesNoNumberOutWhereTheTablesCannotBeWritten) {
+  save_and_finish(1);
+  EXPECT_THROW((void)producer_.open(file_of(kBlock, 100),
+                                    [](std::span<std::byte>) { throw std::bad_alloc(); }),
+               std::bad_alloc);
+  EXPECT_FALSE(producer_.is_open());
+  EXPECT_EQ(ring_.producer_word(2).save, 0u);
+  EXPECT_EQ(open(1), 2u);
 }
 
 TEST_F(ProducerTest, GivesEachBlockItsPlaceInTheFile) {

@@ -1,0 +1,54 @@
+#include "support/failing_allocations.h"
+
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace {
+
+constexpr std::size_t kLongestName = 16;  // with its NUL, as the kernel keeps it
+std::array<char, kLongestName> thread_name{};
+std::atomic<std::size_t> left{0};
+std::atomic<bool> armed{false};
+std::atomic<bool> has_failed{false};
+
+bool is_to_fail() noexcept {
+  if (!armed.load(std::memory_order_acquire)) return false;  // with the name
+  std::array<char, kLongestName> own{};
+  if (::pthread_getname_np(::pthread_self(), own.data(), own.size()) != 0) return false;
+  if (std::strcmp(own.data(), thread_name.data()) != 0 || left.fetch_sub(1) != 0) return false;
+  armed = false;
+  has_failed = true;
+  return true;
+}
+
+void* take(std::size_t size) {
+  void* const memory = is_to_fail() ? nullptr : std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// The forms for arrays and without exceptions end in these.
+void* operator new(std::size_t size) { return take(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
+
+namespace ckptring::test {
+
+FailingAllocation::FailingAllocation(const std::string& thread, std::size_t nth) {
+  thread_name = {};
+  thread.copy(thread_name.data(), kLongestName - 1);
+  left = nth;
+  has_failed = false;
+  armed.store(true, std::memory_order_release);
+}
+FailingAllocation::~FailingAllocation() { armed = false; }
+bool FailingAllocation::failed() const noexcept { return has_failed; }
+
+}  // namespace ckptring::test
