@@ -5,9 +5,21 @@
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace ckptring::save {
+namespace {
+
+/// Where there is no memory for that, the save's futures still tell of the failure.
+void remember(std::vector<Save>& failures, const Save& save) noexcept {
+  try {
+    failures.push_back(save);
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
+  }
+}
+
+}  // namespace
 
 void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit) {
   // Each save in flight ends: committed, failed, timed out, or given up by close().
@@ -57,8 +69,8 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight_, save);
     if (error) {
-      failed_.push_back(save);
-      untold_.push_back(save);
+      remember(failed_, save);
+      remember(untold_, save);
     }
     save->ended = true;
     save->failure = error;
@@ -68,7 +80,11 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
   if (error) {
     save->written.set_error(error);
   } else {
-    save->written.set_value(save->report);
+    try {
+      save->written.set_value(save->report);
+    } catch (...) {  // no memory for the report
+      save->written.set_error(std::current_exception());
+    }
   }
   life_.changed.notify_all();
 }

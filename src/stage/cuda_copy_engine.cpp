@@ -59,16 +59,16 @@ cudaMemcpyKind CudaCopyEngine::kind() const noexcept {
 
 void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
   const std::scoped_lock lock(enqueuing_);
-  Batch last;
-  last.ended = std::move(ended);
+  std::list<Batch> last(1);
+  last.front().ended = std::move(ended);
   try {
     const CudaDeviceScope scope(runtime_, device_, name_);
     for (const Copy& copy : copies) enqueue(copy);
     submit_direct();
-    last.event = record_event();
+    last.front().event = record_event();
   } catch (...) {
     // A part of it may be under way: the completion thread sees to its end.
-    last.failure = std::current_exception();
+    last.front().failure = std::current_exception();
   }
   to_.clear();
   from_.clear();
@@ -97,7 +97,8 @@ void CudaCopyEngine::enqueue(Copy copy) {
 }
 
 void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
-  Batch batch;
+  std::list<Batch> handed_over(1);
+  Batch& batch = handed_over.front();
   batch.buffer = window_.take(name_);
   batch.size = static_cast<std::size_t>(copy.size);
   try {
@@ -114,10 +115,10 @@ void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
     batch.event = record_event();
   } catch (...) {
     batch.failure = std::current_exception();
-    hand_over(std::move(batch));
+    hand_over(std::move(handed_over));
     throw;
   }
-  hand_over(std::move(batch));
+  hand_over(std::move(handed_over));
 }
 
 /// Many small tensors are as many launches, unless they go in one call.
@@ -143,10 +144,10 @@ void CudaCopyEngine::submit_direct() {
 
 CudaEvent CudaCopyEngine::record_event() { return events_.record(stream_, name_); }
 
-void CudaCopyEngine::hand_over(Batch batch) noexcept {
+void CudaCopyEngine::hand_over(std::list<Batch> batch) noexcept {
   {
     const std::scoped_lock lock(mutex_);
-    batches_.push_back(std::move(batch));
+    batches_.splice(batches_.end(), batch);
   }
   changed_.notify_all();
 }
@@ -181,17 +182,18 @@ void CudaCopyEngine::complete_all() {
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || !batches_.empty(); });
     if (batches_.empty()) return;
-    Batch batch = std::move(batches_.front());
-    batches_.pop_front();
+    std::list<Batch> batch;
+    batch.splice(batch.end(), batches_, batches_.begin());
     completing_ = true;
     lock.unlock();
-    complete(std::move(batch), failure);
+    complete(batch.front(), failure);
+    batch.clear();
     lock.lock();
     completing_ = false;
   }
 }
 
-void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
+void CudaCopyEngine::complete(Batch& batch, std::exception_ptr& failure) noexcept {
   if (const std::exception_ptr now = wait_for(batch); now && !failure) failure = now;
   if (batch.buffer != nullptr) {
     if (batch.to != nullptr && !failure) {
@@ -206,13 +208,13 @@ void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
 }
 
 /// Returns when the batch's copies have ended, and why they failed, if they did.
-std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const {
+std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const noexcept {
   std::exception_ptr failure = batch.failure;
   if (!failure) {
     try {
       check_cuda(runtime_, runtime_.event_synchronize(batch.event.get()), name_);
       return nullptr;
-    } catch (const Error&) {
+    } catch (...) {  // that, or no memory to say it
       failure = std::current_exception();
     }
   }

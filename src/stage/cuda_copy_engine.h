@@ -16,8 +16,8 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
+#include <list>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -64,13 +64,13 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   void enqueue_through_window(const Copy& copy);
   void submit_direct();
   CudaEvent record_event();
-  void hand_over(Batch batch) noexcept;
+  void hand_over(std::list<Batch> batch) noexcept;
   [[nodiscard]] cudaMemcpyKind kind() const noexcept;
 
   // The completion thread.
   void complete_all();
-  void complete(Batch batch, std::exception_ptr& failure);
-  std::exception_ptr wait_for(const Batch& batch) const;
+  void complete(Batch& batch, std::exception_ptr& failure) noexcept;
+  std::exception_ptr wait_for(const Batch& batch) const noexcept;
 
   const CudaRuntime& runtime_;
   CudaEvents& events_;
@@ -91,8 +91,8 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::deque<Batch> batches_;
-  bool completing_ = false;  ///< one that was taken from batches_
+  std::list<Batch> batches_;  ///< which takes no memory to hand over
+  bool completing_ = false;   ///< one that was taken from batches_
   bool stop_ = false;
   os::OwnThread thread_;
 };
