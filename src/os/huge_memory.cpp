@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <string>
 
 namespace ckptring::os {
 namespace {
@@ -20,7 +21,9 @@ HugeMemory::HugeMemory(std::size_t bytes) {
   const std::size_t size = base::align_up(bytes, kHugePage);
   void* const mapping = ::mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED) throw Error::from_errno(errno, "allocate memory", "");
+  if (mapping == MAP_FAILED) {
+    throw Error::from_errno(errno, "allocate " + std::to_string(size >> 20) + " MiB of memory", "");
+  }
   mapping_ = {static_cast<std::byte*>(mapping), size + kHugePage};
   const auto address = reinterpret_cast<std::uintptr_t>(mapping);
   bytes_ = mapping_.subspan(base::align_up(address, kHugePage) - address, size);

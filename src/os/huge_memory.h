@@ -9,8 +9,9 @@ namespace ckptring::os {
 
 class HugeMemory {
  public:
-  /// Zeros, allocated when first touched. A forked child does not get them: while a direct read is
-  /// under way, a fork could otherwise leave its bytes to the child's copy of the page.
+  /// Zeros, allocated when first touched. A forked child does not get them: while a disk reads into
+  /// them, or a device copies to them, a fork could otherwise leave those bytes to the child's copy
+  /// of the page.
   /// @throws Error out_of_memory
   explicit HugeMemory(std::size_t bytes);
   ~HugeMemory();

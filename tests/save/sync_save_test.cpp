@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -32,6 +33,15 @@ TEST(PrivateBlocks, AreNotCopiedToForkedChildren) {
   const PrivateBlocks blocks(2);
   EXPECT_NE(test::mapping_flags(&blocks.memory().front()).find(" dc "), std::string::npos);
   EXPECT_NE(test::mapping_flags(&blocks.memory().back()).find(" dc "), std::string::npos);
+}
+
+TEST(PrivateBlocks, BeginAtAHugePage) {
+  const PrivateBlocks one(1);
+  const PrivateBlocks three(3);
+  for (const PrivateBlocks* blocks : {&one, &three}) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(blocks->memory().data()) % (2u << 20), 0u);
+  }
+  EXPECT_EQ(three.memory().size(), 3 * PrivateBlocks::kBlockBytes);
 }
 
 TEST(SyncSave, WritesWhatWasPlannedThroughFewBlocksThatAreUsedAgainAndAgain) {
