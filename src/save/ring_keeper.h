@@ -48,7 +48,7 @@ class RingKeeper {
   // Of one thread at a time: the constructing one, then the staging thread.
 
   /// The first one, before any file is known.
-  /// @throws Error out_of_memory, process_failed
+  /// @throws Error out_of_memory; permission, io if the system refuses what a ring is made of
   void make_first() { remake("", 0, 0); }
   /// The current ring if it will do for this job, else a new one, known to the devices that the job
   /// comes from. For a new one it waits until all saves before `turn` have ended.
