@@ -256,8 +256,8 @@ void CheckpointProcess::watch() {
 void CheckpointProcess::unwatchable(const char* cause) noexcept {
   log_.error("the checkpoint process cannot be watched: {}", cause);
   try {
-    if (helper_runs()) (void)kill_and_wait("could not be watched");
-    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
+    const std::string alive = helper_runs() ? kill_and_wait("could not be watched") : "";
+    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}{}", cause, alive));
   } catch (const std::exception& error) {
     log_.error("nor could its saves be told so: {}", error.what());
   }

@@ -53,30 +53,21 @@ RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerC
       program_(config.process_config.executable) {}
 
 std::shared_ptr<DrainedRing> RingKeeper::ring_for(const SaveJob& job, const PendingSave& turn) {
-  check_credentials(turn);
   std::shared_ptr<DrainedRing> ring = fitting(job.plan, turn);
   if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
   return ring;
 }
 
-/// What a save may read and write is what its caller may. The helper is started by threads of this
-/// library, which are like the caller unless only that one thread has changed.
-void RingKeeper::check_credentials(const PendingSave& turn) const {
+/// What a save may do is what its caller may. A helper is started by a thread of this library,
+/// which is like the caller unless only that one thread has changed, or all have since.
+void RingKeeper::check_credentials(const PendingSave& turn) {
   const os::Credentials& callers = turn.credentials;
-  const auto refuse = [&](const std::string& why) {
-    return Error(ErrorCode::permission, "save to", turn.report.path, why);
-  };
-  if (!callers.can_be_handed_on()) {
-    throw refuse(fmt::format("the calling thread acts as {}, and a checkpoint process cannot",
-                             callers.in_words()));
-  }
   const os::Credentials here = os::Credentials::of_this_thread();
-  if (callers != here) {
-    throw refuse(
-        fmt::format("the calling thread was {}, and the rest of the process is {}: no "
-                    "checkpoint process can be started that may do what the caller may",
-                    callers.in_words(), here.in_words()));
-  }
+  if (callers.can_be_handed_on() && callers == here) return;
+  throw Error(ErrorCode::permission, "save to", turn.report.path,
+              fmt::format("the calling thread was {}, and a checkpoint process that is started now "
+                          "would be user {}, group {}: it may not do what the caller may",
+                          callers.in_words(), here.user, here.group));
 }
 
 void RingKeeper::pin(DrainedRing& ring, int device) const {
@@ -99,9 +90,11 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
   process::describe_tables(plan, config_.process_config.block_bytes, description);
   std::shared_ptr<DrainedRing> now = current();
   const bool automatic = config_.process_config.ring_bytes == 0;
-  // One that was born as somebody else may do what the caller may not, or the other way round.
-  bool usable =
-      now != nullptr && !now->process.given_up() && now->process.credentials() == turn.credentials;
+  // One that was born as somebody else may do what the caller may not, or the other way round. What
+  // only a thread can be, and no program that it starts, is nobody's.
+  bool usable = now != nullptr && !now->process.given_up() &&
+                now->process.credentials() == turn.credentials &&
+                turn.credentials.can_be_handed_on();
   if (usable && !now->producer.fits(description.plan_bytes)) {
     if (config_.process_config.plan_bytes != 0) {
       throw Error(ErrorCode::invalid_argument, "plan a save", "",
@@ -139,6 +132,7 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
                        [&] { return life_.given_up || !saves_.any_before(turn.submitted_ns); });
   }
   life_.check_not_given_up(turn.report.path);
+  check_credentials(turn);
   remake(turn.report.path, plan.total_bytes(), description.plan_bytes);
   return current();
 }

@@ -80,7 +80,7 @@ class RingKeeper {
   void let_go();
 
  private:
-  void check_credentials(const PendingSave& turn) const;
+  static void check_credentials(const PendingSave& turn);
   std::shared_ptr<DrainedRing> fitting(const plan::FilePlan& plan, const PendingSave& turn);
   void remake(const std::string& path, std::uint64_t file_bytes, std::uint64_t tables_bytes);
   void make(std::uint64_t file_bytes, std::uint64_t tables_bytes);

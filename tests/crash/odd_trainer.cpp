@@ -334,6 +334,13 @@ class OddTrainer {
       const std::string words = refusal(2);
       expect(words.find("for files user 65534") != std::string::npos, words);
     }).join();
+    std::thread([&] {
+      // And with it all threads of this checkpointer.
+      (void)::setfsuid(kNobody);
+      AsyncSave odd(config(), {});
+      const Error error = error_of([&] { (void)odd.submit(job(4)).written.get(); });
+      expect(error.code() == ErrorCode::permission, error.what());
+    }).join();
     expect(fs::is_empty(directory_), "nothing was written");
     (void)async.submit(job(3)).written.get();
   }
@@ -427,6 +434,31 @@ class OddTrainer {
     expect(Processors::of_this_thread() == one, "the maker stays where it was");
   }
 
+  // ------------------------------------------------------------------ small stacks
+
+  void small_stacks() const {
+    ::pthread_attr_t small;
+    if (::pthread_attr_init(&small) != 0 || ::pthread_attr_setstacksize(&small, 128 << 10) != 0 ||
+        ::pthread_setattr_default_np(&small) != 0) {
+      fail("make the stacks of new threads small");
+    }
+    (void)::pthread_attr_destroy(&small);
+    std::thread([this] {
+      AsyncSave async(config(), {});
+      (void)async.submit(job(1)).written.get();
+      (void)::kill(async.process_id(), SIGKILL);
+      (void)async.submit(job(2)).written.get();
+      (void)error_of([&] { (void)async.submit(unwritable()).written.get(); });
+      for (const WriteMode mode : {WriteMode::automatic, WriteMode::buffered}) {
+        ckptring::CheckpointWriterConfig writer;
+        writer.mode = mode;
+        (void)SyncSave(writer, {}, {}).run(job(3));
+      }
+      expect(ckptring::latest(directory_).has_value(), "the newest one is found");
+      expect(ckptring::clean(directory_, 0).removed.empty(), "nothing is left over");
+    }).join();
+  }
+
   // ------------------------------------------------------------------ no more threads
 
   void threads_run_out() const {
@@ -476,6 +508,7 @@ const std::map<std::string_view, Mode> kModes = {
     {"kill-refused", &OddTrainer::kill_refused},
     {"waits-for-signals", &OddTrainer::waits_for_signals},
     {"pinned", &OddTrainer::pinned},
+    {"small-stacks", &OddTrainer::small_stacks},
     {"threads-run-out", &OddTrainer::threads_run_out},
 };
 

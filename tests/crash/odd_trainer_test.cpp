@@ -197,6 +197,11 @@ TEST_F(OddTrainers, ThatArePinnedToOneCoreDoNotShareItWithTheLibrary) {
   expect_all_as_promised("pinned");
 }
 
+TEST_F(OddTrainers, WhoseThreadsHaveSmallStacksSave) {
+  expect_all_as_promised("small-stacks");
+  for (const int step : {1, 2, 3}) expect_whole(step);
+}
+
 TEST_F(OddTrainers, ThatMayHaveNoMoreThreadsAreToldSoAndSaveOnceTheyMay) {
   fs::permissions(run(), fs::perms::all);
   expect_all_as_promised("threads-run-out");
