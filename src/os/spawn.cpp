@@ -150,6 +150,7 @@ Spawned spawn(const SpawnRequest& request) {
                  false};
   const Stack stack;
   int pidfd = -1;
+  HiddenSlot hidden(pidfd);
   pid_t pid = -1;
   int clone_errno = 0;
   {
@@ -159,20 +160,21 @@ Spawned spawn(const SpawnRequest& request) {
                     &pidfd);
     clone_errno = errno;
   }
-  if (pid < 0) throw Error::from_errno(clone_errno, "start", request.executable);
+  if (pid < 0) {
+    pidfd = -1;  // whatever was written there
+    throw Error::from_errno(clone_errno, "start", request.executable);
+  }
   if (plan.failed_with != 0) {
-    (void)::close(pidfd);
     collect(pid);  // it has ended already
     throw Error::from_errno(plan.failed_with, "start", request.executable);
   }
-  UniqueFd owned = above_standard_numbers(pidfd);
-  if (!owned) {
-    const int why = errno;
+  try {
+    return {pid, hidden.take(), plan.one_by_one};
+  } catch (...) {  // out of memory, as a rule; nobody could watch it
     (void)::kill(pid, SIGKILL);
     collect(pid);
-    throw Error::from_errno(why, "start", request.executable);
+    throw;
   }
-  return {pid, std::move(owned), plan.one_by_one};
 }
 
 }  // namespace ckptring::os

@@ -22,6 +22,7 @@ struct Registry {
   std::mutex mutex;
   // Guarded by mutex.
   std::vector<int> descriptors;
+  std::vector<const int*> slots;
   std::uint64_t forks = 0;
   int delaying = 0;  ///< how many make or close a descriptor that is in no list
 };
@@ -37,7 +38,7 @@ constexpr std::size_t kMostHidden = 2;
 
 /// How long a fork waits for what another thread has begun: longer than that takes even on a busy
 /// machine, unless a file server hangs.
-constexpr std::chrono::milliseconds kLongestDelay{250};
+constexpr std::chrono::milliseconds kLongestDelay{1000};
 constexpr std::chrono::microseconds kLook{100};
 
 void before_fork() {
@@ -55,6 +56,10 @@ void after_fork_in_parent() { registry().mutex.unlock(); }
 void after_fork_in_child() {
   for (const int fd : registry().descriptors) (void)::close(fd);
   registry().descriptors.clear();
+  for (const int* const slot : registry().slots) {
+    if (*slot >= 0) (void)::close(*slot);
+  }
+  registry().slots.clear();
   registry().delaying = 0;
   registry().mutex.unlock();
 }
@@ -121,6 +126,26 @@ void UninheritedFd::reset() noexcept {
   fd_.reset();
   lock.lock();
   --registry().delaying;
+}
+
+HiddenSlot::HiddenSlot(int& slot) : slot_(slot) {
+  watch_forks_once();
+  slot_ = -1;
+  const std::scoped_lock lock(registry().mutex);
+  registry().slots.push_back(&slot_);
+}
+
+HiddenSlot::~HiddenSlot() {
+  const std::scoped_lock lock(registry().mutex);
+  std::erase(registry().slots, &slot_);
+  if (slot_ >= 0) (void)::close(slot_);
+}
+
+UninheritedFd HiddenSlot::take() {
+  ForksHeld held;
+  UniqueFd fd = above_standard_numbers(std::exchange(slot_, -1));
+  if (!fd) throw Error::from_errno(errno, "keep a descriptor", "");
+  return {held, std::move(fd)};
 }
 
 UninheritedFd open_uninherited(const std::string& path, int flags) {

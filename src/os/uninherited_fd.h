@@ -99,6 +99,24 @@ class UninheritedFd {
   bool slow_ = false;  ///< to close
 };
 
+/// While one exists, a forked child closes the descriptor whose number is in `slot`: for a call
+/// that writes it there itself, before the descriptor exists, as clone does with a pidfd. Forks
+/// wait for nothing meanwhile. `slot` is -1 until then.
+class HiddenSlot {
+ public:
+  explicit HiddenSlot(int& slot);
+  ~HiddenSlot();
+  HiddenSlot(const HiddenSlot&) = delete;
+  HiddenSlot& operator=(const HiddenSlot&) = delete;
+
+  /// The descriptor, from now on by itself; `slot` is -1 again.
+  /// @throws Error if it cannot be had as 3 or more; then it is closed
+  [[nodiscard]] UninheritedFd take();
+
+ private:
+  int& slot_;
+};
+
 /// Opens a file that is none of a save's (those go through store::FileSystem), close-on-exec.
 /// Empty, with errno, if that fails.
 [[nodiscard]] UninheritedFd open_uninherited(const std::string& path, int flags);

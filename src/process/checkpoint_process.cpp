@@ -89,28 +89,6 @@ os::UninheritedFd make_bell() {
   return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
 }
 
-struct Started {
-  pid_t pid;
-  bool closed_one_by_one;
-  os::UninheritedFd pidfd;
-};
-
-/// Its file may be long in coming. A forked child that is left the pidfd keeps nothing alive by it.
-Started start_program(const os::SpawnRequest& request) {
-  const os::ForksDelayed delayed;
-  os::Spawned spawned = os::spawn(request);
-  try {
-    return {spawned.pid, spawned.closed_one_by_one,
-            os::UninheritedFd::made_by([&] { return std::move(spawned.pidfd); })};
-  } catch (...) {  // out of memory; nobody would watch it
-    std::array<os::Waitable, 1> gone{os::Waitable{spawned.pidfd.get()}};
-    (void)os::send_signal(spawned.pidfd.get(), SIGKILL);
-    (void)os::wait_any(gone, os::Deadline::after(kKillSecs));
-    (void)os::reap(spawned.pidfd.get());
-    throw;
-  }
-}
-
 }  // namespace
 
 BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
@@ -319,7 +297,7 @@ void CheckpointProcess::start() {
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    Started started = start_program(request);
+    os::Spawned started = os::spawn(request);
     pidfd_ = std::move(started.pidfd);
     pid_.store(started.pid, std::memory_order_relaxed);  // for display; orders nothing
     log_.debug("started {} as process {}", request.executable, started.pid);
