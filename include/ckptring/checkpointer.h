@@ -77,8 +77,11 @@ class CKPTRING_API SyncCheckpointer final : public Checkpointer {
 /// Stages into the shared-memory ring; a checkpoint process writes and commits.
 class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
  public:
-  /// Starts the checkpoint process without waiting for it.
-  /// @throws Error invalid_argument, out_of_memory (a given ring that does not fit)
+  /// Starts the checkpoint process without waiting for it: whether that works shows in ready() and
+  /// in the saves. Reads the environment, here and never again.
+  /// @throws Error invalid_argument; out_of_memory (a given ring that does not fit, or no more
+  ///         threads); permission or io if the system refuses what a ring is made of (shared
+  ///         memory, an eventfd, a pidfd), for example in a sandbox
   AsyncCheckpointer(const CheckpointerConfig& config, RankInfo rank_info);
   /// Waits until what was begun is staged, at most `subprocess_shutdown_timeout_secs` without
   /// progress, and never for the disk beyond that.

@@ -59,6 +59,7 @@ struct CheckpointProcessConfig {
   /// The helper executable; empty: `CKPTRING_DRAIN` of the environment, else `ckptring-drain`
   /// beside the loaded library, else in `../libexec/ckptring/` of it. Never PATH. One that you
   /// name gets this process's environment but for LD_PRELOAD, the last two only LD_LIBRARY_PATH.
+  /// Environment and path are those of the time at which the checkpointer is made.
   std::string executable;
 
   // Seconds. What each counts from and what happens when it passes: README, Time-outs.

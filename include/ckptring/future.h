@@ -142,7 +142,12 @@ class Promise {
   Promise(const Promise&) = delete;
   Promise& operator=(const Promise&) = delete;
   ~Promise() {
-    if (state_) set_error(std::make_exception_ptr(std::logic_error("promise abandoned")));
+    if (!state_ || is_kept()) return;
+    try {
+      set_error(std::make_exception_ptr(std::logic_error("promise abandoned")));
+    } catch (...) {  // no memory for these words
+      set_error(std::current_exception());
+    }
   }
 
   [[nodiscard]] Future<T> future() const { return Future<T>(state_); }
@@ -156,6 +161,10 @@ class Promise {
   }
 
  private:
+  [[nodiscard]] bool is_kept() const {
+    const std::scoped_lock lock(state_->mutex);
+    return state_->done;
+  }
   template <class Fill>
   bool finish(Fill fill) {
     {

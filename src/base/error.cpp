@@ -1,8 +1,9 @@
+#include "base/system_words.h"
+
 #include <ckptring/error.h>
 
 #include <array>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 namespace ckptring {
@@ -77,7 +78,7 @@ Error::Error(ErrorCode code, std::string operation, std::string path, std::strin
 
 Error Error::from_errno(int errno_value, std::string operation, std::string path) {
   return Error(code_of(errno_value), std::move(operation), std::move(path),
-               std::generic_category().message(errno_value), errno_value);
+               base::words_of_errno(errno_value), errno_value);
 }
 
 }  // namespace ckptring

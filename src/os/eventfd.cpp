@@ -1,5 +1,7 @@
 #include "os/eventfd.h"
 
+#include "os/new_fd.h"
+
 #include <ckptring/error.h>
 #include <sys/eventfd.h>
 
@@ -9,7 +11,7 @@
 namespace ckptring::os {
 
 UniqueFd make_eventfd() {
-  UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  UniqueFd fd = new_fd([] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
   if (!fd) throw Error::from_errno(errno, "create an eventfd", "");
   return fd;
 }

@@ -28,7 +28,9 @@ HugeMemory::HugeMemory(std::size_t bytes) {
   const auto address = reinterpret_cast<std::uintptr_t>(mapping);
   bytes_ = mapping_.subspan(base::align_up(address, kHugePage) - address, size);
   (void)::madvise(bytes_.data(), size, MADV_HUGEPAGE);  // refused: only slower
-  (void)::madvise(bytes_.data(), size, MADV_DONTFORK);  // of anonymous memory it is not refused
+  // Of anonymous memory these are not refused.
+  (void)::madvise(bytes_.data(), size, MADV_DONTFORK);
+  (void)::madvise(bytes_.data(), size, MADV_DONTDUMP);
 }
 
 HugeMemory::~HugeMemory() { (void)::munmap(mapping_.data(), mapping_.size()); }

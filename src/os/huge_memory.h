@@ -11,7 +11,7 @@ class HugeMemory {
  public:
   /// Zeros, allocated when first touched. A forked child does not get them: while a disk reads into
   /// them, or a device copies to them, a fork could otherwise leave those bytes to the child's copy
-  /// of the page.
+  /// of the page. Nor does a core dump: they hold what is in a file, or on its way there.
   /// @throws Error out_of_memory
   explicit HugeMemory(std::size_t bytes);
   ~HugeMemory();

@@ -1,5 +1,7 @@
 #include "os/memfd.h"
 
+#include "os/new_fd.h"
+
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -16,8 +18,8 @@ constexpr unsigned kNoExecSeal = 0x0008;
 
 UniqueFd make_unsized(const char* name) {
   constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  UniqueFd fd(::memfd_create(name, kFlags | kNoExecSeal));
-  if (!fd && errno == EINVAL) fd.reset(::memfd_create(name, kFlags));
+  UniqueFd fd = new_fd([&] { return ::memfd_create(name, kFlags | kNoExecSeal); });
+  if (!fd && errno == EINVAL) fd = new_fd([&] { return ::memfd_create(name, kFlags); });
   return fd;
 }
 

@@ -1,9 +1,10 @@
 #include "os/memory_left.h"
 
+#include "os/read_file.h"
+
 #include <sys/sysinfo.h>
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 #include <sstream>
 
@@ -12,7 +13,7 @@ namespace {
 
 /// The number behind `key` in a file of "key number" lines; `key` empty: the file's only number.
 std::optional<std::uint64_t> number_in(const std::string& file, const std::string& key) {
-  std::ifstream in(file);
+  std::istringstream in(read_file(file).value_or(""));
   std::string word;
   if (key.empty()) {
     std::uint64_t value = 0;
@@ -67,7 +68,7 @@ MemoryLeft memory_left(const std::string& root) {
     struct sysinfo info {};
     if (::sysinfo(&info) == 0) left.bytes = std::uint64_t{info.totalram} * info.mem_unit;
   }
-  std::ifstream groups(root + "/proc/self/cgroup");
+  std::istringstream groups(read_file(root + "/proc/self/cgroup").value_or(""));
   std::string line;
   while (std::getline(groups, line)) {  // "id:controllers:path"
     const auto first = line.find(':');

@@ -1,14 +1,47 @@
-// Threads of this library, in which nobody else's code runs: what they leave behind in thread-local
-// state (a current device, for example) is nobody's business.
+// Threads of this library, the only ones that it makes. Nobody else's code runs in them: what they
+// leave behind in thread-local state (a current device, for example) is nobody's business.
 #pragma once
 
 #include <functional>
+#include <thread>
 
 namespace ckptring::os {
 
-/// For the calling thread, which is one from now on until it ends: a name for top and gdb, at most
-/// 15 characters.
-void become_own_thread(const char* name) noexcept;
+class OwnThread {
+ public:
+  enum class Priority {
+    foreground,  ///< somebody waits for the work
+    /// It goes on beside other work: waking the thread up never pushes another one off its core
+    /// before that one's time is over (SCHED_BATCH). So `save`, which wakes such a thread, returns
+    /// first even where all cores are busy. Where the program has chosen another policy for its
+    /// threads, or the system refuses, nothing is changed.
+    background,
+  };
+
+  /// None.
+  OwnThread() noexcept = default;
+  /// Runs `work`. The thread takes no signal that is meant for the program (signals_blocked.h), and
+  /// is not held on the one core of a maker that was pinned (affinity.h). What `work` throws ends
+  /// the thread, and is logged, but ends nothing else: whoever waits for the thread's doing must be
+  /// told by `work` itself.
+  /// @param name  for top and gdb, at most 15 characters; a literal
+  /// @throws Error out_of_memory if the system allows no more threads
+  OwnThread(const char* name, Priority priority, std::function<void()> work);
+  OwnThread(OwnThread&&) noexcept = default;
+  OwnThread& operator=(OwnThread&& other) noexcept;
+  /// Waits for the end of the work.
+  ~OwnThread();
+
+  [[nodiscard]] bool joinable() const noexcept { return thread_.joinable(); }
+  void join() { thread_.join(); }
+  void detach() { thread_.detach(); }
+
+ private:
+  std::thread thread_;
+};
+
+/// Runs `work`. What it throws is logged as met by the thread of this name, and goes no further.
+void run_and_log_failure(const char* name, const std::function<void()>& work) noexcept;
 
 /// Whether the calling thread is one.
 [[nodiscard]] bool is_own_thread() noexcept;

@@ -1,6 +1,9 @@
 #include "os/pidfd.h"
 
+#include "base/system_words.h"
+#include "os/new_fd.h"
 #include "os/poll.h"
+#include "os/read_file.h"
 
 #include <ckptring/error.h>
 #include <sys/syscall.h>
@@ -8,8 +11,7 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstring>
-#include <fstream>
+#include <optional>
 #include <string>
 
 namespace ckptring::os {
@@ -18,7 +20,7 @@ constexpr auto kWaitByPidfd = static_cast<idtype_t>(3);  // P_PIDFD, absent from
 }
 
 UniqueFd open_pidfd(pid_t pid) {
-  UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd fd = new_fd([&] { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); });
   if (!fd) throw Error::from_errno(errno, "open a pidfd of process " + std::to_string(pid), "");
   return fd;
 }
@@ -45,7 +47,8 @@ std::string ExitStatus::in_words() const {
     case Kind::exited:
       return "exited with status " + std::to_string(value);
     case Kind::signalled:
-      return "was terminated by signal " + std::to_string(value) + " (" + ::strsignal(value) + ")";
+      return "was terminated by signal " + std::to_string(value) + " (" +
+             base::words_of_signal(value) + ")";
     case Kind::unknown:
       break;
   }
@@ -53,13 +56,12 @@ std::string ExitStatus::in_words() const {
 }
 
 char process_state(pid_t pid) {
-  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
-  std::string line;
-  if (!std::getline(in, line)) return 0;
+  const std::optional<std::string> line = read_file("/proc/" + std::to_string(pid) + "/stat");
+  if (!line) return 0;
   // The name in parentheses may itself contain anything; the state follows the last ')'.
-  const auto close = line.rfind(')');
-  if (close == std::string::npos || close + 2 >= line.size()) return 0;
-  return line[close + 2];
+  const auto close = line->rfind(')');
+  if (close == std::string::npos || close + 2 >= line->size()) return 0;
+  return (*line)[close + 2];
 }
 
 }  // namespace ckptring::os

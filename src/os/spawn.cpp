@@ -1,5 +1,8 @@
 #include "os/spawn.h"
 
+#include "os/new_fd.h"
+#include "os/signals_blocked.h"
+
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -11,7 +14,6 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <csignal>
 
 // The C library's clone under the name that no sanitizer intercepts: its bookkeeping for a fork
 // would happen in the parent's memory.
@@ -29,6 +31,7 @@ constexpr int kMostDescriptors = 65536;  ///< where the system does not say
 /// and may neither allocate nor take a lock.
 struct ChildPlan {
   const char* executable;
+  int program;  ///< a descriptor; -1: none
   char* const* arguments;
   char* const* environment;
   const int* descriptors;
@@ -62,17 +65,33 @@ __attribute__((no_sanitize("thread", "address"))) int child_main(void* argument)
     plan.moved[i] = static_cast<int>(::syscall(SYS_fcntl, plan.descriptors[i], F_DUPFD, count));
     prepared = plan.moved[i] >= 0;
   }
+  int program = plan.program;
+  if (prepared && program >= 0) {
+    program = static_cast<int>(::syscall(SYS_fcntl, program, F_DUPFD_CLOEXEC, count));
+    prepared = program >= 0;
+  }
   for (int i = 0; prepared && i < count; ++i) {
     prepared = ::syscall(SYS_dup3, plan.moved[i], i, 0) >= 0;
   }
-  if (prepared && ::syscall(SYS_close_range, static_cast<unsigned>(count), ~0u, 0u) != 0) {
+  int end = count;
+  if (prepared && program >= 0) {  // behind the targets, until the exec closes it
+    prepared = program == count || ::syscall(SYS_dup3, program, count, O_CLOEXEC) >= 0;
+    program = count;
+    ++end;
+  }
+  if (prepared && ::syscall(SYS_close_range, static_cast<unsigned>(end), ~0u, 0u) != 0) {
     // Before Linux 5.9: one by one, up to the limit.
     plan.one_by_one = true;
-    for (int fd = count; fd < plan.descriptor_limit; ++fd) (void)::syscall(SYS_close, fd);
+    for (int fd = end; fd < plan.descriptor_limit; ++fd) (void)::syscall(SYS_close, fd);
   }
 
   prepared = prepared && ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, kZeros.data(), nullptr,
                                    kKernelMaskBytes) == 0;
+  if (prepared && program >= 0) {
+    (void)::syscall(SYS_execveat, program, "", plan.arguments, plan.environment, AT_EMPTY_PATH);
+    // A sandbox may know the older call only.
+    prepared = errno == ENOSYS || errno == EPERM;
+  }
   if (prepared) {
     (void)::syscall(SYS_execve, plan.executable, plan.arguments, plan.environment);
   }
@@ -105,21 +124,12 @@ class Stack {
   void* base_;
 };
 
-/// Blocks every signal in this thread while it exists, so that none reaches the child early.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept {
-    sigset_t all;
-    (void)::sigfillset(&all);
-    (void)::pthread_sigmask(SIG_SETMASK, &all, &before_);
+/// Waits for a child that has ended, or is about to.
+void collect(pid_t pid) noexcept {
+  siginfo_t info{};
+  while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) != 0 && errno == EINTR) {
   }
-  ~SignalsBlocked() { (void)::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
+}
 
 }  // namespace
 
@@ -129,6 +139,7 @@ Spawned spawn(const SpawnRequest& request) {
   std::vector<int> moved(request.descriptors.size(), -1);
   const long limit = ::sysconf(_SC_OPEN_MAX);
   ChildPlan plan{request.executable.c_str(),
+                 request.program,
                  arguments.data(),
                  environment.data(),
                  request.descriptors.data(),
@@ -139,24 +150,31 @@ Spawned spawn(const SpawnRequest& request) {
                  false};
   const Stack stack;
   int pidfd = -1;
+  HiddenSlot hidden(pidfd);
   pid_t pid = -1;
   int clone_errno = 0;
   {
-    const SignalsBlocked blocked;
+    const SignalsBlocked blocked;  // none reaches the child early
+    const StandardNumbersTaken taken;
     pid = ::__clone(child_main, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan,
                     &pidfd);
     clone_errno = errno;
   }
-  if (pid < 0) throw Error::from_errno(clone_errno, "start", request.executable);
-  UniqueFd owned(pidfd);
+  if (pid < 0) {
+    pidfd = -1;  // whatever was written there
+    throw Error::from_errno(clone_errno, "start", request.executable);
+  }
   if (plan.failed_with != 0) {
-    // It has ended already; collect it.
-    siginfo_t info{};
-    while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) != 0 && errno == EINTR) {
-    }
+    collect(pid);  // it has ended already
     throw Error::from_errno(plan.failed_with, "start", request.executable);
   }
-  return {pid, std::move(owned), plan.one_by_one};
+  try {
+    return {pid, hidden.take(), plan.one_by_one};
+  } catch (...) {  // out of memory, as a rule; nobody could watch it
+    (void)::kill(pid, SIGKILL);
+    collect(pid);
+    throw;
+  }
 }
 
 }  // namespace ckptring::os

@@ -1,21 +1,14 @@
 #include "os/thread_team.h"
 
-#include "os/background_thread.h"
-#include "os/own_thread.h"
+#include <utility>
 
 namespace ckptring::os {
 
-ThreadTeam::ThreadTeam(unsigned count, const char* name, Priority priority) {
+ThreadTeam::ThreadTeam(unsigned count, const char* name, OwnThread::Priority priority) {
+  threads_.reserve(count - 1);
   try {
     for (unsigned i = 1; i < count; ++i) {
-      threads_.emplace_back([this, name, priority] {
-        if (priority == Priority::background) {
-          become_background_thread(name);
-        } else {
-          become_own_thread(name);
-        }
-        serve();
-      });
+      threads_.emplace_back(name, priority, [this] { serve(); });
     }
   } catch (...) {  // no more threads allowed; those that run must not be left behind
     end();
@@ -31,7 +24,7 @@ void ThreadTeam::end() noexcept {
     stop_ = true;
   }
   changed_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void ThreadTeam::run(const std::function<void()>& work) {
@@ -42,10 +35,24 @@ void ThreadTeam::run(const std::function<void()>& work) {
     ++round_;
   }
   changed_.notify_all();
-  work();
+  do_part(work);
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return running_ == 0; });
   work_ = nullptr;
+  if (const std::exception_ptr failure = std::exchange(failure_, nullptr)) {
+    lock.unlock();
+    std::rethrow_exception(failure);
+  }
+}
+
+/// Out of memory, as a rule. The one who asked for the work is told.
+void ThreadTeam::do_part(const std::function<void()>& work) noexcept {
+  try {
+    work();
+  } catch (...) {
+    const std::scoped_lock lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
 }
 
 void ThreadTeam::serve() {
@@ -57,7 +64,7 @@ void ThreadTeam::serve() {
     served = round_;
     const std::function<void()>& work = *work_;
     lock.unlock();
-    work();
+    do_part(work);
     lock.lock();
     if (--running_ == 0) changed_.notify_all();
   }

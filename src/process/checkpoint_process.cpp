@@ -1,11 +1,12 @@
 #include "process/checkpoint_process.h"
 
+#include "base/system_words.h"
 #include "os/eventfd.h"
+#include "os/new_fd.h"
 #include "os/pidfd.h"
 #include "os/poll.h"
 #include "os/spawn.h"
 #include "process/drain_protocol.h"
-#include "process/locate_drain.h"
 #include "ring/doorbell.h"
 #include "ring/progress_of.h"
 
@@ -18,7 +19,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,16 +58,13 @@ double look_secs(const CheckpointProcessConfig& config) {
   return std::clamp(shortest / 2, kShortestLookSecs, kLookSecs);
 }
 
-/// The built-in helper needs nothing but its libraries; a user's own may need credentials.
-std::vector<std::string> environment_for(bool users_own) {
-  std::vector<std::string> kept;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const bool wanted =
-        users_own ? !text.starts_with("LD_PRELOAD=") : text.starts_with("LD_LIBRARY_PATH=");
-    if (wanted) kept.emplace_back(text);
-  }
-  return kept;
+/// @param refusal  of the system to send the signal, an errno; 0: it had no effect
+std::string cannot_be_killed(int refusal) {
+  if (refusal == 0) return fmt::format(" and does not die of SIGKILL within {:g} s", kKillSecs);
+  std::string words = " and cannot be killed: " + base::words_of_errno(refusal);
+  // The usual reason. Who started it may do it; this process has become somebody else.
+  if (refusal == EPERM) words += " (has this process changed its user since it started it?)";
+  return words;
 }
 
 struct Pipe {
@@ -77,11 +74,12 @@ struct Pipe {
 
 Pipe make_pipe() {
   os::ForksHeld held;
+  const os::StandardNumbersTaken taken;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::from_errno(errno, "make a pipe", "");
-  os::UniqueFd read_end(ends[0]);
-  os::UniqueFd write_end(ends[1]);
-  if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
+  os::UniqueFd read_end = os::above_standard_numbers(ends[0]);
+  os::UniqueFd write_end = os::above_standard_numbers(ends[1]);
+  if (!read_end || !write_end || ::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0) {
     throw Error::from_errno(errno, "make a pipe", "");
   }
   return {{held, std::move(read_end)}, {held, std::move(write_end)}};
@@ -95,11 +93,12 @@ os::UninheritedFd make_bell() {
 
 BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
 
-CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
-                                     const ring::Segment& segment, const BellSet& bells,
-                                     const ring::Producer& producer, OnOutcome on_outcome,
-                                     OnUnfilled on_unfilled)
+CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program,
+                                     RankInfo rank, const ring::Segment& segment,
+                                     const BellSet& bells, const ring::Producer& producer,
+                                     OnOutcome on_outcome, OnUnfilled on_unfilled)
     : config_(config),
+      program_(program),
       rank_(rank),
       segment_(segment),
       bells_(bells),
@@ -110,11 +109,9 @@ CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, Rank
       trainer_pidfd_(os::UninheritedFd::made_by([] { return os::open_pidfd(::getpid()); })),
       wake_bell_(make_bell()),
       given_up_bell_(make_bell()),
+      credentials_(os::Credentials::of_this_thread()),
       last_look_ns_(os::monotonic_ns()),
-      thread_([this] { watch(); }) {
-  // A name for top and gdb; without it nothing is lost.
-  (void)::pthread_setname_np(thread_.native_handle(), "ckptring-watch");
-}
+      thread_("ckptring-watch", os::OwnThread::Priority::foreground, [this] { watch(); }) {}
 
 CheckpointProcess::~CheckpointProcess() {
   // SHUTDOWN; seq_cst for DOORBELL.
@@ -135,10 +132,15 @@ CheckpointProcess::~CheckpointProcess() {
   if (!helper_runs()) return;
   // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
   try {
-    std::thread([pidfd = std::move(pidfd_)] {
-      std::array<os::Waitable, 1> ended{os::Waitable{pidfd.get()}};
+    struct Left {
+      os::UninheritedFd pidfd;
+      std::optional<LogReader> log;  ///< not read any more; but closed, it would mean our end
+    };
+    const auto left = std::make_shared<Left>(Left{std::move(pidfd_), std::move(log_reader_)});
+    os::OwnThread("ckptring-reap", os::OwnThread::Priority::background, [left] {
+      std::array<os::Waitable, 1> ended{os::Waitable{left->pidfd.get()}};
       (void)os::wait_any(ended, os::Deadline::never());
-      (void)os::reap(pidfd.get());
+      (void)os::reap(left->pidfd.get());
     }).detach();
   } catch (const std::exception& error) {
     log_.debug("the checkpoint process stays unreaped: {}", error.what());
@@ -187,6 +189,11 @@ bool CheckpointProcess::given_up() const {
   return given_up_ != nullptr;
 }
 
+os::Credentials CheckpointProcess::credentials() const {
+  const std::scoped_lock lock(mutex_);
+  return credentials_;
+}
+
 void CheckpointProcess::stop_staging() const noexcept { os::ring_bell(given_up_bell_.get()); }
 
 bool CheckpointProcess::shut_down(double timeout_secs) {
@@ -227,8 +234,8 @@ void CheckpointProcess::watch() {
 void CheckpointProcess::unwatchable(const char* cause) noexcept {
   log_.error("the checkpoint process cannot be watched: {}", cause);
   try {
-    if (helper_runs()) (void)kill_and_wait("was killed because it could not be watched");
-    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}", cause));
+    const std::string alive = helper_runs() ? kill_and_wait("could not be watched") : "";
+    give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}{}", cause, alive));
   } catch (const std::exception& error) {
     log_.error("nor could its saves be told so: {}", error.what());
   }
@@ -244,6 +251,7 @@ bool CheckpointProcess::look() {
     if (now_ready) {
       was_ready_ = true;
       starting_since_ns_ = 0;
+      program_.keep(executable_);
       changed_.notify_all();
     }
   }
@@ -271,33 +279,33 @@ void CheckpointProcess::start() {
   if (starting_since_ns_ == 0) starting_since_ns_ = started_ns_;
   ++incarnation_;
   try {
+    {
+      // Those of all threads may have changed since the last start.
+      os::Credentials now = os::Credentials::of_this_thread();
+      const std::scoped_lock lock(mutex_);
+      credentials_ = std::move(now);
+    }
     os::SpawnRequest request;
-    const DrainProgram program = locate_drain(config_.executable);
-    request.executable = program.path;
+    executable_ = program_.executable();
+    request.executable = executable_.path;
+    if (executable_.file) request.program = executable_.file->get();
     request.arguments = {request.executable,
                          kProtocolOption + std::to_string(ring::kProtocolVersion),
                          kIncarnationOption + std::to_string(incarnation_)};
-    request.environment = environment_for(program.named);
-    const auto null = os::UninheritedFd::made_by(
-        [] { return os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)); });
+    request.environment = program_.environment();
+    const os::UninheritedFd null = os::open_uninherited("/dev/null", O_RDWR);
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
     Pipe log_pipe = make_pipe();
     const ring::Bells bells = bells_.bells();
     request.descriptors = {null.get(),    null.get(),           log_pipe.write_end.get(),
                            segment_.fd(), trainer_pidfd_.get(), bells.data,
                            bells.space,   bells.result};
-    pid_t pid = 0;
-    bool closed_one_by_one = false;
-    pidfd_ = os::UninheritedFd::made_by([&] {
-      os::Spawned spawned = os::spawn(request);
-      pid = spawned.pid;
-      closed_one_by_one = spawned.closed_one_by_one;
-      return std::move(spawned.pidfd);
-    });
     log_reader_.emplace(std::move(log_pipe.read_end), rank_.global_rank);
-    pid_.store(pid, std::memory_order_relaxed);  // for display; orders nothing
-    log_.debug("started {} as process {}", request.executable, pid);
-    if (closed_one_by_one) {
+    os::Spawned started = os::spawn(request);
+    pidfd_ = std::move(started.pidfd);
+    pid_.store(started.pid, std::memory_order_relaxed);  // for display; orders nothing
+    log_.debug("started {} as process {}", request.executable, started.pid);
+    if (started.closed_one_by_one) {
       static base::FirstTime first_time;
       if (first_time()) {
         log_.info(
@@ -400,7 +408,10 @@ std::string CheckpointProcess::last_words() const {
 void CheckpointProcess::on_death() {
   log_reader_->pump();
   collect_outcomes();
-  if (is_ready()) starting_since_ns_ = 0;  // it was, unseen
+  if (is_ready()) {  // it was, perhaps unseen
+    starting_since_ns_ = 0;
+    program_.keep(executable_);
+  }
   const os::ExitStatus status = os::reap(pidfd_.get());
   pidfd_.reset();
   pid_.store(0, std::memory_order_relaxed);  // for display; orders nothing
@@ -449,18 +460,33 @@ void CheckpointProcess::start_again_after(const std::string& death, const std::s
   restart_at_ns_ = os::monotonic_ns() + os::to_ns(back_off_secs(fruitless_deaths_));
 }
 
-void CheckpointProcess::kill_helper(std::string why) {
-  killed_because_ = std::move(why);
-  // Its death arrives through the pidfd; it may be gone already.
-  (void)os::send_signal(pidfd_.get(), SIGKILL);
+/// @return 0: its death will arrive through the pidfd; else why it may not be killed
+int CheckpointProcess::kill_helper(std::string why) {
+  // It may be gone already.
+  if (!os::send_signal(pidfd_.get(), SIGKILL) && errno != ESRCH) return errno;
+  killed_because_ = std::move(why) + " and was killed";
+  killed_ns_ = os::monotonic_ns();
+  return 0;
 }
 
-bool CheckpointProcess::kill_and_wait(std::string why) {
-  kill_helper(std::move(why));
+/// @return empty: it has died; else in words, why it has not
+std::string CheckpointProcess::kill_and_wait(const std::string& why) {
+  if (const int refusal = kill_helper(why); refusal != 0) return cannot_be_killed(refusal);
   std::array<os::Waitable, 1> gone{os::Waitable{pidfd_.get()}};
   const bool died = os::wait_any(gone, os::Deadline::after(kKillSecs));
   collect_outcomes();
-  return died;
+  if (died) return {};
+  killed_because_.clear();
+  return cannot_be_killed(0);
+}
+
+/// By SIGSTOP, for so long. One that may not be killed is given up: nobody knows whether it goes
+/// on.
+void CheckpointProcess::kill_stopped(std::uint64_t secs) {
+  const std::string state = fmt::format("was stopped for {} s", secs);
+  if (const int refusal = kill_helper(state); refusal != 0) {
+    give_up(ErrorCode::stalled, "the checkpoint process " + state + cannot_be_killed(refusal));
+  }
 }
 
 void CheckpointProcess::check_timeouts() {
@@ -492,10 +518,16 @@ void CheckpointProcess::check_timeouts() {
   const bool starting = !is_ready();
   const std::uint64_t active = std::max({last_activity_ns(), activity_floor_ns_, started_ns_});
   const std::uint64_t age = now > active ? now - active : 0;
-  if (!killed_because_.empty()) return;  // a kill is under way
+  if (!killed_because_.empty()) {  // a kill is under way
+    if (now - std::max(killed_ns_, activity_floor_ns_) > os::to_ns(kKillSecs)) {
+      give_up(ErrorCode::stalled, "the checkpoint process " + std::exchange(killed_because_, {}) +
+                                      "," + cannot_be_killed(0));
+    }
+    return;
+  }
   if ((busy || starting) && age > os::to_ns(config_.stopped_timeout_secs) &&
       os::process_state(process_id()) == 'T') {
-    kill_helper("was stopped for " + std::to_string(age / 1'000'000'000u) + " s and was killed");
+    kill_stopped(age / 1'000'000'000u);
     return;
   }
   if (!starting && busy) check_stall(oldest, now);
@@ -536,11 +568,12 @@ void CheckpointProcess::check_stall(std::uint64_t save, std::uint64_t now) {
 /// it is not restarted; one that is killed commits nothing any more, so the saves have failed.
 void CheckpointProcess::stalled() {
   const bool hung = os::process_state(process_id()) == 'D';
-  const bool died = kill_and_wait("was killed because nothing reached the disk");
-  give_up(ErrorCode::stalled,
-          fmt::format("nothing reached the disk for {:g} s{}{}", config_.stall_timeout_secs,
-                      hung ? "; the checkpoint process hung in the kernel" : "",
-                      died ? "" : " and cannot be killed"));
+  std::string cause =
+      fmt::format("nothing reached the disk for {:g} s", config_.stall_timeout_secs);
+  if (hung) cause += "; the checkpoint process hung in the kernel";
+  const std::string alive = kill_and_wait("did nothing");
+  if (!alive.empty()) cause += (hung ? "" : "; the checkpoint process did nothing") + alive;
+  give_up(ErrorCode::stalled, cause);
 }
 
 /// One attempt or several: what did not start in all that time will not.
@@ -548,8 +581,8 @@ void CheckpointProcess::never_ready() {
   std::string cause = fmt::format("the checkpoint process did not become ready within {:g} s",
                                   config_.subprocess_init_timeout_secs);
   if (helper_runs()) {
-    cause += kill_and_wait("did not become ready and was killed") ? " and was killed"
-                                                                  : " and cannot be killed";
+    const std::string alive = kill_and_wait("did not become ready");
+    cause += alive.empty() ? " and was killed" : alive;
     cause += last_words();
   }
   if (!last_death_.empty()) cause += "; before that, " + last_death_;

@@ -2,8 +2,11 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/credentials.h"
 #include "os/file_identity.h"
+#include "os/own_thread.h"
 #include "os/uninherited_fd.h"
+#include "process/drain_program.h"
 #include "process/log_pipe.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
@@ -23,7 +26,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 
 namespace ckptring::process {
 
@@ -59,8 +61,9 @@ class CheckpointProcess {
   using OnUnfilled = std::function<void(std::uint64_t save, double secs)>;
 
   /// Begins to start the helper; failures show in ready() and in the saves.
-  /// `segment`, `bells` and `producer` outlive this.
-  CheckpointProcess(const CheckpointProcessConfig& config, RankInfo rank,
+  /// `program`, `segment`, `bells` and `producer` outlive this.
+  /// @throws Error if the system refuses a descriptor; out_of_memory if it allows no more threads
+  CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program, RankInfo rank,
                     const ring::Segment& segment, const BellSet& bells,
                     const ring::Producer& producer, OnOutcome on_outcome,
                     OnUnfilled on_unfilled = {});
@@ -93,6 +96,9 @@ class CheckpointProcess {
   /// Monotonic time of the last sign of progress by either side.
   [[nodiscard]] std::uint64_t last_activity_ns() const noexcept;
 
+  /// As whom the helper acts, or would if it were started now.
+  [[nodiscard]] os::Credentials credentials() const;
+
   [[nodiscard]] int process_id() const noexcept {
     return pid_.load(std::memory_order_relaxed);  // for display; orders nothing
   }
@@ -113,8 +119,9 @@ class CheckpointProcess {
   void check_timeouts();
   [[nodiscard]] bool is_helpers_turn(std::uint64_t save) const noexcept;
   void check_stall(std::uint64_t save, std::uint64_t now);
-  void kill_helper(std::string why);
-  bool kill_and_wait(std::string why);
+  int kill_helper(std::string why);
+  std::string kill_and_wait(const std::string& why);
+  void kill_stopped(std::uint64_t secs);
   void never_ready();
   void stalled();
   void give_up(ErrorCode code, const std::string& cause);
@@ -128,6 +135,7 @@ class CheckpointProcess {
   [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;
+  DrainProgram& program_;
   const RankInfo rank_;
   const ring::Segment& segment_;
   const BellSet& bells_;
@@ -144,6 +152,7 @@ class CheckpointProcess {
   std::condition_variable changed_;
   std::map<std::uint64_t, Expected> expected_;
   std::exception_ptr given_up_;
+  os::Credentials credentials_;
   bool ended_ = false;  ///< shutdown was asked for and the helper is gone
   bool detaching_ = false;
   bool was_ready_ = false;
@@ -151,6 +160,7 @@ class CheckpointProcess {
   // The watching thread's own.
   os::UninheritedFd pidfd_;
   std::optional<LogReader> log_reader_;
+  DrainExecutable executable_;
   std::uint32_t incarnation_ = 0;
   std::uint64_t started_ns_ = 0;
   std::uint64_t starting_since_ns_ = 0;  ///< the first attempt since one was ready; 0: it is ready
@@ -163,9 +173,10 @@ class CheckpointProcess {
   std::uint32_t fruitless_deaths_ = 0;  ///< in a row, without a block in between
   std::uint64_t tail_at_death_ = UINT64_MAX;
   std::string last_death_;
-  std::string killed_because_;  ///< set while a kill of ours is under way
+  std::string killed_because_;   ///< set while a kill of ours is under way
+  std::uint64_t killed_ns_ = 0;  ///< since when
   std::atomic<int> pid_{0};
-  std::thread thread_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::process

@@ -57,11 +57,11 @@ store::Beginning beginning_after(ring::Progress progress, bool released) {
 
 }  // namespace
 
-DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
+DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, TrainersEnd trainer,
                      store::FileSystem& files, WriterSetup& writer)
     : segment_(segment),
       consumer_(segment, bells),
-      trainer_pidfd_(trainer_pidfd),
+      trainer_(trainer),
       files_(files),
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
@@ -300,7 +300,8 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
   }
 }
 
-/// The trainer's last word counts, and it was stored before its pidfd became readable.
+/// The trainer's last word counts, and it was stored before its end could be noticed: a program
+/// gives way to another one once all of its threads have ended.
 bool DrainLoop::will_not_be_sealed(std::uint64_t save) {
   return consumer_.intent(save).intent == ring::Intent::staging;
 }
@@ -360,7 +361,9 @@ os::Deadline DrainLoop::orphan_deadline() const {
 
 /// Whether the trainer is gone, at this moment.
 bool DrainLoop::notice_trainers_end() {
-  if (!trainer_gone_ && os::is_ready(trainer_pidfd_)) note_trainer_gone();
+  if (!trainer_gone_ && (os::is_ready(trainer_.pidfd) || os::is_ready(trainer_.pipe))) {
+    note_trainer_gone();
+  }
   return trainer_gone_;
 }
 
@@ -387,11 +390,12 @@ void DrainLoop::wait_for_write(int completion_fd) {
 /// the deadline has passed.
 template <class UntilMoved>
 void DrainLoop::wait(int completion_fd, UntilMoved&& until_moved) {
-  std::array<os::Waitable, 2> others{os::Waitable{completion_fd},
-                                     os::Waitable{trainer_gone_ ? -1 : trainer_pidfd_}};
+  std::array<os::Waitable, 3> others{os::Waitable{completion_fd},
+                                     os::Waitable{trainer_gone_ ? -1 : trainer_.pidfd},
+                                     os::Waitable{trainer_gone_ ? -1 : trainer_.pipe}};
   const os::Deadline deadline = orphan_deadline();
   const bool moved = until_moved(others, deadline);
-  if (others[1].ready && !trainer_gone_) {
+  if (others[1].ready || others[2].ready) {
     note_trainer_gone();
     return;
   }

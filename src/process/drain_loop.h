@@ -19,6 +19,14 @@
 
 namespace ckptring::process {
 
+/// What tells that the trainer is gone. Borrowed descriptors.
+struct TrainersEnd {
+  int pidfd;  ///< readable once its process has ended
+  /// The end of a pipe whose other end the trainer alone has, close-on-exec: in error once it has
+  /// become another program, under the same process id. -1: nobody looks at that.
+  int pipe = -1;
+};
+
 class DrainLoop {
  public:
   /// How the loop ended.
@@ -28,9 +36,8 @@ class DrainLoop {
     orphaned,      ///< the trainer is gone and the disk did not move for orphan_timeout_secs
   };
 
-  /// @param trainer_pidfd readable once the trainer has ended
   /// All arguments outlive the loop.
-  DrainLoop(ring::SegmentView segment, ring::Bells bells, int trainer_pidfd,
+  DrainLoop(ring::SegmentView segment, ring::Bells bells, TrainersEnd trainer,
             store::FileSystem& files, WriterSetup& writer);
 
   /// Reports as started under this incarnation, then works until one of the ends. Once orphaned,
@@ -74,7 +81,7 @@ class DrainLoop {
 
   ring::SegmentView segment_;
   ring::Consumer consumer_;
-  int trainer_pidfd_;
+  TrainersEnd trainer_;
   bool trainer_gone_ = false;
   store::FileSystem& files_;
   WriterSetup& writer_;

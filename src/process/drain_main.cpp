@@ -1,4 +1,6 @@
 #include "base/log.h"
+#include "base/system_words.h"
+#include "os/new_fd.h"
 #include "process/drain_loop.h"
 #include "process/drain_protocol.h"
 #include "process/log_pipe.h"
@@ -13,7 +15,6 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -47,17 +48,24 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
   const ring::Settings& settings = segment.view().settings();
   set_log_level(static_cast<LogLevel>(settings.log_level));
   const base::LogContext log{settings.global_rank};
-  if (!ignore_signals()) log.warn("cannot ignore signals: {}", std::strerror(errno));
+  if (!ignore_signals()) log.warn("cannot ignore signals: {}", base::words_of_errno(errno));
   // A name for ps and top; without it nothing is lost.
   (void)::prctl(PR_SET_NAME, "ckptring-drain");
   WriterSetup writer;
+  TrainersEnd trainer{kTrainer, kLogPipe};
+  os::UninheritedFd pipe;
   if (make_writer) {
+    // Code of somebody else's may put what it likes in the place of standard error.
+    pipe = os::UninheritedFd::made_by(
+        [] { return os::UniqueFd(::fcntl(kLogPipe, F_DUPFD_CLOEXEC, kLogPipe + 1)); });
+    if (!pipe) throw Error::from_errno(errno, "keep the pipe to the trainer", "");
+    trainer.pipe = pipe.get();
     writer = make_writer({settings.global_rank, settings.global_world_size});
   } else {
     // The built-in writer executes nothing; a custom one may need to.
     (void)::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   }
-  DrainLoop loop(segment.view(), {kDataBell, kSpaceBell, kResultBell}, kTrainer,
+  DrainLoop loop(segment.view(), {kDataBell, kSpaceBell, kResultBell}, trainer,
                  store::system_files(), writer);
   switch (loop.run(incarnation)) {
     case DrainLoop::End::orphaned:
@@ -71,6 +79,7 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
 }
 
 int run(int argc, char** argv, const WriterFactory& make_writer) {
+  os::reserve_standard_numbers();  // a trainer gives them; whoever calls by hand may not
   const auto protocol =
       argc == 3 ? number_after(kProtocolOption, argv[1]) : std::optional<std::uint32_t>{};
   const auto incarnation =

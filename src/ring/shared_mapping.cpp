@@ -78,6 +78,8 @@ SharedMapping::SharedMapping(int fd, std::uint64_t bytes) : region_(std::make_un
   if (::madvise(region_->mapped.get_address(), bytes, MADV_DONTFORK) != 0) {
     throw Error::from_errno(errno, "keep shared memory from forked children", "");
   }
+  // As large as a checkpoint, and nothing to find a bug by. Refused: a dump is larger.
+  (void)::madvise(region_->mapped.get_address(), bytes, MADV_DONTDUMP);
 }
 
 SharedMapping::~SharedMapping() = default;

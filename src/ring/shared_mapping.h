@@ -10,7 +10,7 @@ namespace ckptring::ring {
 class SharedMapping {
  public:
   /// Maps the whole of `fd` for reading and writing, 2 MiB-aligned, not inherited by forked
-  /// children.  @throws Error
+  /// children, and no part of core dumps.  @throws Error
   SharedMapping(int fd, std::uint64_t bytes);
   ~SharedMapping();
   SharedMapping(SharedMapping&&) noexcept;

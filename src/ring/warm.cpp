@@ -1,7 +1,7 @@
 #include "ring/warm.h"
 
 #include "base/log.h"
-#include "os/background_thread.h"
+#include "base/system_words.h"
 #include "os/clock.h"
 #include "os/populate.h"
 
@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <mutex>
 
 namespace ckptring::ring {
@@ -60,15 +59,22 @@ void log_missing_advice(const base::LogContext& log) {
 }  // namespace
 
 Warmer::Warmer(const Segment& segment, int rank)
-    : thread_([this, &segment, log = base::LogContext{rank}](const std::stop_token& stop) {
-        os::become_background_thread("ckptring-warm");
-        const Result result = populate(stop, segment, log);
-        log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
-                 result.populated_bytes >> 20, result.huge_bytes >> 20, result.seconds);
-        note(UINT64_MAX);
-      }) {}
+    : thread_("ckptring-warm", os::OwnThread::Priority::background,
+              [this, &segment, log = base::LogContext{rank}] { run(segment, log); }) {}
 
-Warmer::~Warmer() = default;
+Warmer::~Warmer() { stop_.request_stop(); }
+
+void Warmer::run(const Segment& segment, const base::LogContext& log) {
+  /// Also after a failure: somebody may wait.
+  struct AtEnd {
+    Warmer& warmer;
+    ~AtEnd() { warmer.note(UINT64_MAX); }
+  };
+  const AtEnd at_end{*this};
+  const Result result = populate(stop_.get_token(), segment, log);
+  log.info("ring populated: {} MiB, {} MiB of it in 2 MiB pages, in {:.2f} s",
+           result.populated_bytes >> 20, result.huge_bytes >> 20, result.seconds);
+}
 
 void Warmer::wait(const std::stop_token& stop, std::uint64_t bytes) const {
   std::unique_lock lock(mutex_);
@@ -101,7 +107,7 @@ Warmer::Result Warmer::populate(const std::stop_token& stop, const Segment& segm
     const auto rest = step.subspan(static_cast<std::size_t>(huge));
     if (!rest.empty() && !populate_pages(segment.fd(), rest, blocks_offset + at + huge)) {
       log.warn("cannot populate the ring beyond {} MiB: {}; the first save will be slower",
-               at >> 20, std::strerror(errno));
+               at >> 20, base::words_of_errno(errno));
       break;
     }
     result.populated_bytes += step.size();

@@ -2,13 +2,13 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/own_thread.h"
 #include "ring/segment.h"
 
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <stop_token>
-#include <thread>
 
 namespace ckptring::ring {
 
@@ -24,6 +24,7 @@ class Warmer {
   };
 
   /// Starts at once. The segment must outlive this.
+  /// @throws Error out_of_memory if the system allows no more threads
   Warmer(const Segment& segment, int rank);
   /// Stops at the next step.
   ~Warmer();
@@ -36,13 +37,15 @@ class Warmer {
   void wait(const std::stop_token& stop, std::uint64_t bytes) const;
 
  private:
+  void run(const Segment& segment, const base::LogContext& log);
   Result populate(const std::stop_token& stop, const Segment& segment, const base::LogContext& log);
   void note(std::uint64_t populated_bytes);
 
   mutable std::mutex mutex_;
   mutable std::condition_variable_any changed_;
   std::uint64_t populated_ = 0;  ///< guarded by mutex_; UINT64_MAX: there will be no more
-  std::jthread thread_;
+  std::stop_source stop_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::ring

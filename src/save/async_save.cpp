@@ -395,8 +395,8 @@ void AsyncSave::Parts::check_process() const {
 
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
+  // What the environment says is looked up here, in the caller's thread, and never again.
   CheckpointerConfig settled = config;
-  // Here and not when a ring is made: in other threads the environment may change underneath.
   settled.process_config.ranks_on_node = ranks_on_node(config.process_config);
   parts_ = std::make_unique<Parts>(settled, rank);
   parts_->rings.make_first();
@@ -475,6 +475,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     failure = std::current_exception();
     save->report.path = job.path;
   }
+  save->credentials = os::Credentials::of_this_thread();
   save->report.bytes = job.plan.total_bytes();
   save->report.planned_seconds = job.planned_seconds;
   save->job = std::move(job);
@@ -551,6 +552,7 @@ PrepareReport AsyncSave::prepare(const SaveJob& job) {
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
   PrepareReport report;
+  turn.credentials = os::Credentials::of_this_thread();
   {
     const std::scoped_lock saving(parts_->saving);
     {

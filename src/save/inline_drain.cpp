@@ -70,18 +70,25 @@ void InlineDrain::fill_next() {
   filling->extent = {index, filled_to_, block.data(), size,
                      base::align_up(size, ring::kBlockAlignment)};
   if (!copies.from_devices().empty()) filling->bell = filled_bell_;
-  filling_.push_back(filling);
+  const auto fill = stage::BlockFill::begin(std::move(copies), devices_, job_.name_of,
+                                            [filling](const std::exception_ptr& failure) {
+                                              filling->failure = failure;
+                                              const auto bell = filling->bell;
+                                              // Pairs with the load in take_filled: the block is
+                                              // full.
+                                              filling->ended.store(true, std::memory_order_release);
+                                              filling->ended.notify_all();
+                                              if (bell) os::ring_bell(bell->get());
+                                            });
+  try {
+    filling_.push_back(filling);
+  } catch (...) {
+    fill->give_up(std::current_exception());
+    filling->ended.wait(false);  // for the devices
+    throw;
+  }
   filled_to_ += size;
-  stage::BlockFill::begin(std::move(copies), devices_, job_.name_of,
-                          [filling](const std::exception_ptr& failure) {
-                            filling->failure = failure;
-                            const auto bell = filling->bell;
-                            // Pairs with the load in take_filled: the block is full.
-                            filling->ended.store(true, std::memory_order_release);
-                            filling->ended.notify_all();
-                            if (bell) os::ring_bell(bell->get());
-                          })
-      ->copy_from_host();
+  fill->copy_from_host();
 }
 
 /// Blocks become final in file order.

@@ -1,6 +1,7 @@
 // What is known of a save between `save` and its outcome.
 #pragma once
 
+#include "os/credentials.h"
 #include "save/change_watch.h"
 #include "save/save_job.h"
 #include "save/saved_files.h"
@@ -31,6 +32,7 @@ struct PendingSave {
   Promise<SaveReport> written;
   Future<SaveReport> written_future;
   SaveReport report;
+  os::Credentials credentials;  ///< of the thread that called `save`
   std::uint64_t submitted_ns = 0;
   std::uint64_t number = 0;  ///< 0 until announced
   std::exception_ptr staging_error;

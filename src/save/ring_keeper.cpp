@@ -33,13 +33,13 @@ ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
 
 }  // namespace
 
-DrainedRing::DrainedRing(const CheckpointerConfig& config, RankInfo rank,
-                         const ring::Geometry& geometry,
+DrainedRing::DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program,
+                         RankInfo rank, const ring::Geometry& geometry,
                          process::CheckpointProcess::OnOutcome on_outcome,
                          process::CheckpointProcess::OnUnfilled on_unfilled)
     : segment(ring::Segment::create(geometry, settings_for(config, rank))),
       producer(segment.view(), bells.bells()),
-      process(config.process_config, rank, segment, bells, producer, std::move(on_outcome),
+      process(config.process_config, program, rank, segment, bells, producer, std::move(on_outcome),
               std::move(on_unfilled)) {}
 
 RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerConfig& config,
@@ -49,12 +49,25 @@ RingKeeper::RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerC
       config_(config),
       rank_(rank),
       log_{rank.global_rank},
-      devices_(devices) {}
+      devices_(devices),
+      program_(config.process_config.executable) {}
 
 std::shared_ptr<DrainedRing> RingKeeper::ring_for(const SaveJob& job, const PendingSave& turn) {
   std::shared_ptr<DrainedRing> ring = fitting(job.plan, turn);
   if (!job.devices.empty() && !ring->pinned) pin(*ring, job.devices.front().device);
   return ring;
+}
+
+/// What a save may do is what its caller may. A helper is started by a thread of this library,
+/// which is like the caller unless only that one thread has changed, or all have since.
+void RingKeeper::check_credentials(const PendingSave& turn) {
+  const os::Credentials& callers = turn.credentials;
+  const os::Credentials here = os::Credentials::of_this_thread();
+  if (callers.can_be_handed_on() && callers == here) return;
+  throw Error(ErrorCode::permission, "save to", turn.report.path,
+              fmt::format("the calling thread was {}, and a checkpoint process that is started now "
+                          "would be user {}, group {}: it may not do what the caller may",
+                          callers.in_words(), here.user, here.group));
 }
 
 void RingKeeper::pin(DrainedRing& ring, int device) const {
@@ -76,7 +89,7 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
   ring::Description description{};
   process::describe_tables(plan, config_.process_config.block_bytes, description);
   std::shared_ptr<DrainedRing> now = current();
-  const bool usable = is_usable(now.get(), description.plan_bytes);
+  const bool usable = is_usable(now.get(), turn, description.plan_bytes);
   const std::uint64_t held = now ? now->segment.view().blocks().size() : 0;
   if (usable && now->announced && plan.total_bytes() <= held) return now;
 
@@ -97,14 +110,21 @@ std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
                        [&] { return life_.given_up || !saves_.any_before(turn.submitted_ns); });
   }
   life_.check_not_given_up(turn.report.path);
+  check_credentials(turn);
   now.reset();
   remake(turn.report.path, wanted);
   return current();
 }
 
 /// Whether a save with tables of this size can go through that ring, if there is one.
-bool RingKeeper::is_usable(const DrainedRing* ring, std::uint64_t tables_bytes) const {
+bool RingKeeper::is_usable(const DrainedRing* ring, const PendingSave& turn,
+                           std::uint64_t tables_bytes) const {
   if (ring == nullptr || ring->process.given_up()) return false;
+  // One that was born as somebody else may do what the caller may not, or the other way round. What
+  // only a thread can be, and no program that it starts, is nobody's.
+  if (ring->process.credentials() != turn.credentials || !turn.credentials.can_be_handed_on()) {
+    return false;
+  }
   if (ring->producer.fits(tables_bytes)) return true;
   if (config_.process_config.plan_bytes == 0) return false;
   throw Error(ErrorCode::invalid_argument, "plan a save", "",
@@ -137,7 +157,7 @@ void RingKeeper::remake(const std::string& path, const RingSize& size) {
 
 void RingKeeper::make(const RingSize& size, bool final) {
   auto made = std::make_shared<DrainedRing>(
-      config_, rank_, size.geometry,
+      config_, program_, rank_, size.geometry,
       [this](std::uint64_t number, process::SaveOutcome outcome) {
         saves_.on_outcome(number, std::move(outcome));
       },
@@ -153,9 +173,14 @@ void RingKeeper::announce(DrainedRing& ring, const std::string& why) {
   log_.info("ring of {} blocks of {} KiB: {}", geometry.slot_count, geometry.block_bytes >> 10,
             why);
   if (!config_.process_config.prefault) return;
-  auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank_.global_rank);
-  const std::scoped_lock lock(life_.mutex);
-  ring.warmer = std::move(warmer);
+  try {
+    auto warmer = std::make_unique<ring::Warmer>(ring.segment, rank_.global_rank);
+    const std::scoped_lock lock(life_.mutex);
+    ring.warmer = std::move(warmer);
+  } catch (const Error& error) {
+    log_.warn("the ring is not populated in the background, and the first save will be slower: {}",
+              error.what());
+  }
 }
 
 void RingKeeper::drop() {

@@ -26,8 +26,8 @@ namespace ckptring::save {
 
 /// One ring, the process that drains it, and the thread that populates it.
 struct DrainedRing {
-  DrainedRing(const CheckpointerConfig& config, RankInfo rank, const ring::Geometry& geometry,
-              process::CheckpointProcess::OnOutcome on_outcome,
+  DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program, RankInfo rank,
+              const ring::Geometry& geometry, process::CheckpointProcess::OnOutcome on_outcome,
               process::CheckpointProcess::OnUnfilled on_unfilled);
 
   ring::Segment segment;
@@ -42,18 +42,19 @@ struct DrainedRing {
 
 class RingKeeper {
  public:
-  /// All of them outlive this.
+  /// All of them outlive this. Reads the environment.
   RingKeeper(Lifetime& life, SavesInFlight& saves, const CheckpointerConfig& config, RankInfo rank,
              stage::DeviceAccess& devices);
 
   // Of one thread at a time: the constructing one, then the staging thread.
 
   /// The first one, before any file is known.
-  /// @throws Error out_of_memory, process_failed
+  /// @throws Error out_of_memory; permission, io if the system refuses what a ring is made of
   void make_first();
   /// The current ring if it will do for this job, else a new one, known to the devices that the job
   /// comes from. For a new one it waits until all saves before `turn` have ended.
-  /// @throws Error invalid_argument, out_of_memory, aborted once the checkpointer has given up
+  /// @throws Error invalid_argument, out_of_memory, aborted once the checkpointer has given up;
+  ///         permission if no helper can be had that acts as the saving thread does
   std::shared_ptr<DrainedRing> ring_for(const SaveJob& job, const PendingSave& turn);
 
   // Any thread.
@@ -80,8 +81,10 @@ class RingKeeper {
   void let_go();
 
  private:
+  static void check_credentials(const PendingSave& turn);
   std::shared_ptr<DrainedRing> fitting(const plan::FilePlan& plan, const PendingSave& turn);
-  [[nodiscard]] bool is_usable(const DrainedRing* ring, std::uint64_t tables_bytes) const;
+  [[nodiscard]] bool is_usable(const DrainedRing* ring, const PendingSave& turn,
+                               std::uint64_t tables_bytes) const;
   void remake(const std::string& path, const RingSize& size);
   void make(const RingSize& size, bool final);
   void announce(DrainedRing& ring, const std::string& why);
@@ -94,6 +97,7 @@ class RingKeeper {
   const RankInfo rank_;
   const base::LogContext log_;
   stage::DeviceAccess& devices_;
+  process::DrainProgram program_;
   // Guarded by the mutex of life_.
   std::shared_ptr<DrainedRing> ring_;
   std::exception_ptr remake_failure_;

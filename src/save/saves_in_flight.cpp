@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <utility>
 
 namespace ckptring::save {
@@ -13,6 +14,15 @@ namespace {
 
 /// Failures that are kept for wait_written, which may never be called.
 constexpr std::size_t kMostUntold = 1000;
+
+/// Where there is no memory for that, the save's futures still tell of the failure.
+template <class Failures>
+void remember(Failures& failures, const Save& save) noexcept {
+  try {
+    failures.push_back(save);
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
+  }
+}
 
 }  // namespace
 
@@ -68,8 +78,8 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight_, save);
     if (error) {
-      failed_.push_back(save);
-      untold_.push_back(save);
+      remember(failed_, save);
+      remember(untold_, save);
       if (untold_.size() > kMostUntold) untold_.pop_front();
     }
     save->name.reset();
@@ -81,7 +91,11 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
   if (error) {
     save->written.set_error(error);
   } else {
-    save->written.set_value(save->report);
+    try {
+      save->written.set_value(save->report);
+    } catch (...) {  // no memory for the report
+      save->written.set_error(std::current_exception());
+    }
   }
   life_.changed.notify_all();
 }

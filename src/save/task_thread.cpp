@@ -1,26 +1,29 @@
 #include "save/task_thread.h"
 
-#include "os/background_thread.h"
-
 #include <utility>
 
 namespace ckptring::save {
+namespace {
+
+constexpr const char* kName = "ckptring-stage";
+
+}  // namespace
 
 void TaskThread::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = os::OwnThread(kName, os::OwnThread::Priority::background, [this] { run(); });
 }
 
 void TaskThread::run() {
-  os::become_background_thread("ckptring-stage");
   std::unique_lock lock(life_.mutex);
   for (;;) {
     life_.changed.wait(lock, [this] { return stop_ || !tasks_.empty(); });
     if (tasks_.empty()) return;  // stopped, and everything begun is staged
-    const Task task = std::move(tasks_.front());
+    Task task = std::move(tasks_.front());
     tasks_.pop_front();
     task_runs_ = true;
     lock.unlock();
-    task();
+    os::run_and_log_failure(kName, task);
+    task = nullptr;  // with what it holds, and not under the lock
     lock.lock();
     task_runs_ = false;
     life_.changed.notify_all();

@@ -1,12 +1,12 @@
 // The thread that stages: one task after the other, in the order in which they were handed over.
 #pragma once
 
+#include "os/own_thread.h"
 #include "save/lifetime.h"
 
 #include <chrono>
 #include <deque>
 #include <functional>
-#include <thread>
 
 namespace ckptring::save {
 
@@ -16,7 +16,9 @@ class TaskThread {
 
   explicit TaskThread(Lifetime& life) : life_(life) {}
 
+  /// @throws Error out_of_memory if the system allows no more threads
   void start();
+  /// What a task throws is logged, and the next one is run.
   void enqueue(Task task);
 
   /// With the mutex of Lifetime held: whether every task has ended.
@@ -41,7 +43,7 @@ class TaskThread {
   std::deque<Task> tasks_;
   bool task_runs_ = false;
   bool stop_ = false;
-  std::thread thread_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::save

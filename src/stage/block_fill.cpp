@@ -7,22 +7,30 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 namespace ckptring::stage {
 namespace {
 
+std::exception_ptr named(const Error& error, const NameOf& name_of, std::uint32_t first,
+                         std::uint32_t last) {
+  const std::string keys = first == last
+                               ? fmt::format("stage key {}", name_of(first))
+                               : fmt::format("stage keys {} to {}", name_of(first), name_of(last));
+  return std::make_exception_ptr(Error(error.code(), keys, error.path(), error.what()));
+}
+
 /// Copies end together, so that only the first and the last of them can be named.
 std::exception_ptr name_sources(const std::exception_ptr& failure, const NameOf& name_of,
-                                std::uint32_t first, std::uint32_t last) {
+                                const std::vector<Copy>& copies) noexcept {
   if (!failure || !name_of) return failure;
   try {
-    std::rethrow_exception(failure);
-  } catch (const Error& error) {
-    const std::string keys =
-        first == last ? fmt::format("stage key {}", name_of(first))
-                      : fmt::format("stage keys {} to {}", name_of(first), name_of(last));
-    return std::make_exception_ptr(Error(error.code(), keys, error.path(), error.what()));
-  } catch (...) {
+    try {
+      std::rethrow_exception(failure);
+    } catch (const Error& error) {
+      return named(error, name_of, copies.front().source, copies.back().source);
+    }
+  } catch (...) {  // it is none of ours, or there is no memory for the names
     return failure;
   }
 }
@@ -38,18 +46,16 @@ std::shared_ptr<BlockFill> BlockFill::begin(BlockCopies copies, DeviceCopies* de
                                             const NameOf& name_of, Filled filled) {
   std::shared_ptr<BlockFill> fill(new BlockFill(std::move(copies), std::move(filled)));
   for (const BlockCopies::FromDevice& from : fill->copies_.from_devices()) {
-    const auto ended = [fill, &from, name_of](const std::exception_ptr& failure) {
-      fill->end_part(
-          name_sources(failure, name_of, from.copies.front().source, from.copies.back().source));
-    };
-    CopyEngine* engine = nullptr;
+    const std::vector<Copy>& copies_of_part = from.copies;
     try {
-      engine = &devices->to_host(from.device);
-    } catch (...) {
-      ended(std::current_exception());
-      continue;
+      devices->to_host(from.device)
+          .copy(copies_of_part,
+                [fill, &copies_of_part, name_of](const std::exception_ptr& failure) {
+                  fill->end_part(name_sources(failure, name_of, copies_of_part));
+                });
+    } catch (...) {  // this part was not begun
+      fill->end_part(name_sources(std::current_exception(), name_of, copies_of_part));
     }
-    engine->copy(from.copies, ended);
   }
   return fill;
 }

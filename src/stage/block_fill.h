@@ -25,7 +25,8 @@ class BlockFill {
   /// failure they are full. Must not throw.
   using Filled = std::function<void(const std::exception_ptr& failure)>;
 
-  /// Begins the copies from devices. `copy_from_host` or `give_up` must follow, once.
+  /// Begins the copies from devices. `copy_from_host` or `give_up` must follow, once. Throws only
+  /// before anything is begun, and then `filled` is not called.
   /// @param devices  not null if any copy is from one; outlives the copies
   static std::shared_ptr<BlockFill> begin(BlockCopies copies, DeviceCopies* devices,
                                           const NameOf& name_of, Filled filled);

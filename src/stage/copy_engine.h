@@ -27,7 +27,8 @@ class CopyEngine {
 
   /// Begins to copy. `copies` is not looked at any more when this returns; the memory is, until
   /// `ended` is called, maybe before this returns. Batches begin in the order of the calls.
-  /// Failures come through `ended`, which must not throw.
+  /// Failures come through `ended`, which must not throw; what is thrown from here was met before
+  /// anything was begun, and `ended` is not called.
   virtual void copy(std::span<const Copy> copies, CopiesEnded ended) = 0;
 };
 

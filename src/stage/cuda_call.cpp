@@ -10,6 +10,10 @@ namespace {
 /// Of this thread's scopes, those that live.
 thread_local unsigned depth = 0;
 
+bool has_context(const CudaRuntime& runtime, int device) {
+  return runtime.has_context == nullptr || runtime.has_context(device);
+}
+
 }  // namespace
 
 std::string words_of(const CudaRuntime& runtime, cudaError_t result) {
@@ -61,7 +65,8 @@ cudaError_t CudaDeviceScope::enter(int device) noexcept {
   }
   if (before_ == device) return cudaSuccess;
   const cudaError_t result = runtime_.set_device(device);
-  give_back_ = result == cudaSuccess && (within_another || !os::is_own_thread());
+  give_back_ = result == cudaSuccess &&
+               (within_another || (!os::is_own_thread() && has_context(runtime_, before_)));
   return result;
 }
 

@@ -31,9 +31,8 @@ void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
 ///
 /// The library's own threads keep the new one, unless this is within another scope: to make the old
 /// one current again would make a context there too, much memory of a device that may not be ours
-/// at all. A thread of others gets its device back when this goes. That one has a context: such a
-/// thread comes here only after libtorch's guard (torch/current_stream.h), which does not go back
-/// to a device that has none.
+/// at all. A thread of others gets its device back when this goes, if that has a context; if not,
+/// the new one stays current, as it does where libtorch's guard goes.
 class CudaDeviceScope {
  public:
   /// @param operation  what is to be done there

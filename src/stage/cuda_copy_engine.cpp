@@ -1,6 +1,5 @@
 #include "stage/cuda_copy_engine.h"
 
-#include "os/background_thread.h"
 #include "stage/cuda_call.h"
 #include "stage/stream_copy.h"
 
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 namespace ckptring::stage {
@@ -46,8 +44,9 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
   name_ = fmt::format("copy {} device {} (stream {})", words_of(direction_), device_,
                       fmt::ptr(static_cast<const void*>(stream_)));
   try {
-    thread_ = std::thread([this] { complete_all(); });
-  } catch (const std::system_error& error) {
+    thread_ = os::OwnThread("ckptring-cuda", os::OwnThread::Priority::background,
+                            [this] { complete_all(); });
+  } catch (const Error& error) {
     destroy_stream();
     throw Error(ErrorCode::device_failed, "start a thread to " + name_, "", error.what());
   }
@@ -82,16 +81,16 @@ cudaMemcpyKind CudaCopyEngine::kind() const noexcept {
 
 void CudaCopyEngine::copy(std::span<const Copy> copies, CopiesEnded ended) {
   const std::scoped_lock lock(enqueuing_);
-  Batch last;
-  last.ended = std::move(ended);
+  std::list<Batch> last(1);
+  last.front().ended = std::move(ended);
   try {
     const CudaDeviceScope scope(runtime_, device_, name_);
     for (const Copy& copy : copies) enqueue(copy);
     submit_direct();
-    last.event = record_event();
+    last.front().event = record_event();
   } catch (...) {
     // A part of it may be under way: the completion thread sees to its end.
-    last.failure = std::current_exception();
+    last.front().failure = std::current_exception();
   }
   to_.clear();
   from_.clear();
@@ -128,7 +127,8 @@ void CudaCopyEngine::enqueue_direct(const Copy& copy) {
 }
 
 void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
-  Batch batch;
+  std::list<Batch> handed_over(1);
+  Batch& batch = handed_over.front();
   batch.buffer = window_.take(name_);
   batch.size = static_cast<std::size_t>(copy.size);
   try {
@@ -145,10 +145,10 @@ void CudaCopyEngine::enqueue_through_window(const Copy& copy) {
     batch.event = record_event();
   } catch (...) {
     batch.failure = std::current_exception();
-    hand_over(std::move(batch));
+    hand_over(std::move(handed_over));
     throw;
   }
-  hand_over(std::move(batch));
+  hand_over(std::move(handed_over));
 }
 
 /// Many small tensors are as many launches, unless they go in one call.
@@ -174,10 +174,10 @@ void CudaCopyEngine::submit_direct() {
 
 CudaEvent CudaCopyEngine::record_event() { return events_.record(stream_, name_); }
 
-void CudaCopyEngine::hand_over(Batch batch) noexcept {
+void CudaCopyEngine::hand_over(std::list<Batch> batch) noexcept {
   {
     const std::scoped_lock lock(mutex_);
-    batches_.push_back(std::move(batch));
+    batches_.splice(batches_.end(), batch);
   }
   changed_.notify_all();
 }
@@ -208,24 +208,24 @@ bool CudaCopyEngine::is_copying() const {
 }
 
 void CudaCopyEngine::complete_all() {
-  os::become_background_thread("ckptring-cuda");
   const CudaDeviceScope scope(runtime_, device_);
   std::exception_ptr failure;  // of the caller at hand
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || !batches_.empty(); });
     if (batches_.empty()) return;
-    Batch batch = std::move(batches_.front());
-    batches_.pop_front();
+    std::list<Batch> batch;
+    batch.splice(batch.end(), batches_, batches_.begin());
     completing_ = true;
     lock.unlock();
-    complete(std::move(batch), failure);
+    complete(batch.front(), failure);
+    batch.clear();
     lock.lock();
     completing_ = false;
   }
 }
 
-void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
+void CudaCopyEngine::complete(Batch& batch, std::exception_ptr& failure) noexcept {
   if (const std::exception_ptr now = wait_for(batch); now && !failure) failure = now;
   if (batch.buffer != nullptr) {
     if (batch.to != nullptr && !failure) {
@@ -240,13 +240,13 @@ void CudaCopyEngine::complete(Batch batch, std::exception_ptr& failure) {
 }
 
 /// Returns when the batch's copies have ended, and why they failed, if they did.
-std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const {
+std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const noexcept {
   std::exception_ptr failure = batch.failure;
   if (!failure) {
     try {
       check_cuda(runtime_, runtime_.event_synchronize(batch.event.get()), name_);
       return nullptr;
-    } catch (const Error&) {
+    } catch (...) {  // that, or no memory to say it
       failure = std::current_exception();
     }
   }

@@ -7,6 +7,7 @@
 // Nobody polls, and nobody waits for the whole device.
 #pragma once
 
+#include "os/own_thread.h"
 #include "stage/cuda_events.h"
 #include "stage/cuda_pinned_memory.h"
 #include "stage/cuda_runtime.h"
@@ -15,12 +16,11 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace ckptring::stage {
@@ -66,13 +66,13 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   void enqueue_through_window(const Copy& copy);
   void submit_direct();
   CudaEvent record_event();
-  void hand_over(Batch batch) noexcept;
+  void hand_over(std::list<Batch> batch) noexcept;
   [[nodiscard]] cudaMemcpyKind kind() const noexcept;
 
   // The completion thread.
   void complete_all();
-  void complete(Batch batch, std::exception_ptr& failure);
-  std::exception_ptr wait_for(const Batch& batch) const;
+  void complete(Batch& batch, std::exception_ptr& failure) noexcept;
+  std::exception_ptr wait_for(const Batch& batch) const noexcept;
 
   const CudaRuntime& runtime_;
   CudaEvents& events_;
@@ -93,10 +93,10 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  std::deque<Batch> batches_;
-  bool completing_ = false;  ///< one that was taken from batches_
+  std::list<Batch> batches_;  ///< which takes no memory to hand over
+  bool completing_ = false;   ///< one that was taken from batches_
   bool stop_ = false;
-  std::thread thread_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::stage

@@ -23,6 +23,7 @@ CudaEvent CudaEvents::take(const std::string& operation) {
       unused_.pop_back();
       return {*this, event};
     }
+    if (unused_.capacity() < ++made_) unused_.reserve(2 * made_);
   }
   cudaEvent_t event = nullptr;
   check_cuda(
@@ -41,7 +42,7 @@ CudaEvent CudaEvents::record(cudaStream_t stream, const std::string& operation) 
 
 void CudaEvents::give_back(cudaEvent_t event) noexcept {
   const std::scoped_lock lock(mutex_);
-  unused_.push_back(event);  // out of memory here ends the process, as it does everywhere else
+  unused_.push_back(event);
 }
 
 }  // namespace ckptring::stage

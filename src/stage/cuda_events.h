@@ -4,6 +4,7 @@
 #include "stage/cuda_runtime.h"
 #include "stage/device_copies.h"
 
+#include <cstddef>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -59,7 +60,9 @@ class CudaEvents {
   const CudaRuntime& runtime_;
   const int device_;
   std::mutex mutex_;
-  std::vector<cudaEvent_t> unused_;
+  // Guarded by mutex_.
+  std::size_t made_ = 0;
+  std::vector<cudaEvent_t> unused_;  ///< room for all that were made
 };
 
 class CudaStreamPoint final : public StreamPoint {

@@ -1,7 +1,6 @@
 #include "stage/cuda_pinned_memory.h"
 
 #include "base/align.h"
-#include "os/background_thread.h"
 #include "os/clock.h"
 #include "os/own_thread.h"
 #include "os/populate.h"
@@ -11,7 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
-#include <system_error>
+#include <stop_token>
 #include <utility>
 
 namespace ckptring::stage {
@@ -54,11 +53,9 @@ CudaPinnedMemory::CudaPinnedMemory(const CudaRuntime& runtime, CudaPinnedRanges&
       device_(device),
       pieces_(static_cast<std::size_t>(base::ceil_div(memory.size(), piece_bytes))) {
   try {
-    thread_ = std::jthread([this, wait = std::move(wait)](const std::stop_token& stop) {
-      os::become_background_thread("ckptring-pin");
-      pin_all(stop, wait);
-    });
-  } catch (const std::system_error& error) {
+    thread_ = os::OwnThread("ckptring-pin", os::OwnThread::Priority::background,
+                            [this, wait = std::move(wait)] { pin_all(stop_.get_token(), wait); });
+  } catch (const Error& error) {
     log_.warn("no thread to register host memory with CUDA: {}; copies wait for it", error.what());
   }
   const std::unique_lock lock(ranges_.mutex_);
@@ -70,7 +67,7 @@ CudaPinnedMemory::~CudaPinnedMemory() {
     const std::unique_lock lock(ranges_.mutex_);
     std::erase(ranges_.ranges_, this);
   }
-  thread_.request_stop();
+  stop_.request_stop();
   if (thread_.joinable()) thread_.join();
   // Whoever ends this may never have used CUDA: see CudaDeviceScope.
   os::run_in_own_thread("ckptring-unpin", [this] { unregister_all(); });

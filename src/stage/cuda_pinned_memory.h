@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "os/own_thread.h"
 #include "stage/cuda_runtime.h"
 #include "stage/device_copies.h"
 
@@ -12,7 +13,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <span>
-#include <thread>
+#include <stop_token>
 #include <vector>
 
 namespace ckptring::stage {
@@ -65,7 +66,8 @@ class CudaPinnedMemory final : public PinnedMemory {
   std::mutex registering_;
   std::vector<std::atomic<Piece>> pieces_;
   bool warned_ = false;  ///< guarded by registering_
-  std::jthread thread_;
+  std::stop_source stop_;
+  os::OwnThread thread_;
 };
 
 }  // namespace ckptring::stage

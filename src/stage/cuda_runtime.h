@@ -49,6 +49,10 @@ struct CudaRuntime {
   decltype(&::cudaGetLastError) get_last_error = nullptr;
   decltype(&::cudaGetErrorName) get_error_name = nullptr;
   decltype(&::cudaGetErrorString) get_error_string = nullptr;
+
+  /// Of the driver, which the runtime does not pass on: whether a device has a (primary) context.
+  /// True where the driver cannot be asked, as if this is null. Makes none.
+  bool (*has_context)(int device) = nullptr;
 };
 
 /// The table, or why there is none.

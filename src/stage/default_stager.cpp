@@ -9,7 +9,7 @@ namespace ckptring::stage {
 
 DefaultStager::DefaultStager(const CheckpointStagerConfig& config)
     : threads_(os::thread_count("copy_threads", config.copy_threads, 2), "ckptring-copy",
-               os::ThreadTeam::Priority::background) {}
+               os::OwnThread::Priority::background) {}
 
 StageResult DefaultStager::stage(ring::Producer& producer, const StageRequest& request,
                                  int stop_fd) {

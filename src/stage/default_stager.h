@@ -39,7 +39,7 @@ struct StageResult {
 
 class DefaultStager {
  public:
-  /// @throws Error invalid_argument
+  /// @throws Error invalid_argument; out_of_memory if the system allows no more threads
   explicit DefaultStager(const CheckpointStagerConfig& config);
 
   /// Claims, fills and publishes every block of the producer's open save. Ends early when a copy

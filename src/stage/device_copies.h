@@ -54,7 +54,8 @@ class PinnedMemory {
 using WaitPopulated = std::function<void(const std::stop_token& stop, std::uint64_t bytes)>;
 
 /// The devices of this process. Engines are made when first asked for, and live as long as this.
-/// Thread-safe.
+/// Thread-safe. No call makes a context on a device that it does not work for: a thread whose
+/// current device has none is left with the one of the call.
 class DeviceCopies {
  public:
   virtual ~DeviceCopies() = default;

@@ -31,12 +31,18 @@ Staging::Staging(ring::Producer& producer, const StageRequest& request, int stop
       stop_fd_(stop_fd),
       devices_end_(end_of_devices(request)) {}
 
-void Staging::work() {
-  while (const std::shared_ptr<BlockFill> fill = next()) {
-    if (has_failed_.load(std::memory_order_relaxed)) {  // a hint: nobody will read the blocks
-      fill->give_up(nullptr);
-    } else {
-      fill->copy_from_host();
+void Staging::work() noexcept {
+  for (;;) {
+    try {
+      const std::shared_ptr<BlockFill> fill = next();
+      if (!fill) return;
+      if (has_failed_.load(std::memory_order_relaxed)) {  // a hint: nobody will read the blocks
+        fill->give_up(nullptr);
+      } else {
+        fill->copy_from_host();
+      }
+    } catch (...) {  // out of memory, as a rule; what was begun still has to end
+      fail(std::current_exception());
     }
   }
 }
@@ -48,7 +54,12 @@ std::shared_ptr<BlockFill> Staging::next() {
     if (!may_claim()) {
       stop_claiming();
     } else if (std::shared_ptr<BlockFill> fill = begin_blocks()) {
-      for_host_.push_back(std::move(fill));
+      try {
+        for_host_.push_back(fill);
+      } catch (...) {
+        fill->give_up(std::current_exception());
+        throw;
+      }
       if (from_devices_left()) continue;
       tell_enqueued();
     }
@@ -97,9 +108,15 @@ std::shared_ptr<BlockFill> Staging::begin_blocks() {
     const std::scoped_lock lock(ending_);
     ++fills_out_;
   }
-  return BlockFill::begin(
-      std::move(copies), request_.devices, request_.name_of,
-      [this, claims](const std::exception_ptr& failure) { end_blocks(*claims, failure); });
+  try {
+    return BlockFill::begin(
+        std::move(copies), request_.devices, request_.name_of,
+        [this, claims](const std::exception_ptr& failure) { end_blocks(*claims, failure); });
+  } catch (...) {
+    const std::scoped_lock lock(ending_);
+    --fills_out_;
+    throw;
+  }
 }
 
 /// False if staging is to end.

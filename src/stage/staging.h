@@ -28,7 +28,7 @@ class Staging {
   Staging(ring::Producer& producer, const StageRequest& request, int stop_fd);
 
   /// Called once by each thread; returns when nothing is left for it to do.
-  void work();
+  void work() noexcept;
 
   /// After every `work` has returned: waits for copies from devices.
   /// @throws what made it end early

@@ -8,8 +8,8 @@
 
 #include <cstdio>
 #include <limits>
-#include <memory>
 #include <string_view>
+#include <vector>
 
 namespace ckptring::store {
 namespace {
@@ -61,32 +61,32 @@ class SystemFiles final : public FileSystem {
   int mkdir(const std::string& path, mode_t mode) override { return ::mkdir(path.c_str(), mode); }
   int rmdir(const std::string& path) override { return ::rmdir(path.c_str()); }
   int list(const std::string& path, std::vector<std::string>& names) override {
-    struct Close {
-      void operator()(DIR* stream) const {
-        os::ForksHeld held;
-        held.forget(::dirfd(stream));
-        (void)::closedir(stream);
-      }
-    };
-    std::unique_ptr<DIR, Close> stream;
-    {
-      os::ForksHeld held;
-      stream.reset(::opendir(path.c_str()));
-      if (!stream) return -1;
-      held.hide(::dirfd(stream.get()));
-    }
+    os::UninheritedFd directory = open_file(*this, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+    if (!directory) return -1;
     names.clear();
+    std::vector<char> entries(kEntriesBytes);  // on the heap: a thread's stack may be small
     for (;;) {
-      errno = 0;
-      const dirent* const entry = ::readdir(stream.get());
-      if (entry == nullptr) return errno == 0 ? 0 : -1;
-      const std::string_view name = static_cast<const char*>(entry->d_name);
-      if (name != "." && name != "..") names.emplace_back(name);
+      const ssize_t bytes = ::getdents64(directory.get(), entries.data(), entries.size());
+      if (bytes == 0) return 0;
+      if (bytes < 0) {
+        const int why = errno;
+        directory.reset();
+        errno = why;
+        return -1;
+      }
+      for (ssize_t at = 0; at < bytes;) {
+        const auto* const entry = reinterpret_cast<const ::dirent64*>(entries.data() + at);
+        const std::string_view name = static_cast<const char*>(entry->d_name);
+        if (name != "." && name != "..") names.emplace_back(name);
+        at += entry->d_reclen;
+      }
     }
   }
   [[nodiscard]] bool allows_raw_io() const override { return true; }
 
  private:
+  static constexpr std::size_t kEntriesBytes = 32768;  ///< names that are fetched together
+
   static bool fits(std::uint64_t offset) noexcept {
     if (offset <= static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) return true;
     errno = EFBIG;
@@ -97,7 +97,8 @@ class SystemFiles final : public FileSystem {
 }  // namespace
 
 FileSystem& system_files() {
-  static SystemFiles files;
+  // Never destroyed: saves may be under way while the process exits.
+  static SystemFiles& files = *new SystemFiles;
   return files;
 }
 

@@ -2,8 +2,8 @@
 // them, or drop what was not synced.
 #pragma once
 
+#include "os/new_fd.h"
 #include "os/uninherited_fd.h"
-#include "os/unique_fd.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -61,12 +61,16 @@ auto uninterrupted(Call&& call) {
   return result;
 }
 
-/// Opens with O_CLOEXEC; an empty descriptor with errno set on failure. A forked child does not
-/// get it: locks belong to open files, so a data loader would hold on to them.
+/// Opens with O_CLOEXEC, as 3 or more; an empty descriptor with errno set on failure. A forked
+/// child does not get it: locks belong to open files, so a data loader would hold on to them.
 [[nodiscard]] inline os::UninheritedFd open_file(FileSystem& files, const std::string& path,
                                                  int flags, mode_t mode = 0) {
-  return os::UninheritedFd::made_by([&] {
-    return os::UniqueFd(uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }));
+  return os::UninheritedFd::made_slowly([&] {
+    os::UniqueFd fd = os::new_fd(
+        [&] { return uninterrupted([&] { return files.open(path, flags | O_CLOEXEC, mode); }); });
+    // If it has to be opened once more, it is there.
+    if (fd) flags &= ~(O_CREAT | O_EXCL);
+    return fd;
   });
 }
 

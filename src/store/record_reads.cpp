@@ -4,12 +4,13 @@
 #include "base/checksum.h"
 #include "os/thread_team.h"
 
+#include <ckptring/error.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <semaphore>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -101,8 +102,8 @@ class Run {
     if (count < 2) return nullptr;
     try {
       return std::make_unique<os::ThreadTeam>(count, "ckptring-load",
-                                              os::ThreadTeam::Priority::foreground);
-    } catch (const std::system_error&) {
+                                              os::OwnThread::Priority::foreground);
+    } catch (const Error&) {
       return nullptr;  // no more threads are allowed: then without
     }
   }

@@ -1,14 +1,14 @@
 #include "store/thread_writes.h"
 
+#include "os/eventfd.h"
+
 #include <ckptring/error.h>
 
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <csignal>
-#include <system_error>
+#include <thread>
 
 namespace ckptring::store {
 namespace {
@@ -17,24 +17,13 @@ namespace {
 /// machine and a whole turn of everybody else's on a busy one.
 constexpr std::chrono::microseconds kRetryPause{10};
 
-/// Threads started meanwhile leave all signals to the program's own threads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept {
-    ::sigset_t all;
-    ::sigfillset(&all);
-    blocked_ = ::pthread_sigmask(SIG_SETMASK, &all, &before_) == 0;
+os::UninheritedFd make_event(const std::string& path) {
+  try {
+    return os::UninheritedFd::made_by([] { return os::make_eventfd(); });
+  } catch (const Error& error) {
+    throw Error::from_errno(error.errno_value(), "make an eventfd for writing", path);
   }
-  ~SignalsBlocked() {
-    if (blocked_) (void)::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  ::sigset_t before_{};
-  bool blocked_ = false;
-};
+}
 
 }  // namespace
 
@@ -45,17 +34,21 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, u
       path_(path),
       unit_(unit),
       rwf_flags_(dsync ? RWF_DSYNC : 0),
-      done_event_(os::UninheritedFd::made_by(
-          [] { return os::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); })) {
-  if (!done_event_) throw Error::from_errno(errno, "make an eventfd for writing", path_);
-  const SignalsBlocked blocked;
+      done_event_(make_event(path_)) {
   threads_.reserve(threads);
+  // A write that has ended must be told of, whatever memory there is by then.
+  done_.reserve(std::size_t{2} * threads);
   try {
-    while (threads_.size() < threads) threads_.emplace_back([this] { write_until_stopped(); });
-  } catch (const std::system_error& error) {
+    while (threads_.size() < threads) {
+      threads_.emplace_back("ckptring-write", os::OwnThread::Priority::foreground,
+                            [this] { write_until_stopped(); });
+    }
+  } catch (const Error& error) {
     // Fewer are slower, not wrong.
-    if (threads_.empty())
-      throw Error::from_errno(error.code().value(), "start a thread for writing", path_);
+    if (threads_.empty()) {
+      throw Error(error.code(), "start a thread for writing", path_, error.cause(),
+                  error.errno_value());
+    }
   }
   // One write waits behind each that is under way, so that no thread has to wait for the driver.
   capacity_ = 2 * threads_.size();
@@ -68,7 +61,7 @@ ThreadWrites::~ThreadWrites() {
     stopping_ = true;
   }
   work_or_stop_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void ThreadWrites::submit(std::uint64_t token, std::uint64_t offset, const std::byte* data,

@@ -1,6 +1,7 @@
 // A few threads that each block in one write at a time. Works everywhere.
 #pragma once
 
+#include "os/own_thread.h"
 #include "store/pending_write.h"
 #include "store/write_queue.h"
 
@@ -8,7 +9,6 @@
 #include <deque>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace ckptring::store {
@@ -49,10 +49,10 @@ class ThreadWrites final : public WriteQueue {
   std::condition_variable work_or_stop_;
   // Guarded by mutex_:
   std::deque<PendingWrite> waiting_;
-  std::vector<Done> done_;
+  std::vector<Done> done_;  ///< room for all that may be under way
   bool stopping_ = false;
 
-  std::vector<std::thread> threads_;
+  std::vector<os::OwnThread> threads_;
 };
 
 }  // namespace ckptring::store

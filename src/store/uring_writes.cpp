@@ -1,8 +1,12 @@
 #include "store/uring_writes.h"
 
+#include "os/new_fd.h"
 #include "os/uninherited_fd.h"
 
 #include <ckptring/error.h>
+
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -21,21 +25,30 @@ constexpr std::chrono::milliseconds kFlushPause{1};
 UringWrites::Opened UringWrites::open(int fd, const std::string& path, unsigned depth,
                                       std::uint64_t unit) {
   ::io_uring ring{};
-  {
-    os::ForksHeld held;
-    if (const int result = ::io_uring_queue_init(depth, &ring, 0); result < 0) {
-      return {nullptr, -result};
-    }
-    held.hide(ring.ring_fd);
-    // Refused: a forked child keeps some pages that nobody uses any more.
-    (void)::io_uring_ring_dontfork(&ring);
-  }
+  if (const int result = make(depth, ring); result < 0) return {nullptr, -result};
   try {
     return {std::unique_ptr<WriteQueue>(new UringWrites(ring, fd, path, depth, unit)), 0};
   } catch (...) {
     end(ring);
     throw;
   }
+}
+
+int UringWrites::make(unsigned depth, ::io_uring& ring) {
+  os::ForksHeld held;
+  const os::StandardNumbersTaken taken;
+  if (const int result = ::io_uring_queue_init(depth, &ring, 0); result < 0) return result;
+  // A sandbox may allow to make one, and nothing else. Asked here, where there is another way.
+  const bool usable = ::syscall(SYS_io_uring_enter, ring.ring_fd, 0, 0, 0, nullptr, 0) == 0;
+  const int why = usable ? 0 : errno;
+  if (!usable || ring.ring_fd <= STDERR_FILENO) {
+    ::io_uring_queue_exit(&ring);
+    return usable ? -EBADF : -why;
+  }
+  held.hide(ring.ring_fd);
+  // Refused: a forked child keeps some pages that nobody uses any more.
+  (void)::io_uring_ring_dontfork(&ring);
+  return 0;
 }
 
 UringWrites::UringWrites(const ::io_uring& ring, int fd, const std::string& path, unsigned depth,

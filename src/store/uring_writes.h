@@ -42,6 +42,8 @@ class UringWrites final : public WriteQueue {
 
   UringWrites(const ::io_uring& ring, int fd, const std::string& path, unsigned depth,
               std::uint64_t unit);
+  /// 0, or -errno: io_uring does not work here.
+  static int make(unsigned depth, ::io_uring& ring);
   static void end(::io_uring& ring);
   void queue(std::size_t slot);
   void flush();

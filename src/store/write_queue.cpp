@@ -1,5 +1,6 @@
 #include "store/write_queue.h"
 
+#include "base/system_words.h"
 #include "store/thread_writes.h"
 #include "store/uring_writes.h"
 
@@ -9,14 +10,11 @@
 #include <linux/magic.h>
 
 #include <array>
-#include <system_error>
 
 namespace ckptring::store {
 namespace {
 
 constexpr std::uint64_t kDirectUnit = 4096;
-
-std::string words(int errno_value) { return std::generic_category().message(errno_value); }
 
 // Their direct writes have ended, one way or the other, before a killed process is gone or lets
 // go of the file. (NFS, for one, returns to a killed process with the write still under way.)
@@ -38,7 +36,7 @@ bool waits_for_direct_writes(const struct ::statfs& status) {
 std::string enable_direct(FileSystem& files, int fd, const std::string& path,
                           const base::LogContext& log) {
   struct ::statfs status {};
-  if (files.statfs(fd, status) != 0) return "statfs: " + words(errno);
+  if (files.statfs(fd, status) != 0) return "statfs: " + base::words_of_errno(errno);
   if (!waits_for_direct_writes(status)) {
     return fmt::format("file system type {:#x} is not known to wait for direct writes",
                        static_cast<unsigned long>(status.f_type));
@@ -69,12 +67,12 @@ std::string enable_direct(FileSystem& files, int fd, const std::string& path,
           kDirectUnit);
     }
   }
-  if (files.set_flags(fd, O_DIRECT) != 0) return "O_DIRECT: " + words(errno);
+  if (files.set_flags(fd, O_DIRECT) != 0) return "O_DIRECT: " + base::words_of_errno(errno);
   // Some file systems take the flag and refuse the first transfer. Reading asks the same question
   // as writing and damages nothing.
   alignas(kDirectUnit) std::array<std::byte, kDirectUnit> buffer{};
   if (uninterrupted([&] { return files.pread(fd, buffer.data(), buffer.size(), 0); }) < 0) {
-    std::string reason = "a direct read: " + words(errno);
+    std::string reason = "a direct read: " + base::words_of_errno(errno);
     if (files.set_flags(fd, 0) != 0) {
       throw Error::from_errno(errno, "switch off O_DIRECT for", path);
     }
@@ -120,7 +118,7 @@ std::unique_ptr<WriteQueue> open_write_queue(FileSystem& files, const WriteQueue
     UringWrites::Opened opened =
         UringWrites::open(request.fd, request.path, config.queue_depth, kDirectUnit);
     if (opened.queue) return std::move(opened.queue);
-    no_uring = "io_uring: " + words(opened.error);
+    no_uring = "io_uring: " + base::words_of_errno(opened.error);
   }
   if (uring_forced) refuse(request, "direct_io_uring", no_uring);
   static base::FirstTime first_time;

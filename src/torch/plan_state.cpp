@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <map>
 #include <memory>
@@ -140,35 +141,12 @@ class Survey {
   Survey(plan::PtPlanBuilder& builder, SeenState& seen, stage::DeviceAccess& devices)
       : builder_(builder), seen_(seen), devices_(devices) {}
 
-  void dict(const StateDict& dict, Node node, unsigned depth) {
-    check_depth(node, depth);
-    expect(dict.size());
-    push(Step::Kind::begin_dict);
-    Lookahead ahead(dict.begin(), dict.end(), [](const auto& entry, auto&& visit) {
-      visit(entry->key());
-      visit(entry->value());
-    });
-    for (const auto& entry : dict) {
-      ahead.step();
-      const IValue& key = entry.key();
-      const IValue& value = entry.value();
-      if (key.isString()) {
-        // The dict's own key shares this string, so it lives as long as the dict.
-        const std::string& text = key.toStringRef();
-        const KeyStep step = KeyStep::of(text);
-        if (!plan::is_utf8(text)) refuse(node, step, "the key is not valid UTF-8");
-        if (!push_text(Step::Kind::key_text, text)) refuse(node, step, "the key exceeds 4 GiB");
-        visit(value, node, step, depth);
-      } else if (key.isInt()) {
-        const KeyStep step = KeyStep::of_key(key.toInt());
-        push_integer(Step::Kind::key_number, key.toInt());
-        visit(value, node, step, depth);
-      } else {
-        refuse_node(node, fmt::format("a key of this dict is a {}; keys are strings or ints",
-                                      key.tagKind()));
-      }
+  /// Containers within containers are walked by a loop: the caller's stack may be small.
+  void walk(const StateDict& state) {
+    open_dict(state, KeyTree::kRoot, 0);
+    while (!open_.empty()) {
+      std::visit([this](auto& container) { go_on(container); }, open_.back());
     }
-    push(Step::Kind::end_dict);
   }
 
   /// Second half: hands everything to the builder. Nothing can fail any more.
@@ -226,6 +204,92 @@ class Survey {
  private:
   static constexpr std::size_t kTypicalShape = 4;  ///< two sizes, two strides
 
+  /// A container on the way from the state to what is looked at.
+  struct OpenDict {
+    struct Values {
+      template <class Visit>
+      void operator()(const StateDict::iterator& entry, Visit&& visit) const {
+        visit(entry->key());
+        visit(entry->value());
+      }
+    };
+    StateDict dict;
+    StateDict::iterator at;
+    Lookahead<StateDict::iterator, Values> ahead;
+    Node node;
+    unsigned depth;
+  };
+  struct OpenSequence {
+    struct Values {
+      template <class Visit>
+      void operator()(const IValue* item, Visit&& visit) const {
+        visit(*item);
+      }
+    };
+    c10::ArrayRef<IValue> items;
+    std::size_t at;
+    Lookahead<const IValue*, Values> ahead;
+    Step::Kind end;
+    Node node;
+    unsigned depth;
+  };
+
+  void open_dict(const StateDict& dict, Node node, unsigned depth) {
+    check_depth(node, depth);
+    expect(dict.size());
+    push(Step::Kind::begin_dict);
+    open_.emplace_back(OpenDict{dict, dict.begin(), {dict.begin(), dict.end(), {}}, node, depth});
+  }
+
+  void open_sequence(c10::ArrayRef<IValue> items, Step::Kind begin, Step::Kind end, Node node,
+                     unsigned depth) {
+    check_depth(node, depth);
+    expect(items.size());
+    push(begin);
+    open_.emplace_back(OpenSequence{items, 0, {items.begin(), items.end(), {}}, end, node, depth});
+  }
+
+  /// Until it ends, or another one is opened within it.
+  void go_on(OpenDict& in) {
+    const std::size_t open = open_.size();
+    while (in.at != in.dict.end()) {
+      in.ahead.step();
+      const IValue& key = in.at->key();
+      const IValue& value = in.at->value();
+      ++in.at;
+      if (key.isString()) {
+        // The dict's own key shares this string, so it lives as long as the dict.
+        const std::string& text = key.toStringRef();
+        const KeyStep step = KeyStep::of(text);
+        if (!plan::is_utf8(text)) refuse(in.node, step, "the key is not valid UTF-8");
+        if (!push_text(Step::Kind::key_text, text)) refuse(in.node, step, "the key exceeds 4 GiB");
+        visit(value, in.node, step, in.depth);
+      } else if (key.isInt()) {
+        const KeyStep step = KeyStep::of_key(key.toInt());
+        push_integer(Step::Kind::key_number, key.toInt());
+        visit(value, in.node, step, in.depth);
+      } else {
+        refuse_node(in.node, fmt::format("a key of this dict is a {}; keys are strings or ints",
+                                         key.tagKind()));
+      }
+      if (open_.size() != open) return;
+    }
+    push(Step::Kind::end_dict);
+    open_.pop_back();
+  }
+
+  void go_on(OpenSequence& in) {
+    const std::size_t open = open_.size();
+    while (in.at != in.items.size()) {
+      in.ahead.step();
+      const std::size_t index = in.at++;
+      visit(in.items[index], in.node, KeyStep::at(index), in.depth);
+      if (open_.size() != open) return;
+    }
+    push(in.end);
+    open_.pop_back();
+  }
+
   void visit(const IValue& value, Node parent, const KeyStep& step, unsigned depth) {
     if (value.isTensor()) {
       tensor(value.toTensor(), parent, step);
@@ -242,30 +306,16 @@ class Survey {
       if (!plan::is_utf8(text)) refuse(parent, step, "the string is not valid UTF-8");
       if (!push_text(Step::Kind::text, text)) refuse(parent, step, "the string exceeds 4 GiB");
     } else if (value.isGenericDict()) {
-      dict(value.toGenericDict(), seen_.keys.add(parent, step), depth + 1);
+      open_dict(value.toGenericDict(), seen_.keys.add(parent, step), depth + 1);
     } else if (value.isList()) {
-      sequence(value.toListRef(), Step::Kind::begin_list, Step::Kind::end_list,
-               seen_.keys.add(parent, step), depth + 1);
+      open_sequence(value.toListRef(), Step::Kind::begin_list, Step::Kind::end_list,
+                    seen_.keys.add(parent, step), depth + 1);
     } else if (value.isTuple()) {
-      sequence(value.toTupleRef().elements(), Step::Kind::begin_tuple, Step::Kind::end_tuple,
-               seen_.keys.add(parent, step), depth + 1);
+      open_sequence(value.toTupleRef().elements(), Step::Kind::begin_tuple, Step::Kind::end_tuple,
+                    seen_.keys.add(parent, step), depth + 1);
     } else {
       refuse(parent, step, fmt::format("a value of kind {} cannot be stored", value.tagKind()));
     }
-  }
-
-  void sequence(c10::ArrayRef<IValue> items, Step::Kind begin, Step::Kind end, Node node,
-                unsigned depth) {
-    check_depth(node, depth);
-    expect(items.size());
-    push(begin);
-    Lookahead ahead(items.begin(), items.end(),
-                    [](const IValue* item, auto&& visit) { visit(*item); });
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      ahead.step();
-      visit(items[i], node, KeyStep::at(i), depth);
-    }
-    push(end);
   }
 
   void tensor(const at::Tensor& tensor, Node parent, const KeyStep& step) {
@@ -430,6 +480,8 @@ class Survey {
   plan::PtPlanBuilder& builder_;
   SeenState& seen_;
   stage::DeviceAccess& devices_;
+  std::deque<std::variant<OpenDict, OpenSequence>>
+      open_;  ///< the innermost last; they stay in place
   std::vector<Step> steps_;
   std::string texts_;  ///< of all steps
   std::vector<SurveyedTensor> tensors_;
@@ -499,7 +551,7 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
   seen->path = path;
   plan::PtPlanBuilder builder;
   Survey survey(builder, *seen, devices);
-  survey.dict(state, KeyTree::kRoot, 0);
+  survey.walk(state);
   survey.emit();
   plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
   std::vector<stage::Source> sources = survey.take_sources();

@@ -2,14 +2,17 @@
 #include "os/eventfd.h"
 #include "os/memfd.h"
 #include "os/poll.h"
+#include "os/read_file.h"
 #include "os/uninherited_fd.h"
+#include "support/forked.h"
+#include "support/temporary_directory.h"
 
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 
 #include <gtest/gtest.h>
 
@@ -29,14 +32,15 @@ UninheritedFd hidden_eventfd() {
   return UninheritedFd::made_by([] { return make_eventfd(); });
 }
 
-/// The exit status of a forked child that runs `body`.
 template <class Body>
 int in_forked_child(Body&& body) {
-  const pid_t child = ::fork();
-  if (child == 0) ::_exit(body());
-  int status = 0;
-  EXPECT_EQ(::waitpid(child, &status, 0), child);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return test::exit_status_of_fork(std::forward<Body>(body));
+}
+
+/// Whether this thread of ours waits in such a system call.
+bool is_in_call(pid_t thread, long call) {
+  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/syscall";
+  return read_file(path).value_or("").starts_with(std::to_string(call) + " ");
 }
 
 // ------------------------------------------------------------------------------------- bells
@@ -176,6 +180,57 @@ TEST(UninheritedFdTest, ANumberThatWasClosedBelongsToSomebodyElse) {
   const UniqueFd reused(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, fd));
   ASSERT_EQ(reused.get(), fd);
   EXPECT_EQ(in_forked_child([&] { return is_open(fd) ? 0 : 1; }), 0);
+}
+
+TEST(UninheritedFdTest, OfAFileThatTakesLongToOpenHoldsUpNoFork) {
+  const test::TemporaryDirectory directory;
+  const std::string pipe = directory / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  UninheritedFd file;
+  std::atomic<pid_t> opener_id{0};
+  std::thread opener([&] {
+    opener_id = ::gettid();
+    file = open_uninherited(pipe, O_RDONLY);  // returns once somebody writes
+  });
+  while (!is_in_call(opener_id, SYS_openat)) std::this_thread::yield();
+  EXPECT_EQ(in_forked_child([] { return 0; }), 0);
+  EXPECT_TRUE(is_in_call(opener_id, SYS_openat));
+  const UniqueFd writer(::open(pipe.c_str(), O_WRONLY | O_CLOEXEC));
+  opener.join();
+  ASSERT_TRUE(file);
+  EXPECT_EQ(in_forked_child([&] { return is_open(file.get()) ? 1 : 0; }), 0);
+}
+
+TEST(UninheritedFdTest, ThatAForkedChildMayHaveIsMadeAnew) {
+  UniqueFd first;
+  int made = 0;
+  const UninheritedFd hidden = UninheritedFd::made_slowly([&] {
+    UniqueFd fd = make_eventfd();
+    if (++made == 1) {
+      first.reset(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 100));
+      // As another thread would do, in just that moment.
+      EXPECT_EQ(in_forked_child([&] { return is_open(fd.get()) ? 0 : 1; }), 0);
+    }
+    return fd;
+  });
+  EXPECT_EQ(made, 2);
+  ASSERT_TRUE(hidden);
+  ring_bell(first.get());
+  EXPECT_FALSE(is_ready(hidden.get())) << "the one that the child has";
+  EXPECT_EQ(in_forked_child([&] { return is_open(hidden.get()) ? 1 : 0; }), 0);
+}
+
+TEST(UninheritedFdTest, IsMadeInTheEndAlsoWhereForksNeverPause) {
+  int made = 0;
+  const UninheritedFd hidden = UninheritedFd::made_slowly([&] {
+    // Once forks wait, one from in here would wait for itself.
+    if (++made <= 8) {
+      EXPECT_EQ(in_forked_child([] { return 0; }), 0);
+    }
+    return make_eventfd();
+  });
+  EXPECT_TRUE(hidden);
+  EXPECT_EQ(made, 9);
 }
 
 TEST(UninheritedFdTest, ForksWhileOthersOpenAndCloseLeakNothing) {

@@ -27,6 +27,12 @@ TEST(HugeMemory, IsNotCopiedToForkedChildren) {
   EXPECT_NE(test::mapping_flags(&memory.bytes().back()).find(" dc "), std::string::npos);
 }
 
+TEST(HugeMemory, IsNoPartOfACoreDump) {
+  const HugeMemory memory(3u << 20);
+  EXPECT_NE(test::mapping_flags(&memory.bytes().front()).find(" dd "), std::string::npos);
+  EXPECT_NE(test::mapping_flags(&memory.bytes().back()).find(" dd "), std::string::npos);
+}
+
 TEST(HugeMemory, MoreThanTheSystemCanEverGiveIsAnError) {
   try {
     const HugeMemory memory(std::size_t{1} << 60);

@@ -4,15 +4,17 @@
 
 #include <sched.h>
 
+#include <atomic>
 #include <barrier>
 #include <mutex>
+#include <new>
 #include <set>
 #include <thread>
 
 namespace ckptring::os {
 namespace {
 
-constexpr auto kForeground = ThreadTeam::Priority::foreground;
+constexpr auto kForeground = OwnThread::Priority::foreground;
 
 TEST(ThreadTeam, RunsTheWorkOnceInEachThreadAtTheSameTime) {
   ThreadTeam threads(4, "test", kForeground);
@@ -50,7 +52,7 @@ TEST(ThreadTeam, OfOneIsTheCaller) {
 }
 
 TEST(ThreadTeam, PushesNobodyAsideInTheBackgroundOnly) {
-  const auto policies_of_the_others = [](ThreadTeam::Priority priority) {
+  const auto policies_of_the_others = [](OwnThread::Priority priority) {
     ThreadTeam threads(3, "test", priority);
     std::mutex mutex;
     std::multiset<int> policies;
@@ -62,10 +64,29 @@ TEST(ThreadTeam, PushesNobodyAsideInTheBackgroundOnly) {
     });
     return policies;
   };
-  EXPECT_EQ(policies_of_the_others(ThreadTeam::Priority::background),
+  EXPECT_EQ(policies_of_the_others(OwnThread::Priority::background),
             (std::multiset<int>{SCHED_BATCH, SCHED_BATCH}));
   const int own = ::sched_getscheduler(0);
   EXPECT_EQ(policies_of_the_others(kForeground), (std::multiset<int>{own, own}));
+}
+
+TEST(ThreadTeam, ThrowsWhatItsWorkThrewOnceAllHaveReturnedAndCanBeUsedOn) {
+  ThreadTeam threads(3, "test", kForeground);
+  const std::thread::id caller = std::this_thread::get_id();
+  for (const bool in_caller : {true, false}) {
+    std::barrier all_there(3);
+    std::atomic<int> returned = 0;
+    const auto work = [&] {
+      all_there.arrive_and_wait();
+      if ((std::this_thread::get_id() == caller) == in_caller) throw std::bad_alloc();
+      ++returned;
+    };
+    EXPECT_THROW(threads.run(work), std::bad_alloc);
+    EXPECT_EQ(returned, in_caller ? 2 : 1);
+  }
+  std::atomic<int> ran = 0;
+  threads.run([&] { ++ran; });
+  EXPECT_EQ(ran, 3);
 }
 
 TEST(ThreadTeam, EndWithoutEverHavingWorked) { const ThreadTeam threads(8, "test", kForeground); }

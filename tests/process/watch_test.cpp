@@ -349,6 +349,33 @@ TEST(Watch, GivesAProgramThatIsNamedTheEnvironmentWithoutPreloadedLibraries) {
   for (const std::string& entry : seen) EXPECT_FALSE(entry.starts_with("LD_PRELOAD")) << entry;
 }
 
+/// The file that a process runs, as it is now called.
+std::string program_of(int process) {
+  return std::filesystem::read_symlink("/proc/" + std::to_string(process) + "/exe");
+}
+
+TEST(Watch, StartsTheProgramAgainThatHasWorkedAlsoIfAnotherOneWasInstalledMeanwhile) {
+  const test::TemporaryDirectory directory;
+  const test::LogLines quiet;
+  CheckpointerConfig automatic = config();
+  automatic.process_config.executable = directory / "helper";
+  automatic.process_config.ring_bytes = 0;
+  std::filesystem::copy_file(CKPTRING_DRAIN_PATH, directory / "helper");
+  AsyncSave async(automatic, {});
+  async.ready();
+  const int first = async.process_id();
+  std::filesystem::rename(program(directory, "echo too new >&2; exit 1"), directory / "helper");
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  EXPECT_NO_THROW(async.submit(job_for(directory / "run", noise({1000}, 1))).written.get());
+  const int second = async.process_id();
+  EXPECT_NE(second, first);
+  EXPECT_EQ(program_of(second), directory / "helper (deleted)");
+  // For a larger ring, too.
+  EXPECT_NO_THROW(async.submit(job_for(directory / "run", noise({2'000'000}, 1))).written.get());
+  EXPECT_NE(async.process_id(), second);
+  EXPECT_EQ(program_of(async.process_id()), directory / "helper (deleted)");
+}
+
 TEST(Watch, GivesTheProcessNoWayToMoreRights) {
   AsyncSave async(config(), {});
   async.ready();
@@ -416,8 +443,9 @@ TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
   const ring::Producer producer(segment.view(), bells.bells());
   CheckpointerConfig missing = config();
   missing.process_config.executable = "/nowhere";
+  process::DrainProgram program(missing.process_config.executable);
   process::CheckpointProcess process(
-      missing.process_config, {}, segment, bells, producer,
+      missing.process_config, program, {}, segment, bells, producer,
       [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
   process.expect(1);
   process.expect(2);

@@ -3,6 +3,7 @@
 #include "os/eventfd.h"
 #include "os/memfd.h"
 #include "ring/ring_memory.h"
+#include "support/mapping_flags.h"
 
 #include <ckptring/error.h>
 #include <fcntl.h>
@@ -17,6 +18,8 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <span>
+#include <string>
 
 namespace ckptring::ring::test {
 namespace {
@@ -43,6 +46,21 @@ os::UniqueFd forged(const Header& header, std::uint64_t bytes) {
 }
 
 Header good_header() { return {kMagic, kProtocolVersion, 0, kSmall, {}}; }
+
+TEST(Segment, IsNoPartOfACoreDumpInEitherProcess) {
+  const auto is_dumped = [](const Segment& segment) {
+    const std::span<std::byte> blocks = segment.view().blocks();
+    const auto flags = {ckptring::test::mapping_flags(&segment.view().consumer()),
+                        ckptring::test::mapping_flags(&blocks.front()),
+                        ckptring::test::mapping_flags(&blocks.back())};
+    return std::any_of(flags.begin(), flags.end(), [](const std::string& of_page) {
+      return of_page.find(" dd ") == std::string::npos;
+    });
+  };
+  const Segment segment = Segment::create(kSmall, {});
+  EXPECT_FALSE(is_dumped(segment));
+  EXPECT_FALSE(is_dumped(Segment::attach(another(segment.fd()))));
+}
 
 TEST(Segment, IsEmptyWhenNew) {
   const Segment segment = Segment::create(kSmall, {});

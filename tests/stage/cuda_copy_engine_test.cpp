@@ -379,6 +379,29 @@ TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {
   }
 }
 
+TEST(CudaContexts, AreMadeByNoCallOfAThreadOfOthersWhoseDeviceHasNone) {
+  CudaCopies all(3, Schedule::eager());
+  std::byte* const memory = all.device_memory(filled(4 * kPage, 5), 1);
+  const auto copy_from_device_1 = [&] {
+    Ended ended;
+    all.copies.to_host(1).copy(std::vector<Copy>{{all.host.at(0), memory, 4 * kPage, 0}},
+                               ended.tell());
+    EXPECT_EQ(ended.words(), "");
+    int now = -1;
+    EXPECT_EQ(FakeCuda::runtime().get_device(&now), cudaSuccess);
+    return now;
+  };
+  // Its current device is 0, which nobody has used.
+  std::thread([&] { EXPECT_EQ(copy_from_device_1(), 1); }).join();
+  EXPECT_THAT(all.cuda.contexts(), ::testing::ElementsAre(::testing::Key(1)));
+  // One that works on a device of its own keeps it.
+  std::thread([&] {
+    EXPECT_EQ(FakeCuda::runtime().set_device(2), cudaSuccess);
+    EXPECT_EQ(copy_from_device_1(), 2);
+  }).join();
+  EXPECT_THAT(all.cuda.contexts(), ::testing::ElementsAre(::testing::Key(1), ::testing::Key(2)));
+}
+
 TEST(CudaContexts, TheDeviceOfACopyIsCurrentAlsoWhereMemoryIsRegisteredForItOnAnother) {
   for (const bool registered : {true, false}) {
     CudaCopies all(2, Schedule::eager());

@@ -818,6 +818,10 @@ const stage::CudaRuntime& FakeCuda::runtime() {
     filled.get_last_error = get_last_error;
     filled.get_error_name = get_error_name;
     filled.get_error_string = get_error_string;
+    filled.has_context = [](int device) {
+      const FakeCuda* const cuda = FakeCuda::current();
+      return cuda != nullptr && cuda->contexts().contains(device);
+    };
     return filled;
   }();
   return table;

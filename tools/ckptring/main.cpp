@@ -7,6 +7,8 @@
 #include "verify.h"
 #include "words.h"
 
+#include "os/new_fd.h"
+
 #include <ckptring/checkpoints.h>
 #include <ckptring/error.h>
 
@@ -94,6 +96,7 @@ int run(int argc, char** argv) {
 }  // namespace ckptring::command
 
 int main(int argc, char** argv) try {
+  ckptring::os::reserve_standard_numbers();
   return ckptring::command::run(argc, argv);
 } catch (const std::exception& error) {
   (void)std::fprintf(stderr, "ckptring: %s\n", error.what());

@@ -1,4 +1,4 @@
-#include "process/locate_drain.h"
+#include "process/drain_program.h"
 
 #include "support/temporary_directory.h"
 
@@ -11,34 +11,38 @@
 namespace ckptring::process {
 namespace {
 
-class LocateDrain : public ::testing::Test {
+std::string path_of(const std::string& configured) {
+  return DrainProgram(configured).executable().path;
+}
+
+class DrainProgramTest : public ::testing::Test {
  public:
-  ~LocateDrain() override { ::unsetenv("CKPTRING_DRAIN"); }
+  ~DrainProgramTest() override { ::unsetenv("CKPTRING_DRAIN"); }
 
  protected:
-  LocateDrain() { ::unsetenv("CKPTRING_DRAIN"); }
+  DrainProgramTest() { ::unsetenv("CKPTRING_DRAIN"); }
 };
 
-TEST_F(LocateDrain, TakesTheConfiguredProgramFirst) {
+TEST_F(DrainProgramTest, TakesTheConfiguredProgramFirst) {
   ::setenv("CKPTRING_DRAIN", "/bin/false", 1);
-  EXPECT_EQ(locate_drain("/bin/true").path, "/bin/true");
+  EXPECT_EQ(path_of("/bin/true"), "/bin/true");
 }
 
-TEST_F(LocateDrain, TakesTheEnvironmentsProgramNext) {
+TEST_F(DrainProgramTest, TakesTheEnvironmentsProgramNext) {
   ::setenv("CKPTRING_DRAIN", "/bin/false", 1);
-  EXPECT_EQ(locate_drain("").path, "/bin/false");
+  EXPECT_EQ(path_of(""), "/bin/false");
 }
 
-TEST_F(LocateDrain, NeverLooksIntoPathOrTheCurrentFolder) {
-  EXPECT_THROW(locate_drain("true"), Error);
+TEST_F(DrainProgramTest, NeverLooksIntoPathOrTheCurrentFolder) {
+  EXPECT_THROW(path_of("true"), Error);
   ::setenv("CKPTRING_DRAIN", "ckptring-drain", 1);
-  EXPECT_THROW(locate_drain(""), Error);
+  EXPECT_THROW(path_of(""), Error);
 }
 
-TEST_F(LocateDrain, NamesThePlacesWhereItLooked) {
+TEST_F(DrainProgramTest, NamesThePlacesWhereItLooked) {
   // Beside this test program there is none.
   try {
-    (void)locate_drain("");
+    (void)path_of("");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::process_failed);
@@ -47,9 +51,9 @@ TEST_F(LocateDrain, NamesThePlacesWhereItLooked) {
   }
 }
 
-TEST_F(LocateDrain, SaysWhyAConfiguredProgramIsOfNoUse) {
+TEST_F(DrainProgramTest, SaysWhyAConfiguredProgramIsOfNoUse) {
   try {
-    (void)locate_drain("/nowhere/ckptring-drain");
+    (void)path_of("/nowhere/ckptring-drain");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.path(), "/nowhere/ckptring-drain");
