@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -63,6 +65,36 @@ MetadataValue metadata_value(const Json& json, const std::string& key, const std
   damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string", key));
 }
 
+/// Keeps what has a meaning here. The rest is read over, so that it takes no memory: a byte could
+/// make a value of a hundred.
+class Filter {
+ public:
+  explicit Filter(const std::string& path) : path_(path) {}
+
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (depth > kMaxNesting) damaged(path_, "it is nested too deeply");
+    if (event == Event::key && depth == 1) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      in_metadata_ = key == "metadata";
+      return in_metadata_ || std::ranges::find(kKeys, key) != kKeys.end();
+    }
+    const bool container = event == Event::object_start || event == Event::array_start;
+    // {"metadata": {key: {"float": "nan"}}}
+    if (container && in_metadata_ && (depth > 2 || event == Event::array_start)) {
+      damaged(path_, "metadata hold more than bools, integers, floats and strings");
+    }
+    return !container || depth == 0 || in_metadata_;
+  }
+
+ private:
+  static constexpr int kMaxNesting = 100;
+  static constexpr std::array<std::string_view, 4> kKeys{"format_version", "rank", "step",
+                                                         "world_size"};
+  const std::string& path_;
+  bool in_metadata_ = false;
+};
+
 }  // namespace
 
 std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
@@ -98,7 +130,7 @@ std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
 }
 
 CheckpointInfo from_json(std::string_view text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = Json::parse(text, Filter(path), /*allow_exceptions=*/false);
   if (!json.is_object()) damaged(path, "it is not a JSON object");
 
   CheckpointInfo info;
