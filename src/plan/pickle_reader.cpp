@@ -212,6 +212,7 @@ class Checker {
     if (open_.size() >= kMaxDepth) too_deep();
     heights_[number] = kBegun;
     Range range;
+    Total total;
     if (container.is(Kind::list)) {
       range = in_one_segment(objects().lists[container.index]);
       memory_.add_list();
@@ -222,10 +223,10 @@ class Checker {
       memory_.add_items(range.count);
     } else {
       range = sort(container.index);
-      add_dict(range);
+      add_dict(range, total);
     }
     check_memory();
-    open_.push_back({.container = container, .range = range, .next = 0, .total = {}});
+    open_.push_back({.container = container, .range = range, .next = 0, .total = total});
   }
 
   void leave() {
@@ -303,13 +304,15 @@ class Checker {
     return range;
   }
 
-  void add_dict(Range range) {
+  void add_dict(Range range, Total& total) {
     std::vector<std::uint64_t> hashes;
     hashes.reserve(range.count / 2);
     for (std::uint32_t i = 0; i < range.count; i += 2) {
       const PickleItem& key = objects().items[range.begin + i];
       if (key.is(Kind::string)) {
         hashes.push_back(key_texts_.hash(key.index));
+        // Whoever makes the dict hashes them again, and a long one could be in many dicts.
+        add_visits(total, objects().strings[key.index].length / 64);
       } else if (key.is(Kind::integer)) {
         hashes.push_back(dict_hash(objects().integers[key.index]));
       }

@@ -62,8 +62,8 @@ class Tensor {
 /// they have the same number, which no other container of the document has. Never cyclic, and at
 /// most kMaxDepth (pickle_opcodes.h) levels deep. Sharing lets a small file describe a huge tree,
 /// so the reader refuses values that a walk which follows every reference would visit more than
-/// 16 million + 16 times per byte of the pickle; 64 bytes of a string, and 8 dimensions of a
-/// tensor, count as one more visit.
+/// 16 million + 16 times per byte of the pickle; 64 bytes of a string or of a key, and 8 dimensions
+/// of a tensor, count as one more visit.
 class Container {
  public:
   Container(const CheckedPickle& pickle, std::uint32_t index, std::uint32_t id, std::uint32_t begin,

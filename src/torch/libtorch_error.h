@@ -33,14 +33,18 @@ auto through_libtorch(const c10::Device& device, const std::string& operation, U
   }
 }
 
-/// What a public call does: nothing but Error leaves it. What of libtorch's refusals could be
-/// foreseen was named with its key; this is for the others.
+/// What a public call does: nothing but Error leaves it, and that says what it was for. What of
+/// libtorch's refusals could be foreseen was named with its key; this is for the others.
 /// @param operation, path as Error has them
 /// @param code for what libtorch refuses
 template <class Use>
 auto in_own_words(ErrorCode code, const char* operation, const std::string& path, Use&& use) {
   try {
     return std::forward<Use>(use)();
+  } catch (const Error& failure) {
+    if (!failure.path().empty()) throw;
+    throw Error(failure.code(), operation, path, failure.operation() + ": " + failure.cause(),
+                failure.errno_value());
   } catch (const c10::OutOfMemoryError& failure) {
     throw Error(ErrorCode::out_of_memory, operation, path, words_of(failure));
   } catch (const c10::Error& failure) {

@@ -20,8 +20,8 @@ using torch::optim::OptimizerParamState;
 template <class Own, class Base>
 Own& as(Base& base) {
   if (auto* const own = dynamic_cast<Own*>(&base)) return *own;
-  throw Error(ErrorCode::unsupported_value, "collect or restore", "",
-              "the optimizer has a " + c10::demangle(typeid(base).name()) + " where a " +
+  throw Error(ErrorCode::unsupported_value, "collect or restore", "the optimizer",
+              "it has a " + c10::demangle(typeid(base).name()) + " where a " +
                   c10::demangle(typeid(Own).name()) + " belongs");
 }
 
@@ -87,7 +87,7 @@ const OptimizerCodec& codec_of(const torch::optim::Optimizer& optimizer) {
   for (const OptimizerCodec& codec : kCodecs) {
     if (*codec.optimizer == typeid(optimizer)) return codec;
   }
-  throw Error(ErrorCode::unsupported_value, "collect or restore", "",
+  throw Error(ErrorCode::unsupported_value, "collect or restore", "the optimizer",
               "optimizers of type " + c10::demangle(typeid(optimizer).name()) +
                   " are not supported, only AdamW and SGD");
 }
