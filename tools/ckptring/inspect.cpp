@@ -85,13 +85,8 @@ class Collect {
     contents_.tensors.push_back({at_, tensor});
     contents_.storages.try_emplace(tensor.record(), Contents::Storage{at_, tensor.storage_bytes()});
   }
-  void operator()(const plan::Sequence& items) {
-    if (met_before(items)) return;
-    const Node here = at_;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      visit(items[i], contents_.keys.add_borrowed(here, plan::KeyStep::at(i)));
-    }
-  }
+  void operator()(const plan::List& list) { items(list); }
+  void operator()(const plan::Tuple& tuple) { items(tuple); }
   void operator()(const plan::Dict& dict) {
     if (met_before(dict)) return;
     const Node here = at_;
@@ -121,6 +116,13 @@ class Collect {
   void visit(const plan::Value& value, Node at) {
     at_ = at;
     std::visit(*this, value.data);
+  }
+  void items(const plan::Sequence& sequence) {
+    if (met_before(sequence)) return;
+    const Node here = at_;
+    for (std::size_t i = 0; i < sequence.size(); ++i) {
+      visit(sequence[i], contents_.keys.add_borrowed(here, plan::KeyStep::at(i)));
+    }
   }
   bool met_before(const plan::Container& container) {
     const auto [found, is_new] = first_.try_emplace(container.id(), at_);
