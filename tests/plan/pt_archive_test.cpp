@@ -423,6 +423,25 @@ TEST_F(WrongZip, ThatIsNoZipIsNamed) {
                     HasSubstr("torch file of the old format")));
 }
 
+TEST_F(WrongZip, BytesBehindTheEndAreNamed) {
+  for (const std::size_t more : {1U, 22U, 70000U, 5000000U}) {
+    Bytes appended = good_;
+    appended.resize(good_.size() + more, std::byte{'P'});
+    EXPECT_THAT(
+        error_of(appended),
+        AllOf(HasSubstr("damaged: "), HasSubstr(std::to_string(more) + " bytes follow the end")));
+  }
+}
+
+TEST(WrongArchive, ATorchScriptArchiveIsNamedWhateverElseIsWrong) {
+  for (const char* name : {"constants.pkl", "code/__torch__.py"}) {
+    EXPECT_THAT(error_of(archive_of({{"data.pkl", "N."}, {name, "x"}})),
+                AllOf(HasSubstr("unsupported_value: read /memory/file.pt: it is a TorchScript"),
+                      HasSubstr("torch::load")));
+  }
+  EXPECT_EQ(error_of(archive_of({{"data.pkl", "N."}, {"encode/x", "x"}})), "none: None");
+}
+
 TEST_F(WrongZip, ThatIsCutOffAnywhereIsDamaged) {
   for (std::size_t length = 0; length < good_.size(); ++length) {
     const std::string error =

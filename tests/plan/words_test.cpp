@@ -183,6 +183,24 @@ TEST(CheckpointJson, OfANewerFormatNamesBothVersions) {
   }
 }
 
+TEST(CheckpointJson, OfANewerFormatIsNamedWhateverItHolds) {
+  for (const char* more : {R"("metadata":{"a":[1,{"b":[]}],"c":{"d":{"e":{}}}})", R"("rank":[[]])",
+                           R"("new":{"a":[1,{"b":2}]})", R"("metadata":[])"}) {
+    EXPECT_EQ(code_of(std::string("{") + more + R"(,"format_version":2})"), ErrorCode::newer_format)
+        << more;
+  }
+}
+
+TEST(CheckpointJson, KeysThatAreNotKnownAreIgnoredWhateverTheyHold) {
+  const CheckpointInfo info = from_json(
+      R"({"a":{"metadata":{"x":[]},"rank":7},"b":[[1],{"c":[]}],"format_version":1,"rank":0,)"
+      R"("metadata":{"m":{"float":"inf"},"n":1},"world_size":2,"z":"text"})",
+      "/file.pt");
+  EXPECT_EQ(info.world_size, 2);
+  EXPECT_EQ(info.metadata.size(), 2U);
+  EXPECT_EQ(std::get<double>(info.metadata.at("m")), std::numeric_limits<double>::infinity());
+}
+
 TEST(CheckpointJson, ThatIsWrongIsDamaged) {
   const std::string good = R"("format_version":1,"rank":0,"world_size":1)";
   EXPECT_EQ(code_of("{" + good + "}"), ErrorCode::ok);
