@@ -17,9 +17,11 @@ struct CheckedPickle {
 
   /// For each dict where its part of `sorted` begins, which is as long as the dict.
   std::vector<std::uint32_t> sorted_begin;
-  /// Entries, counted from the dict's first: ints in their order, then strings in theirs, then
-  /// other keys.
+  /// Entries, counted from the dict's first: ints in their order, then strings by hash and text,
+  /// then other keys.
   std::vector<std::uint32_t> sorted;
+  /// See dict_table.h; by string, of those that are keys.
+  std::vector<std::uint64_t> key_hashes;
 
   std::vector<std::size_t> records;  ///< by storage
   std::uint64_t value_bytes = 0;

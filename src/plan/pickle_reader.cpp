@@ -16,7 +16,6 @@
 #include <algorithm>
 #include <limits>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -30,38 +29,49 @@ bool is_container(Kind kind) {
   return kind == Kind::list || kind == Kind::tuple || kind == Kind::dict;
 }
 
-/// The strings that are keys, by their text: comparing them again and again would be slow where
-/// long ones are alike.
+/// The strings that are keys, ranked by hash and text: comparing texts again and again would be
+/// slow where long ones are alike.
 class KeyTexts {
  public:
-  explicit KeyTexts(const PickleObjects& objects) : ranks_(objects.strings.size()) {
-    std::vector<std::uint32_t> strings;
+  /// Writes down the hashes, by string.
+  KeyTexts(const PickleObjects& objects, std::vector<std::uint64_t>& hashes)
+      : ranks_(objects.strings.size()), hashes_(hashes) {
+    hashes.resize(objects.strings.size());
+    struct Key {
+      std::uint64_t hash;
+      std::uint32_t string;
+    };
+    std::vector<Key> keys;
     for (const PickleObjects::Container& dict : objects.dicts) {
       bool is_key = true;
       objects.for_each(dict, [&](const PickleItem& item) {
         if (is_key && item.is(Kind::string) && std::exchange(ranks_[item.index], 1) == 0) {
-          strings.push_back(item.index);
+          hashes[item.index] = dict_hash(objects.string(item.index));
+          keys.push_back({hashes[item.index], item.index});
         }
         is_key = !is_key;
       });
     }
-    std::ranges::sort(strings, {}, [&](std::uint32_t string) { return objects.string(string); });
-    std::string_view before;
-    for (const std::uint32_t string : strings) {
-      const std::string_view text = objects.string(string);
-      if (hashes_.empty() || text != before) hashes_.push_back(dict_hash(text));
-      before = text;
-      ranks_[string] = static_cast<std::uint32_t>(hashes_.size() - 1);
+    std::ranges::sort(keys, [&](const Key& a, const Key& b) {
+      if (a.hash != b.hash) return a.hash < b.hash;
+      return objects.string(a.string) < objects.string(b.string);
+    });
+    std::uint32_t rank = 0;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const bool same = i > 0 && keys[i].hash == keys[i - 1].hash &&
+                        objects.string(keys[i].string) == objects.string(keys[i - 1].string);
+      if (!same) ++rank;
+      ranks_[keys[i].string] = rank;
     }
   }
 
   /// Equal for equal texts, and in their order.
   [[nodiscard]] std::uint32_t rank(std::uint32_t string) const { return ranks_[string]; }
-  [[nodiscard]] std::uint64_t hash(std::uint32_t string) const { return hashes_[rank(string)]; }
+  [[nodiscard]] std::uint64_t hash(std::uint32_t string) const { return hashes_[string]; }
 
  private:
-  std::vector<std::uint32_t> ranks_;   ///< by string
-  std::vector<std::uint64_t> hashes_;  ///< by rank
+  std::vector<std::uint32_t> ranks_;  ///< by string
+  const std::vector<std::uint64_t>& hashes_;
 };
 
 /// A dict's key, to be compared.
@@ -85,7 +95,7 @@ class Checker {
         find_(find),
         most_visits_((std::uint64_t{16} << 20) + 16 * program.objects.pickle.size()),
         most_memory_(ValueMemory::limit(program.objects.pickle.size())),
-        key_texts_(program.objects) {
+        key_texts_(program.objects, checked_.key_hashes) {
     checked_.objects = std::move(program.objects);
     checked_.root = program.root;
   }
@@ -98,6 +108,7 @@ class Checker {
     tensor_seen_.resize(objects().tensors.size());
     checked_.sorted_begin.resize(objects().dicts.size());
     checked_.records.resize(objects().storages.size(), kNoRecord);
+    if (find_) found_.resize(objects().strings.size(), {kNoRecord, 0});
     Total whole;
     meet(checked_.root, whole);
     while (!open_.empty()) {
@@ -334,25 +345,24 @@ class Checker {
     memory_.add_tensor(objects().tuples[tensor.sizes].range.count);
     check_memory();
     if (find_) find_record(tensor.storage);
-    const auto numbers = [&](std::uint32_t tuple) {
-      const Range range = objects().tuples[tuple].range;
-      std::vector<std::int64_t> out;
-      out.reserve(range.count);
-      for (std::uint32_t i = 0; i < range.count; ++i) {
-        out.push_back(objects().integers[objects().items[range.begin + i].index]);
-      }
-      return out;
-    };
-    const std::vector<std::int64_t> sizes = numbers(tensor.sizes);
-    const std::vector<std::int64_t> strides = numbers(tensor.strides);
+    read_numbers(tensor.sizes, sizes_);
+    read_numbers(tensor.strides, strides_);
     if (const auto problem =
             tensor_problem({.dtype = tensor.dtype,
                             .storage_bytes = objects().storages[tensor.storage].bytes,
                             .offset = tensor.offset,
-                            .sizes = sizes,
-                            .strides = strides,
+                            .sizes = sizes_,
+                            .strides = strides_,
                             .conj = tensor.conj})) {
       damaged(*problem);
+    }
+  }
+
+  void read_numbers(std::uint32_t tuple, std::vector<std::int64_t>& out) const {
+    const Range range = objects().tuples[tuple].range;
+    out.clear();
+    for (std::uint32_t i = 0; i < range.count; ++i) {
+      out.push_back(objects().integers[objects().items[range.begin + i].index]);
     }
   }
 
@@ -360,35 +370,40 @@ class Checker {
     std::size_t& record = checked_.records[index];
     if (record != kNoRecord) return;
     PickleObjects::Storage& storage = objects().storages[index];
-    const auto [found, is_new] = found_.try_emplace(storage.key);
     const std::string_view key = objects().string(storage.key);
-    if (is_new) found->second = find_(key);
     const auto name = [&] {
       return fmt::format("record {}{}", kStoragePrefix, key.substr(0, 100));
     };
-    if (!found->second) damaged(name() + " is missing");
-    // torch counts whole elements; its record may end with a part of one.
-    const std::uint64_t size = found->second->size;
-    const std::uint64_t unit = storage.dtype ? element_size(*storage.dtype) : 1;
-    if (size < storage.bytes || size - storage.bytes >= unit) {
-      damaged(fmt::format("{} has {} bytes, its storage {}", name(), size, storage.bytes));
+    // Asked once for each string: a long one could be met again and again.
+    StoredRecord& found = found_[storage.key];
+    if (found.index == kNoRecord) {
+      const std::optional<StoredRecord> there = find_(key);
+      if (!there) damaged(name() + " is missing");
+      found = *there;
     }
-    storage.bytes = size;
-    record = found->second->index;
+    // torch counts whole elements; its record may end with a part of one.
+    const std::uint64_t unit = storage.dtype ? element_size(*storage.dtype) : 1;
+    if (found.size < storage.bytes || found.size - storage.bytes >= unit) {
+      damaged(fmt::format("{} has {} bytes, its storage {}", name(), found.size, storage.bytes));
+    }
+    storage.bytes = found.size;
+    record = found.index;
   }
 
   const std::string& path_;
   const FindRecord& find_;
   const std::uint64_t most_visits_;
   const std::uint64_t most_memory_;
-  const KeyTexts key_texts_;
   CheckedPickle checked_;
+  const KeyTexts key_texts_;
   ValueMemory memory_;
   std::vector<Open> open_;              ///< from the root to the container at hand
   std::vector<std::uint64_t> visits_;   ///< of containers that were left
   std::vector<std::uint16_t> heights_;  ///< of containers
   std::vector<bool> tensor_seen_;
-  std::unordered_map<std::uint32_t, std::optional<StoredRecord>> found_;  ///< by string
+  std::vector<StoredRecord> found_;  ///< by string
+  std::vector<std::int64_t> sizes_;  ///< of the tensor at hand
+  std::vector<std::int64_t> strides_;
 };
 
 }  // namespace

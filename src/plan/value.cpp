@@ -1,6 +1,7 @@
 #include "plan/value.h"
 
 #include "plan/checked_pickle.h"
+#include "plan/dict_table.h"
 
 #include <fmt/format.h>
 
@@ -139,8 +140,12 @@ std::optional<Value> Dict::search(Order&& order) const {
 }
 
 std::optional<Value> Dict::find(std::string_view text) const {
+  const std::uint64_t hash = dict_hash(text);
   return search([&](const PickleItem& key) {
-    if (key.is(Kind::string)) return pickle_->objects.string(key.index) <=> text;
+    if (key.is(Kind::string)) {
+      const std::strong_ordering by_hash = pickle_->key_hashes[key.index] <=> hash;
+      return by_hash != 0 ? by_hash : pickle_->objects.string(key.index) <=> text;
+    }
     return key.is(Kind::integer) ? std::strong_ordering::less : std::strong_ordering::greater;
   });
 }
