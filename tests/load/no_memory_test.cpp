@@ -78,7 +78,7 @@ TEST(NoMemory, WhatDoesNotFitIsAnErrorThatSaysSo) {
   for (const Case& one : cases) {
     write_archive(path, one.pickle, {64 * kMiB});
     int refused = 0;
-    for (std::uint64_t more = 2 * kMiB; more < one.enough; more += more / 3) {
+    for (std::uint64_t more = 2 * kMiB; more < one.enough; more += more / 2 + kMiB) {
       const Outcome outcome = load_with(path, more);
       EXPECT_TRUE(outcome == loaded || outcome == out_of_memory)
           << outcome << " with " << more / kMiB << " MiB, " << one.pickle.substr(0, 20);
