@@ -327,7 +327,8 @@ class Matcher {
       if (first == nullptr || first->size() != size) {
         refuse_contradiction(place, plan_.keys.path(place.first->node, place.step));
       }
-      before.push_back({*first, plan_.keys.add_borrowed(place.first->node, place.step)});
+      before.push_back(
+          {plan::Value{*first}, plan_.keys.add_borrowed(place.first->node, place.step)});
     }
     open(place.mine, place.file, plan_.keys.add_borrowed(place.parent, place.step),
          std::move(before));
