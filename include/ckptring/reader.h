@@ -50,11 +50,11 @@ class CKPTRING_API CheckpointReader {
   /// only the keys that it has, nested; None means "take it from the file". Tensors are filled in
   /// place: identity, aliasing, strides, device and Parameters stay; their version counters rise.
   /// Scalars are replaced. A shorter list gets the missing items; a longer one, another kind of
-  /// leaf, shape or dtype is a mismatch. What the state has under several keys (a container, tensors
-  /// in the same memory) is changed once: that the file has different values for it is a mismatch,
-  /// too, which names both keys; where they come from different places of the file, they are read
-  /// and compared before, and held in memory for that. All of this, and keys and record bounds, is
-  /// checked before the first byte of `state` is changed. Never waits for saves.
+  /// leaf, shape or dtype is a mismatch. What the state has under several keys (a container,
+  /// tensors in the same memory) is changed once: that the file has different values for it is a
+  /// mismatch, too, which names both keys; where they come from different places of the file, they
+  /// are read and compared before, and held in memory for that. All of this, and keys and record
+  /// bounds, is checked before the first byte of `state` is changed. Never waits for saves.
   ///
   /// Memory and time are in proportion to the file, whatever it holds (docs/FORMAT.md, Limits), and
   /// a stack of 128 KiB is enough.

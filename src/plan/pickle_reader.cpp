@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <limits>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -83,7 +84,8 @@ struct SortedKey {
   [[nodiscard]] bool same_key(const SortedKey& other) const noexcept {
     return kind == other.kind && value == other.value;
   }
-  friend auto operator<=>(const SortedKey&, const SortedKey&) = default;
+  /// The order in a dict's `sorted`; of equal keys that of their entries.
+  [[nodiscard]] auto place() const noexcept { return std::tuple(kind, value, entry); }
 };
 
 /// Finds out whether the tables make sense, and how much they describe. Follows each container
@@ -289,7 +291,7 @@ class Checker {
     for (std::uint32_t i = 0; i < range.count; i += 2) {
       keys.push_back(sorted_key(items[range.begin + i], i / 2));
     }
-    std::ranges::sort(keys);
+    std::ranges::sort(keys, {}, &SortedKey::place);
     // Of equal keys the first one stays, with the value of the last one.
     const auto dropped = [&](std::size_t at) { return at > 0 && keys[at].same_key(keys[at - 1]); };
     std::vector<bool> drop(keys.size());

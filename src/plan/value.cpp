@@ -130,7 +130,7 @@ std::optional<Value> Dict::search(Order&& order) const {
     const std::size_t entry = pickle_->sorted[first + middle];
     const std::strong_ordering lies = order(objects.items[begin_ + 2 * entry]);
     if (lies == std::strong_ordering::equal) return value(entry);
-    if (lies < 0) {
+    if (lies == std::strong_ordering::less) {
       begin = middle + 1;
     } else {
       end = middle;
@@ -144,7 +144,8 @@ std::optional<Value> Dict::find(std::string_view text) const {
   return search([&](const PickleItem& key) {
     if (key.is(Kind::string)) {
       const std::strong_ordering by_hash = pickle_->key_hashes[key.index] <=> hash;
-      return by_hash != 0 ? by_hash : pickle_->objects.string(key.index) <=> text;
+      if (by_hash != std::strong_ordering::equal) return by_hash;
+      return pickle_->objects.string(key.index) <=> text;
     }
     return key.is(Kind::integer) ? std::strong_ordering::less : std::strong_ordering::greater;
   });
