@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uint64_t kFibonacci = 11400714819323198485U;
 constexpr std::uint64_t kFewestLookups = 4;
-constexpr std::uint64_t kMostSlotsForEachKey = 1024;
+constexpr std::uint64_t kMostSlotsForEachKey = 64;
 constexpr std::uint64_t kFewSlots = 4096;
 
 /// How far behind its slot a key may lie, and one more.

@@ -18,7 +18,7 @@ std::uint64_t dict_hash(std::string_view key) noexcept;
 std::uint64_t dict_hash(std::int64_t key) noexcept;
 
 /// Slots of the table for keys of these hashes, all different; with those behind its end, which
-/// serve as overflow. Nothing if there were more than a thousand for each key: no keys that
+/// serve as overflow. Nothing if there were more than 64 for each key, and 4096: no keys that
 /// anybody has come near that.
 std::optional<std::uint64_t> dict_slots(std::span<const std::uint64_t> hashes);
 

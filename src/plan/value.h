@@ -133,10 +133,8 @@ class Document {
 
   [[nodiscard]] Value root() const;
 
-  /// One more than the largest number of a string, a tensor, a container.
+  /// One more than the largest number of a string.
   [[nodiscard]] std::size_t strings() const noexcept;
-  [[nodiscard]] std::size_t tensors() const noexcept;
-  [[nodiscard]] std::size_t containers() const noexcept;
 
   /// Bytes that its values take as libtorch's objects, about, without their elements: see
   /// value_memory.h.

@@ -111,7 +111,7 @@ class HostileFile : public ::testing::Test {
 TEST_F(HostileFile, KeysThatCollideInADictTakeNoMemory) {
   (void)load("}.");  // what libtorch makes once
   std::uint64_t cases = 0;
-  for (const int count : {2, 8, 12, 14, 15, 16, 20, 24, 28, 40, 1000}) {
+  for (const int count : {2, 8, 12, 13, 16, 20, 24, 28, 40, 1000}) {
     const std::string keys = dict_of(colliding_ints(count));
     for (const std::string& pickle : {keys + ".", "}" + pickled("a") + keys + "s."}) {
       const Outcome outcome = load(pickle);
@@ -119,7 +119,7 @@ TEST_F(HostileFile, KeysThatCollideInADictTakeNoMemory) {
       if (count <= 8) {
         EXPECT_TRUE(outcome.state) << outcome.error->what();
       }
-      if (count >= 16) {
+      if (count > 12) {
         ASSERT_TRUE(outcome.error) << count;
         EXPECT_EQ(outcome.error->code(), ErrorCode::damaged);
         EXPECT_THAT(outcome.error->what(), HasSubstr("keys are such that"));
@@ -142,7 +142,7 @@ TEST_F(HostileFile, KeysThatCollideInADictTakeNoMemory) {
 TEST_F(HostileFile, ManyDictsOfSomeCollidingKeysAreRefusedInTime) {
   // Each takes what a dict of its size may; all of them may not. Their keys are written once.
   std::string pickle = "}" + pickled("l") + "](";
-  const std::vector<std::string> keys = colliding_ints(14);
+  const std::vector<std::string> keys = colliding_ints(12);
   std::string first = "}(";
   std::string other = "}(";
   for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -249,7 +249,7 @@ TEST_F(HostileFile, WhatValuesTakeIsKnownBeforeTheyAreMade) {
       list_of(repeated("U\x01x", 200000)),
       list_of(repeated(tensor, 5000)),
       keys + "u.",
-      dict_of(colliding_ints(13)) + ".",
+      dict_of(colliding_ints(12)) + ".",
   };
   (void)load("}.");
   for (const std::string& pickle : pickles) {
@@ -275,7 +275,7 @@ TEST_F(HostileFile, LibtorchsDictIsAsLargeAsIsForeseen) {
   std::uint64_t inverse = 11400714819323198485U;
   for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
   std::vector<std::int64_t> colliding;
-  for (std::uint64_t i = 0; i < 14; ++i) {
+  for (std::uint64_t i = 0; i < 12; ++i) {
     colliding.push_back(static_cast<std::int64_t>(i * inverse));
   }
   (void)make_state_dict();

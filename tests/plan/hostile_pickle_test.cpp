@@ -233,6 +233,74 @@ TEST(HostilePickle, DeepAndSharedContainersAreBounded) {
   report("deep, shared and repeated values", bombs.size());
 }
 
+TEST(HostilePickle, WhateverIsRepeatedTakesItsShareOfMemory) {
+  const std::string tensor =
+      "ctorch._utils\n_rebuild_tensor_v2\n(" +
+      ("(" + text("storage") + "ctorch\nByteStorage\n" + text("0") + text("cpu") + "K\x01tQ") +
+      "K\x00))\x89NtRq\x00"s + "0";
+  const std::vector<std::string> parts = {
+      "N",
+      "K\x01",
+      "J\1\2\3\4",
+      "\x8a\0"s,
+      "G\0\0\0\0\0\0\0\0"s,
+      "U\0"s,
+      "X\0\0\0\0"s,
+      "U\1\xff",
+      "]",
+      "}",
+      ")",
+      "N\x85",
+      "NN\x86",
+      "NNN\x87",
+      "(t",
+      "(NNNNNt",
+      "]Na",
+      "](NNe",
+      "]NaNa",
+      "}K\1Ns",
+      "}(K\1NU\1aNu",
+      "c\n\n",
+      "cos\nsystem\n)R",
+      "h\0"s,
+      "Nq\1",
+      "Nq\1h\1",
+      "(",
+      "2",
+      "h\0N\x86"s,
+      "ctorch\nSize\n)\x85R",
+      "ccollections\nOrderedDict\n)R",
+      "ccopy_reg\n_reconstructor\n(c\n\nNNtR",
+      "ctorch._utils\n_rebuild_parameter\nh\0\x88N\x87R"s,
+  };
+  std::uint64_t cases = 0;
+  for (const std::string& part : parts) {
+    const std::string many = repeated(part, (512 << 10) / part.size());
+    for (const std::string& pickle :
+         {tensor + "(" + many + "t.", tensor + "](" + many + "e.", tensor + many + "."}) {
+      (void)outcome(pickle);  // bounded, by what it measures
+      ++cases;
+    }
+  }
+  report("repeated values of all kinds", cases);
+}
+
+TEST(HostilePickle, KeysThatCollideInLibtorchsDictAreRefused) {
+  std::uint64_t inverse = 11400714819323198485U;  // Newton's method, modulo 2^64
+  for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
+  for (const std::uint64_t count : {8U, 12U, 13U, 200U}) {
+    std::string pickle = "](}(";
+    for (std::uint64_t i = 0; i < count; ++i) pickle += "\x8a\x08" + number(i * inverse, 8) + "N";
+    const std::string found = outcome(pickle + "ue.");
+    if (count < 13) {
+      EXPECT_THAT(found, StartsWith("none: [{"));
+    } else {
+      EXPECT_THAT(found,
+                  HasSubstr("key [0]: its " + std::to_string(count) + " keys are such that"));
+    }
+  }
+}
+
 TEST(HostilePickle, RandomProgramsAreReadOrRefused) {
   // Opcodes as they may follow each other, which noise would seldom be.
   const std::vector<std::string> parts = {
