@@ -86,7 +86,7 @@ void read_index_and_pickle(benchmark::State& run) {
   const FilePlan plan = State(run.range(0), run.range(1)).plan();
   const PlanSource source(plan);
   for ([[maybe_unused]] auto _ : run) {
-    const Value value = PtArchive::open(source).read_value(source);
+    const Document value = PtArchive::open(source).read_value(source);
     benchmark::DoNotOptimize(&value);
   }
   run.SetItemsProcessed(run.iterations() * run.range(0));

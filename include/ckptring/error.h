@@ -24,13 +24,15 @@ enum class ErrorCode : int {
   permission = 6,              ///< EACCES, EPERM, EROFS; or the calling thread is another user than
                                ///< the rest of the process
   damaged = 7,                 ///< the file is not a whole, valid checkpoint
-  mismatch = 8,                ///< kind, shape, dtype or world size differ from what was asked for
+  mismatch = 8,                ///< kind, shape, dtype or world size differ from what was asked for,
+                               ///< or what is filled cannot be
   missing_key = 9,             ///< `strict` was asked for and keys are missing
   newer_format = 10,           ///< written by a newer version of the format than this build reads
   closed = 11,                 ///< used after `close()`
   wrong_process = 12,          ///< used in a forked child
-  out_of_memory = 13,          ///< the ring asked for does not fit into the memory that is left, or
-                               ///< the system allows no more threads
+  out_of_memory = 13,          ///< the ring asked for, or what a file's values take, does not fit
+                               ///< into the memory that is left; or the system allows no more
+                               ///< threads
   busy_elsewhere = 14,         ///< another checkpointer is still committing to the same name, or
                                ///< has since the one of this save ended
   stalled = 15,                ///< no block reached the disk within `stall_timeout_secs`, though

@@ -22,6 +22,7 @@ CKPTRING_API StateDict make_state_dict();
 /// change as soon as `save` has returned: it is copied by then. For what `forward` writes to, a
 /// running mean for example. Costs memory and time in `save`, see CheckpointStagerConfig;
 /// `collect_module` does it for a module's buffers. What shares its storage may change as well.
+/// @throws Error unsupported_value for a tensor that libtorch makes no alias of
 CKPTRING_API at::Tensor declare_volatile(const at::Tensor& tensor);
 
 /// An empty heterogeneous list of the right kind, to be stored in a StateDict.

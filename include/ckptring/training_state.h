@@ -21,11 +21,16 @@ struct CollectModuleOptions {
 
 /// Parameters and buffers by their qualified names, aliasing the module's own tensors: loading
 /// into the result in place restores the module.
+/// @throws Error unsupported_value for what libtorch tells nothing of
 CKPTRING_API StateDict collect_module(const torch::nn::Module& module,
                                       const CollectModuleOptions& options = {});
 
-/// Copies values from `state` into the module's parameters and buffers.
-/// @throws Error missing_key, mismatch (names the key); nothing has been changed then
+/// Copies values from `state` into the module's parameters and buffers; keys that the module does
+/// not have are left alone. The values may be views of the module's own tensors. Tensors that share
+/// memory have to get the same.
+/// @throws Error missing_key, mismatch (also for tensors without memory, and expanded ones); they
+///         name the key, and nothing has been changed then; device_failed and out_of_memory of a
+///         device, which name the keys that were overwritten
 CKPTRING_API void restore_module(torch::nn::Module& module, const StateDict& state);
 
 /// {"state": {index: {...}}, "param_groups": [{..., "params": [index, ...]}, ...]}, indices
@@ -33,8 +38,10 @@ CKPTRING_API void restore_module(torch::nn::Module& module, const StateDict& sta
 /// @throws Error unsupported_value with the type's name for another optimizer
 CKPTRING_API StateDict collect_optimizer(const torch::optim::Optimizer& optimizer);
 
-/// The inverse; state that `state` does not have is erased.
-/// @throws Error unsupported_value, missing_key, mismatch; nothing has been changed then
+/// The inverse; state that `state` does not have is erased. Numbers may be tensors of one element,
+/// as Python allows for a learning rate.
+/// @throws Error unsupported_value, missing_key, mismatch; nothing has been changed then;
+///         device_failed and out_of_memory as above
 CKPTRING_API void restore_optimizer(torch::optim::Optimizer& optimizer, const StateDict& state);
 
 /// The state of the default CPU random number generator, a uint8 tensor.

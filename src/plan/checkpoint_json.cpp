@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -63,6 +65,37 @@ MetadataValue metadata_value(const Json& json, const std::string& key, const std
   damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string", key));
 }
 
+/// Keeps what has a meaning here. The rest is read over, so that it takes no memory: a byte could
+/// make a value of a hundred. What metadata cannot hold is noted only: a newer format may have it.
+class Filter {
+ public:
+  Filter(const std::string& path, bool& odd_metadata) : path_(path), odd_metadata_(odd_metadata) {}
+
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (depth > kMaxNesting) damaged(path_, "it is nested too deeply");
+    if (event == Event::key && depth == 1) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      in_metadata_ = key == "metadata";
+      return in_metadata_ || std::ranges::find(kKeys, key) != kKeys.end();
+    }
+    if (event != Event::object_start && event != Event::array_start) return true;
+    if (depth == 0) return true;
+    // {"metadata": {key: {"float": "nan"}}}
+    const bool known = in_metadata_ && depth <= 2 && event == Event::object_start;
+    if (in_metadata_ && !known) odd_metadata_ = true;
+    return known;
+  }
+
+ private:
+  static constexpr int kMaxNesting = 100;
+  static constexpr std::array<std::string_view, 4> kKeys{"format_version", "rank", "step",
+                                                         "world_size"};
+  const std::string& path_;
+  bool& odd_metadata_;
+  bool in_metadata_ = false;
+};
+
 }  // namespace
 
 std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
@@ -98,7 +131,8 @@ std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
 }
 
 CheckpointInfo from_json(std::string_view text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  bool odd_metadata = false;
+  const Json json = Json::parse(text, Filter(path, odd_metadata), /*allow_exceptions=*/false);
   if (!json.is_object()) damaged(path, "it is not a JSON object");
 
   CheckpointInfo info;
@@ -110,6 +144,7 @@ CheckpointInfo from_json(std::string_view text, const std::string& path) {
                 fmt::format("it is written in format version {}; this build reads up to version {}",
                             info.format_version, kFormatVersion));
   }
+  if (odd_metadata) damaged(path, "metadata are more than bools, integers, floats and strings");
   info.rank = small_number(json, "rank", 0, path);
   info.world_size = small_number(json, "world_size", 1, path);
   if (info.rank >= info.world_size) damaged(path, "rank is not below world_size");

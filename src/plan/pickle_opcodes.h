@@ -5,9 +5,9 @@
 
 namespace ckptring::plan {
 
-/// Containers within containers. The writer refuses more, so that what was written can be read;
-/// the reader refuses more, so that a walk over a value may be recursive.
-inline constexpr int kMaxDepth = 512;
+/// Containers within containers, the outermost one counted. The writer refuses more, so that what
+/// was written can be read; the reader refuses more, so that a walk over a value may be recursive.
+inline constexpr unsigned kMaxDepth = 512;
 
 enum class Opcode : std::uint8_t {
   mark = '(',

@@ -5,22 +5,31 @@
 #include "plan/value.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace ckptring::plan {
 
-/// Looks at a tensor that was found; may correct it. Returns what is wrong with it, in words.
-using TensorCheck = std::function<std::optional<std::string>(Tensor&)>;
+/// Where a storage's bytes are.
+struct StoredRecord {
+  std::size_t index;   ///< among the records of the file
+  std::uint64_t size;  ///< bytes
+};
 
-/// Protocols up to 2. Memory taken is bounded by a small multiple of `pickle`, and so is the work
-/// of a recursive walk over the result, though containers may be shared (see value.h).
-/// @param path  of the file, for error messages
-/// @param check called for each tensor of the result
-/// @throws Error damaged (naming the byte or the key), unsupported_value (a newer protocol)
-Value read_pickle(std::span<const std::byte> pickle, const std::string& path,
-                  const TensorCheck& check);
+/// Finds the record of a storage by its key. Nothing if there is none.
+using FindRecord = std::function<std::optional<StoredRecord>(std::string_view key)>;
+
+/// Protocol 2. Takes memory and time in proportion to the size of the pickle, a small multiple of
+/// it, whatever it holds; and so does the work of a recursive walk over the result, though
+/// containers may be shared (see value.h). Takes little of the stack.
+/// @param path of the file, for error messages
+/// @param find asked once for each storage key; if empty, storages are as large as the pickle says
+/// @throws Error damaged (naming the byte or the key), unsupported_value (another protocol)
+Document read_pickle(std::vector<std::byte> pickle, const std::string& path,
+                     const FindRecord& find = {});
 
 }  // namespace ckptring::plan

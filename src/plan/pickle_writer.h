@@ -68,7 +68,7 @@ class PickleWriter {
   }
 
   ByteWriter out_;
-  int depth_ = 0;
+  unsigned depth_ = 0;
   bool pending_mark_ = false;
   MemoId memos_ = 0;
   StringMemo strings_;

@@ -4,13 +4,14 @@
 #include "plan/checkpoint_json.h"
 #include "plan/pickle_reader.h"
 #include "plan/record_names.h"
-#include "plan/tensor_bounds.h"
 #include "plan/zip_index.h"
 
 #include <ckptring/error.h>
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -18,9 +19,12 @@ namespace ckptring::plan {
 namespace {
 
 constexpr std::uint64_t kMaxWord = 64;
+/// Of a record; a pickle may speak of names of any length, and often.
+constexpr std::size_t kLongestName = 0xFFFF;
 
+/// @param check compare it with its checksum
 std::vector<std::byte> read_record(const ByteSource& source, const Record& record,
-                                   std::uint64_t most) {
+                                   std::uint64_t most, bool check) {
   if (record.size > most) {
     throw Error(
         ErrorCode::unsupported_value, "read", source.path(),
@@ -28,7 +32,7 @@ std::vector<std::byte> read_record(const ByteSource& source, const Record& recor
   }
   std::vector<std::byte> bytes(record.size);
   source.read(record.data_offset, bytes);
-  if (base::crc32(bytes) != record.crc32) {
+  if (check && base::crc32(bytes) != record.crc32) {
     throw Error(ErrorCode::damaged, "read", source.path(),
                 fmt::format("record {}: its checksum does not match its contents", record.name));
   }
@@ -54,13 +58,17 @@ PtArchive PtArchive::open(const ByteSource& source) {
   for (std::size_t i = 0; i < archive.records_.size(); ++i) {
     archive.by_name_.emplace(archive.records_[i].name, i);
   }
+  archive.has_checksums_ =
+      std::ranges::any_of(archive.records_, [](const Record& record) { return record.crc32 != 0; });
+  const bool check = archive.has_checksums_;
   archive.info_.path = source.path();
   // First: a newer format may differ in all that follows.
   if (const Record* const record = archive.find(kInfoRecord)) {
-    archive.info_ = from_json(as_text(read_record(source, *record, kMaxJson)), source.path());
+    archive.info_ =
+        from_json(as_text(read_record(source, *record, kMaxJson, check)), source.path());
   }
   if (const Record* const record = archive.find(kByteOrderRecord)) {
-    const std::vector<std::byte> bytes = read_record(source, *record, kMaxWord);
+    const std::vector<std::byte> bytes = read_record(source, *record, kMaxWord, check);
     if (as_text(bytes) == "big") {
       throw Error(ErrorCode::unsupported_value, "read", source.path(),
                   "it was written on a big-endian machine");
@@ -82,23 +90,27 @@ const Record* PtArchive::find(std::string_view name) const noexcept {
   return found == by_name_.end() ? nullptr : &records_[found->second];
 }
 
-Value PtArchive::read_value(const ByteSource& source) const {
-  const std::vector<std::byte> pickle = read_record(source, *find(kPickleRecord), kMaxPickle);
-  std::string name;
-  return read_pickle(pickle, source.path(), [&](Tensor& tensor) -> std::optional<std::string> {
-    name = kStoragePrefix;
-    name += tensor.storage_key;
-    const Record* const record = find(name);
-    if (record == nullptr) return fmt::format("record {} is missing", name);
-    // torch counts whole elements; its record may end with a part of one.
-    if (record->size < tensor.storage_bytes ||
-        record->size - tensor.storage_bytes >= element_size(tensor.dtype)) {
-      return fmt::format("record {} has {} bytes, its storage {}", name, record->size,
-                         tensor.storage_bytes);
-    }
-    tensor.storage_bytes = record->size;
-    return tensor_problem(tensor);
-  });
+void PtArchive::require_checksums(const std::string& operation, const std::string& remedy) const {
+  if (has_checksums_) return;
+  throw Error(ErrorCode::unsupported_value, operation, info_.path,
+              "its checksums were not computed: torch.save leaves them out where compute_crc32 is "
+              "False" +
+                  remedy);
+}
+
+Document PtArchive::read_value(const ByteSource& source) const {
+  return read_pickle(
+      read_record(source, *find(kPickleRecord), kMaxPickle, has_checksums_), source.path(),
+      [&](std::string_view key) -> std::optional<StoredRecord> {
+        const Record* const record = find_storage(key);
+        if (record == nullptr) return std::nullopt;
+        return StoredRecord{static_cast<std::size_t>(record - records_.data()), record->size};
+      });
+}
+
+const Record* PtArchive::find_storage(std::string_view key) const {
+  if (key.size() > kLongestName) return nullptr;
+  return find(std::string(kStoragePrefix).append(key));
 }
 
 }  // namespace ckptring::plan

@@ -35,7 +35,8 @@ class PtArchive {
   /// checks that they agree and that no record leaves the file or overlaps another. Any zip archive
   /// of stored records in one top folder will do, torch.save's in particular.
   /// @throws Error damaged (naming the record and the field), unsupported_value (compressed or
-  ///         encrypted records, big-endian data, torch's old format), newer_format, io
+  ///         encrypted records, big-endian data; TorchScript, torch's old format and others: says
+  ///         what it is and what to do), newer_format, io
   static PtArchive open(const ByteSource& source);
 
   /// In the order of the file.
@@ -48,13 +49,23 @@ class PtArchive {
 
   /// Parses data.pkl and checks each tensor: all of its elements lie in its storage, whose record
   /// has the size that the pickle states. Reads no payload.
-  /// @throws Error damaged (naming the key), unsupported_value (a newer pickle protocol), io
-  [[nodiscard]] Value read_value(const ByteSource& source) const;
+  /// @throws Error damaged (naming the key), unsupported_value (another pickle protocol), io
+  [[nodiscard]] Document read_value(const ByteSource& source) const;
+
+  /// Whether it has any: torch.save leaves them all at zero if it is told to.
+  [[nodiscard]] bool has_checksums() const noexcept { return has_checksums_; }
+  /// @param operation what is to be done with them, as a verb phrase
+  /// @param remedy    what the caller can do about it, in words; may be empty
+  /// @throws Error unsupported_value if it has none
+  void require_checksums(const std::string& operation, const std::string& remedy) const;
 
  private:
+  [[nodiscard]] const Record* find_storage(std::string_view key) const;
+
   std::vector<Record> records_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
   CheckpointInfo info_;
+  bool has_checksums_ = true;
 };
 
 }  // namespace ckptring::plan

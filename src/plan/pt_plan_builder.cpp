@@ -1,11 +1,15 @@
 #include "plan/pt_plan_builder.h"
 
 #include "plan/checkpoint_json.h"
+#include "plan/dict_table.h"
 #include "plan/pickle_writer.h"
 #include "plan/record_names.h"
+#include "plan/value_memory.h"
 #include "plan/zip_layout.h"
 
 #include <ckptring/error.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -62,15 +66,22 @@ void require(bool holds, const char* what) {
   if (!holds) throw Error(ErrorCode::internal, "plan the file", "", what);
 }
 
+[[noreturn]] void refuse(std::string cause) {
+  throw Error(ErrorCode::unsupported_value, "plan the file", "", std::move(cause));
+}
+
 }  // namespace
 
 struct PtPlanBuilder::State {
   PickleWriter pickle;
   std::vector<Storage> storages;
   std::vector<std::string> locations;
-  std::size_t views = 0;  // of all storages
-  int open = 0;           // containers begun and not ended
-  bool complete = false;  // the whole state has been written
+  std::size_t views = 0;                  // of all storages
+  int open = 0;                           // containers begun and not ended
+  ValueMemory memory;                     // of whoever reads it
+  std::vector<std::uint64_t> key_hashes;  // of the dicts that are open
+  std::vector<std::size_t> open_dicts;    // where each one's begin
+  bool complete = false;                  // the whole state has been written
 
   Memo rebuild_v2 = 0;
   Memo rebuild_v3 = 0;
@@ -82,10 +93,12 @@ struct PtPlanBuilder::State {
   void value() {
     require(!complete, "a second value after the state");
     if (open == 0) complete = true;
+    memory.add_items(1);
   }
   void begin() {
     require(!complete, "a second value after the state");
     if (open++ == 0) pickle.reserve(views * kTypicalTensor);
+    memory.add_items(1);
   }
   void end() {
     require(open > 0, "an end without a begin");
@@ -138,7 +151,7 @@ std::uint32_t PtPlanBuilder::add_storage(std::uint64_t bytes, std::string_view l
   }
   const auto index = static_cast<std::uint32_t>(locations.rend() - found - 1);
   if (state_->storages.size() >= std::numeric_limits<std::uint32_t>::max()) {
-    throw Error(ErrorCode::unsupported_value, "plan the file", "", "more than 4 billion storages");
+    refuse("more than 4 billion storages");
   }
   state_->storages.push_back({.bytes = bytes, .location = index});
   return static_cast<std::uint32_t>(state_->storages.size() - 1);
@@ -154,14 +167,23 @@ void PtPlanBuilder::note_view(std::uint32_t storage, DType dtype) {
 void PtPlanBuilder::begin_dict() {
   state_->begin();
   state_->pickle.begin_dict();
+  state_->open_dicts.push_back(state_->key_hashes.size());
 }
 void PtPlanBuilder::end_dict() {
   state_->end();
   state_->pickle.end_dict();
+  require(!state_->open_dicts.empty(), "the end of a dict without its begin");
+  const std::size_t first = state_->open_dicts.back();
+  state_->open_dicts.pop_back();
+  const auto slots = dict_slots(std::span(state_->key_hashes).subspan(first));
+  if (!slots) refuse("the keys of a dict are such that another one could not hold them");
+  state_->memory.add_dict(*slots);
+  state_->key_hashes.resize(first);
 }
 void PtPlanBuilder::begin_list() {
   state_->begin();
   state_->pickle.begin_list();
+  state_->memory.add_list();
 }
 void PtPlanBuilder::end_list() {
   state_->end();
@@ -170,6 +192,7 @@ void PtPlanBuilder::end_list() {
 void PtPlanBuilder::begin_tuple() {
   state_->begin();
   state_->pickle.begin_tuple();
+  state_->memory.add_tuple();
 }
 void PtPlanBuilder::end_tuple() {
   state_->end();
@@ -179,10 +202,12 @@ void PtPlanBuilder::end_tuple() {
 void PtPlanBuilder::key(std::string_view text) {
   require(state_->open > 0, "a key outside of a dict");
   state_->pickle.string(text);
+  state_->key_hashes.push_back(dict_hash(text));
 }
 void PtPlanBuilder::key(std::int64_t number) {
   require(state_->open > 0, "a key outside of a dict");
   state_->pickle.integer(number);
+  state_->key_hashes.push_back(dict_hash(number));
 }
 
 void PtPlanBuilder::none() {
@@ -210,6 +235,7 @@ void PtPlanBuilder::tensor(const TensorView& view) {
   State& state = *state_;
   PickleWriter& pickle = state.pickle;
   state.value();
+  state.memory.add_tensor(view.sizes.size());
   require(view.storage < state.storages.size(), "a tensor of an unknown storage");
   const Storage& storage = state.storages[view.storage];
   require((storage.dtypes & bit(view.dtype)) != 0, "a tensor of a dtype that was not announced");
@@ -235,7 +261,9 @@ void PtPlanBuilder::tensor(const TensorView& view) {
     pickle.global("torch", name(view.dtype), state.dtypes[static_cast<std::size_t>(view.dtype)]);
   }
   if (view.conj || view.neg) {
-    pickle.begin_dict();
+    // No container of the state's, and no deeper one.
+    pickle.op(Opcode::empty_dict);
+    pickle.op(Opcode::mark);
     if (view.conj) {
       pickle.string("conj");
       pickle.boolean(true);
@@ -244,7 +272,7 @@ void PtPlanBuilder::tensor(const TensorView& view) {
       pickle.string("neg");
       pickle.boolean(true);
     }
-    pickle.end_dict();
+    pickle.op(Opcode::setitems);
   }
   pickle.op(Opcode::tuple);
   pickle.op(Opcode::reduce);
@@ -255,9 +283,12 @@ FilePlan PtPlanBuilder::finish(const RankInfo& rank, std::optional<std::int64_t>
   State& state = *state_;
   require(state.complete, "the state is not complete");
   const std::vector<std::byte> pickle = state.pickle.finish();
-  if (pickle.size() > kMaxPickle) {
-    throw Error(ErrorCode::unsupported_value, "plan the file", "",
-                "keys, numbers and strings alone exceed 1 GiB");
+  if (pickle.size() > kMaxPickle) refuse("keys, numbers and strings alone exceed 1 GiB");
+  if (state.memory.bytes() > ValueMemory::limit(pickle.size())) {
+    refuse(
+        fmt::format("it has so many containers with so little in them that reading them would "
+                    "take {} MiB; at most {} are allowed",
+                    state.memory.bytes() >> 20, ValueMemory::limit(pickle.size()) >> 20));
   }
   const std::string info = to_json(rank, step, metadata);
   const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };

@@ -16,7 +16,8 @@
 
 namespace ckptring::plan {
 
-/// A tensor as a view of a storage. Offsets, sizes and strides count elements.
+/// A tensor as a view of a storage. Offsets, sizes and strides count elements. Its elements lie in
+/// the storage: the walker asks tensor_problem (tensor_bounds.h), where it knows the key.
 struct TensorView {
   DType dtype;
   std::uint32_t storage;  ///< index from add_storage
@@ -40,7 +41,7 @@ struct TensorView {
 /// is no multiple of the element's.
 ///
 /// One thread at a time. Every function may throw Error: unsupported_value where a bound of the
-/// format is exceeded (512 levels, strings of 4 GiB), internal where the order above is broken.
+/// format is exceeded (docs/FORMAT.md, Limits), internal where the order above is broken.
 class PtPlanBuilder {
  public:
   PtPlanBuilder();

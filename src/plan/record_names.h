@@ -14,7 +14,8 @@ inline constexpr std::string_view kPickleRecord = "data.pkl";
 /// Followed by the storage's key.
 inline constexpr std::string_view kStoragePrefix = "data/";
 
-/// Bytes that data.pkl may have. A value takes at most some hundred times as much memory.
+/// Bytes that data.pkl may have. Reading it takes some thirty times as much memory at most, and its
+/// values what value_memory.h allows.
 inline constexpr std::uint64_t kMaxPickle = std::uint64_t{1} << 30;
 
 }  // namespace ckptring::plan

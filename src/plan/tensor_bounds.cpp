@@ -6,13 +6,13 @@
 
 namespace ckptring::plan {
 
-std::uint64_t tensor_bytes(const Tensor& tensor) noexcept {
-  std::uint64_t bytes = element_size(tensor.dtype);
-  for (const std::int64_t size : tensor.sizes) bytes *= static_cast<std::uint64_t>(size);
+std::uint64_t tensor_bytes(DType dtype, std::span<const std::int64_t> sizes) noexcept {
+  std::uint64_t bytes = element_size(dtype);
+  for (const std::int64_t size : sizes) bytes *= static_cast<std::uint64_t>(size);
   return bytes;
 }
 
-std::optional<std::string> tensor_problem(const Tensor& tensor) {
+std::optional<std::string> tensor_problem(const TensorShape& tensor) {
   if (tensor.sizes.size() != tensor.strides.size()) {
     return fmt::format("it has {} sizes and {} strides", tensor.sizes.size(),
                        tensor.strides.size());

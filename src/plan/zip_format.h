@@ -33,6 +33,8 @@ inline constexpr std::uint64_t kCentralExtraLengthAt = 30;
 inline constexpr std::uint64_t kCentralCommentLengthAt = 32;
 inline constexpr std::uint64_t kCentralDiskAt = 34;
 inline constexpr std::uint64_t kCentralLocalOffsetAt = 42;
+/// Bytes that a central directory may have; more than 10 million records.
+inline constexpr std::uint64_t kMaxCentral = std::uint64_t{1} << 30;
 
 inline constexpr std::uint32_t kEndSignature = 0x06054b50;
 inline constexpr std::uint64_t kEndSize = 22;

@@ -18,8 +18,8 @@
 namespace ckptring::plan {
 namespace {
 
-/// Bytes of a central directory; about 10 million records.
-constexpr std::uint64_t kMaxCentral = std::uint64_t{1} << 30;
+/// How far from the end of a file an end record is looked for, where it is not at the end.
+constexpr std::uint64_t kMaxAppended = std::uint64_t{16} << 20;
 
 /// Little-endian fields at byte offsets of a header that was read whole.
 class Header {
@@ -61,6 +61,41 @@ struct Central {
   std::uint64_t records;
 };
 
+/// What a file that is no zip archive is instead, and what to do, as far as its beginning tells.
+/// Empty if it does not.
+std::string_view kind_of(std::string_view text, std::uint64_t file_bytes) {
+  using namespace std::string_view_literals;
+  // The number that torch.save wrote first before it wrote zip archives, pickled in each protocol.
+  constexpr std::string_view kNumber = "\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19."sv;
+  constexpr std::string_view kFrame = "\x95\x0d\0\0\0\0\0\0\0"sv;
+  const auto pickled = [&](char protocol) {
+    return text.size() > 2 && text[0] == '\x80' && text[1] == protocol;
+  };
+  const bool legacy = text.starts_with("L119547037146038801333356L\n") ||
+                      ((pickled(2) || pickled(3)) && text.substr(2).starts_with(kNumber)) ||
+                      ((pickled(4) || pickled(5)) && text.substr(2).starts_with(kFrame) &&
+                       text.substr(2 + kFrame.size()).starts_with(kNumber));
+  if (legacy) {
+    return "it is a torch file of the old format that is not a zip archive; load it with torch and "
+           "save it again";
+  }
+  if (pickled(2) || pickled(3) || pickled(4) || pickled(5)) {
+    return "it is a pickle alone, not an archive as torch.save writes it; load it with Python's "
+           "pickle and save it with torch.save";
+  }
+  if (text.substr(std::min<std::size_t>(text.size(), 257)).starts_with("ustar")) {
+    return "it is a tar archive; if torch of 2016 wrote it, load it with torch and save it again";
+  }
+  if (text.size() > 8 && text[8] == '{') {
+    std::uint64_t header = 0;
+    std::memcpy(&header, text.data(), sizeof header);
+    if (header <= file_bytes - sizeof header) {
+      return "it is a safetensors file; load it with safetensors and save it with torch.save";
+    }
+  }
+  return {};
+}
+
 /// A record with the fields that its local header repeats.
 struct Entry {
   std::string name;
@@ -68,6 +103,7 @@ struct Entry {
   std::uint64_t local_offset;
   std::uint32_t crc;
   std::uint16_t flags;
+  std::uint16_t method;
 };
 
 class IndexReader {
@@ -86,6 +122,7 @@ class IndexReader {
       damaged(*twice, "the name comes twice");
     }
     const std::string folder = top_folder(entries);
+    refuse_other_kinds(entries, folder);
 
     std::sort(entries.begin(), entries.end(),
               [](const Entry& a, const Entry& b) { return a.local_offset < b.local_offset; });
@@ -111,25 +148,58 @@ class IndexReader {
     fail(ErrorCode::damaged, fmt::format("record {}: {}", record, what));
   }
 
-  /// Not a zip archive: says what it is instead, if that is known.
   [[noreturn]] void no_end_record() const {
-    std::array<std::byte, 8> start{};
+    std::array<std::byte, 512> start{};
     const auto length = std::min<std::uint64_t>(start.size(), source_.size());
     source_.read(0, std::span(start).first(length));
-    constexpr std::string_view kZip = "PK\3\4";
-    // The number that torch.save wrote first before it wrote zip archives, pickled.
-    constexpr std::string_view kLegacy = "\x80\x02\x8a\x0al\xfc\x9c\x46";
-    const std::string_view text = as_text(start);
     if (length == 0) damaged("the file is empty");
-    if (text == kLegacy) {
-      fail(ErrorCode::unsupported_value,
-           "it is a torch file of the old format that is not a zip archive; load it with torch "
-           "and save it again");
-    }
-    if (text.starts_with(kZip)) {
+    const std::string_view text = as_text(std::span(start).first(length));
+    if (text.starts_with("PK\3\4")) {
+      refuse_appended();
       damaged("the end of central directory record is missing: the file is cut off");
     }
+    if (const std::string_view kind = kind_of(text, source_.size()); !kind.empty()) {
+      fail(ErrorCode::unsupported_value, std::string(kind));
+    }
     damaged("it is not a zip archive");
+  }
+
+  /// Says so if an end record is there, but not at the end.
+  void refuse_appended() const {
+    constexpr std::uint64_t kStep = std::uint64_t{64} << 10;
+    constexpr std::string_view kSignature = "PK\5\6";
+    const std::uint64_t size = source_.size();
+    std::vector<std::byte> bytes;
+    for (std::uint64_t end = size; end > 0 && size - end < kMaxAppended;) {
+      const std::uint64_t begin = end - std::min(end, kStep);
+      // With what belongs to a signature that begins before `end`.
+      bytes.resize(std::min(size, end + zip::kEndSize - 1) - begin);
+      source_.read(begin, bytes);
+      const std::string_view text = as_text(bytes);
+      for (std::size_t at = text.rfind(kSignature); at != std::string_view::npos;
+           at = at == 0 ? std::string_view::npos : text.rfind(kSignature, at - 1)) {
+        if (text.size() - at < zip::kEndSize) continue;
+        const Header record(std::span<const std::byte>(bytes).subspan(at));
+        const std::uint64_t length = zip::kEndSize + record.u16(zip::kEndCommentLengthAt);
+        if (length >= size - begin - at || !ends_an_archive(record, begin + at)) continue;
+        damaged(fmt::format("{} bytes follow the end of the archive: something was appended to it",
+                            size - begin - at - length));
+      }
+      end = begin;
+    }
+  }
+
+  /// Whether the end record at `offset` is this file's, not one of an archive in a payload.
+  [[nodiscard]] bool ends_an_archive(const Header& record, std::uint64_t offset) const {
+    const std::uint64_t size = record.u32(zip::kEndCentralSizeAt);
+    if (size <= offset && record.u32(zip::kEndCentralOffsetAt) == offset - size) return true;
+    if (offset < zip::kLocator64Size + zip::kEnd64Size) return false;
+    std::array<std::byte, zip::kLocator64Size> bytes{};
+    source_.read(offset - zip::kLocator64Size, bytes);
+    const Header locator(bytes);
+    return locator.u32(0) == zip::kLocator64Signature &&
+           locator.u64(zip::kLocator64EndOffsetAt) ==
+               offset - zip::kLocator64Size - zip::kEnd64Size;
   }
 
   Central find_central() const {
@@ -194,7 +264,7 @@ class IndexReader {
       damaged(fmt::format("end record: {} records do not fit into a central directory of {} bytes",
                           central.records, central.size));
     }
-    if (central.size > kMaxCentral) {
+    if (central.size > zip::kMaxCentral) {
       fail(ErrorCode::unsupported_value, "the central directory exceeds 1 GiB");
     }
     if (central.records == 0) damaged("the archive has no records");
@@ -263,12 +333,6 @@ class IndexReader {
     if ((flags & zip::kFlagPatched) != 0) {
       fail(ErrorCode::unsupported_value, fmt::format("record {}: it is a patch", name));
     }
-    if (const std::uint16_t method = header.u16(zip::kCentralMethodAt);
-        method != zip::kMethodStored) {
-      fail(ErrorCode::unsupported_value,
-           fmt::format("record {}: it is compressed (method {}), only stored records are read",
-                       name, method));
-    }
     if (header.u16(zip::kCentralDiskAt) != 0) {
       fail(ErrorCode::unsupported_value, fmt::format("record {}: it is on another disk", name));
     }
@@ -290,11 +354,32 @@ class IndexReader {
       if (stored32 == zip::kSee64) take(stored);
       if (offset32 == zip::kSee64) take(offset);
     }
-    if (stored != full) damaged(name, "it is stored, but its two sizes differ");
-    if (offset >= central_offset || full > central_offset - offset) {
+    const std::uint16_t method = header.u16(zip::kCentralMethodAt);
+    if (method == zip::kMethodStored && stored != full) {
+      damaged(name, "it is stored, but its two sizes differ");
+    }
+    if (offset >= central_offset || stored > central_offset - offset) {
       damaged(name, fmt::format("offset {} and size {} leave the file", offset, full));
     }
-    return {std::string(name), full, offset, header.u32(zip::kCentralCrcAt), flags};
+    return {std::string(name), full, offset, header.u32(zip::kCentralCrcAt), flags, method};
+  }
+
+  /// Archives that look like torch.save's and are not, and records that cannot be read.
+  void refuse_other_kinds(const std::vector<Entry>& entries, const std::string& folder) const {
+    for (const Entry& entry : entries) {
+      const std::string_view name = std::string_view(entry.name).substr(folder.size());
+      if (name == "constants.pkl" || name.starts_with("code/")) {
+        fail(ErrorCode::unsupported_value,
+             "it is a TorchScript archive, as torch::save of C++ and torch.jit.save write it: load "
+             "it with torch::load or torch.jit.load, and save its tensors by themselves");
+      }
+    }
+    for (const Entry& entry : entries) {
+      if (entry.method == zip::kMethodStored) continue;
+      fail(ErrorCode::unsupported_value,
+           fmt::format("record {}: it is compressed (method {}), only stored records are read",
+                       entry.name, entry.method));
+    }
   }
 
   std::span<const std::byte> zip64_field(std::string_view name,

@@ -205,7 +205,12 @@ FilePlan ZipLayout::finish() && {
     central_entry(entry, names.substr(0, entry.name_length));
     names.remove_prefix(entry.name_length);
   }
-  end_records(central_offset, offset() - central_offset);
+  const std::uint64_t central_size = offset() - central_offset;
+  if (central_size > zip::kMaxCentral) {
+    throw Error(ErrorCode::unsupported_value, "plan the file", "",
+                "its index exceeds 1 GiB: it would have too many records to be read again");
+  }
+  end_records(central_offset, central_size);
   const std::uint64_t total = offset();
   return FilePlan(literals_.take(), std::move(payloads_), std::move(fixups_), total, padding_);
 }

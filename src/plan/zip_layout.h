@@ -33,6 +33,7 @@ class ZipLayout {
   void add_payload(std::string_view name, std::uint64_t size, std::uint32_t source);
 
   /// Writes the central directory. The layout is spent.
+  /// @throws Error unsupported_value if it becomes larger than it may be
   [[nodiscard]] FilePlan finish() &&;
 
  private:

@@ -4,10 +4,8 @@
 
 #include <ATen/core/jit_type.h>
 
-#include <cstddef>
 #include <utility>
 #include <variant>
-#include <vector>
 
 namespace ckptring::torch_state {
 namespace {
@@ -19,72 +17,163 @@ struct Overloaded : Cases... {
 template <class... Cases>
 Overloaded(Cases...) -> Overloaded<Cases...>;
 
+using c10::IValue;
+using Node = KeyTree::Node;
+
+/// As a part of a path.
+KeyStep step_of(const plan::Dict::Key& key) {
+  return std::visit(Overloaded{
+                        [](const plan::String& text) { return KeyStep::of(text.text); },
+                        [](std::int64_t number) { return KeyStep::of_key(number); },
+                        [](const plan::OtherKey& other) { return KeyStep::of(other.words); },
+                    },
+                    key);
+}
+
 }  // namespace
 
-c10::IValue ValueBuilder::build(const plan::Value& value, KeyTree::Node parent,
-                                const KeyStep& step) {
+c10::IValue ValueBuilder::build(const plan::Value& value, Node parent, const KeyStep& step) {
+  const std::size_t height = open_.size();
+  std::optional<c10::IValue> ready = meet(value, parent, step);
+  return finish(height, std::move(ready));
+}
+
+void ValueBuilder::fill(const StateDict& dict, const plan::Dict& source, Node node) {
+  dict.reserve(source.size());
+  open_.push_back(
+      {.source = {source}, .size = source.size(), .node = node, .made = IValue(dict), .items = {}});
+  finish(open_.size() - 1, std::nullopt);
+}
+
+/// Until no more than `height` containers are open. `ready` is what was met last, if it was none
+/// that had to be opened.
+c10::IValue ValueBuilder::finish(std::size_t height, std::optional<c10::IValue> ready) {
+  while (open_.size() > height) {
+    if (ready) put(*std::exchange(ready, std::nullopt));
+    const Open& at_hand = open_.back();
+    ready = at_hand.next < at_hand.size ? meet_next() : std::optional(close());
+  }
+  return *std::move(ready);
+}
+
+std::optional<c10::IValue> ValueBuilder::meet_next() {
+  Open& at_hand = open_.back();
+  const std::size_t index = at_hand.next++;
+  const Node node = at_hand.node;
+  if (const auto* const dict = std::get_if<plan::Dict>(&at_hand.source.data)) {
+    const plan::Dict::Key key = dict->key(index);
+    const KeyStep step = step_of(key);
+    if (std::holds_alternative<plan::OtherKey>(key)) {
+      refuse(plan_.keys.path(node, step),
+             "the file has a key there that is neither a string nor an int");
+    }
+    return meet(dict->value(index), node, step);
+  }
+  const auto* const list = std::get_if<plan::List>(&at_hand.source.data);
+  const plan::Sequence& items = list != nullptr ? static_cast<const plan::Sequence&>(*list)
+                                                : std::get<plan::Tuple>(at_hand.source.data);
+  return meet(items[index], node, KeyStep::at(index));
+}
+
+/// The value, or nothing if its container was opened.
+std::optional<c10::IValue> ValueBuilder::meet(const plan::Value& value, Node parent,
+                                              const KeyStep& step) {
+  using Result = std::optional<IValue>;
   // A small file can name one container very often; each is built once.
-  const auto once = [&](const void* identity, auto make) {
-    if (const auto found = built_.find(identity); found != built_.end()) return found->second;
-    c10::IValue made = make(plan_.keys.add(parent, step));
-    built_.emplace(identity, made);
-    return made;
+  const auto once = [&](const auto& container) -> Result {
+    const auto found = containers_.find(container.id());
+    if (found != containers_.end()) return found->second;
+    open(value, container.size(), parent, step);
+    return std::nullopt;
   };
   return std::visit(
       Overloaded{
-          [](plan::None) { return c10::IValue(); },
-          [](bool flag) { return c10::IValue(flag); },
-          [](std::int64_t number) { return c10::IValue(number); },
-          [](double number) { return c10::IValue(number); },
-          [](const std::string& text) { return c10::IValue(text); },
-          [&](const plan::Tensor& tensor) {
-            return c10::IValue(plan_.make_tensor(tensor, plan_.keys.add(parent, step)));
-          },
-          [&](const std::shared_ptr<plan::List>& list) {
-            return once(list.get(), [&](KeyTree::Node node) {
-              auto made = make_state_list();
-              made.reserve(list->items.size());
-              for (std::size_t i = 0; i < list->items.size(); ++i) {
-                made.push_back(build(list->items[i], node, KeyStep::at(i)));
-              }
-              return c10::IValue(made);
-            });
-          },
-          [&](const std::shared_ptr<plan::Tuple>& tuple) {
-            return once(tuple.get(), [&](KeyTree::Node node) {
-              std::vector<c10::IValue> items;
-              items.reserve(tuple->items.size());
-              for (std::size_t i = 0; i < tuple->items.size(); ++i) {
-                items.push_back(build(tuple->items[i], node, KeyStep::at(i)));
-              }
-              return c10::IValue(c10::ivalue::Tuple::create(std::move(items)));
-            });
-          },
-          [&](const std::shared_ptr<plan::Dict>& dict) {
-            return once(dict.get(), [&](KeyTree::Node node) {
-              StateDict made = make_state_dict();
-              fill(made, *dict, node);
-              return c10::IValue(made);
-            });
-          },
-          [&](const plan::Unsupported& unsupported) -> c10::IValue {
-            throw plan_.error(ErrorCode::unsupported_value, plan_.keys.path(parent, step),
-                              "the file holds " + unsupported.what + " there");
+          [](plan::None) -> Result { return IValue(); },
+          [](bool flag) -> Result { return IValue(flag); },
+          [](std::int64_t number) -> Result { return IValue(number); },
+          [](double number) -> Result { return IValue(number); },
+          [&](const plan::String& text) -> Result { return string(text); },
+          [&](const plan::Tensor& found) -> Result { return tensor(found, parent, step); },
+          [&](const plan::List& list) -> Result { return once(list); },
+          [&](const plan::Tuple& tuple) -> Result { return once(tuple); },
+          [&](const plan::Dict& dict) -> Result { return once(dict); },
+          [&](const plan::Unsupported& unsupported) -> Result {
+            refuse(plan_.keys.path(parent, step), "the file holds " + unsupported.what + " there");
           },
       },
       value.data);
 }
 
-void ValueBuilder::fill(const StateDict& dict, const plan::Dict& source, KeyTree::Node node) {
-  dict.reserve(source.items.size());
-  for (const auto& [key, value] : source.items) {
-    if (const auto* text = std::get_if<std::string>(&key)) {
-      dict.insert_or_assign(*text, build(value, node, KeyStep::of(*text)));
-    } else {
-      const std::int64_t number = std::get<std::int64_t>(key);
-      dict.insert_or_assign(number, build(value, node, KeyStep::of_key(number)));
-    }
+void ValueBuilder::open(const plan::Value& value, std::size_t size, Node parent,
+                        const KeyStep& step) {
+  Open made{.source = value,
+            .size = size,
+            .node = plan_.keys.add_borrowed(parent, step),
+            .made = {},
+            .items = {}};
+  if (std::holds_alternative<plan::Dict>(value.data)) {
+    StateDict dict = make_state_dict();
+    dict.reserve(size);
+    made.made = dict;
+  } else if (std::holds_alternative<plan::List>(value.data)) {
+    auto list = make_state_list();
+    list.reserve(size);
+    made.made = list;
+  } else {
+    made.items.reserve(size);
   }
+  open_.push_back(std::move(made));
+}
+
+/// Into the container at hand, as what was met there last.
+void ValueBuilder::put(c10::IValue item) {
+  Open& at_hand = open_.back();
+  if (const auto* const dict = std::get_if<plan::Dict>(&at_hand.source.data)) {
+    const plan::Dict::Key key = dict->key(at_hand.next - 1);
+    const auto* const text = std::get_if<plan::String>(&key);
+    at_hand.made.toGenericDict().insert_or_assign(
+        text != nullptr ? string(*text) : IValue(std::get<std::int64_t>(key)), std::move(item));
+  } else if (at_hand.made.isList()) {
+    at_hand.made.toList().push_back(std::move(item));
+  } else {
+    at_hand.items.push_back(std::move(item));
+  }
+}
+
+c10::IValue ValueBuilder::close() {
+  Open ended = std::move(open_.back());
+  open_.pop_back();
+  const auto made_as = [&](const auto& container) {
+    containers_.emplace(container.id(), ended.made);
+  };
+  if (const auto* const tuple = std::get_if<plan::Tuple>(&ended.source.data)) {
+    ended.made = c10::ivalue::Tuple::create(std::move(ended.items));
+    made_as(*tuple);
+  } else if (const auto* const list = std::get_if<plan::List>(&ended.source.data)) {
+    made_as(*list);
+  } else {
+    made_as(std::get<plan::Dict>(ended.source.data));
+  }
+  plan_.keep(ended.made);
+  return std::move(ended.made);
+}
+
+c10::IValue ValueBuilder::string(const plan::String& text) {
+  IValue& made = strings_[text.id];
+  if (made.isNone()) made = IValue(std::string(text.text));
+  return made;
+}
+
+c10::IValue ValueBuilder::tensor(const plan::Tensor& tensor, Node parent, const KeyStep& step) {
+  IValue& made = tensors_[tensor.id()];
+  if (made.isNone()) {
+    made = IValue(plan_.make_tensor(tensor, plan_.keys.add_borrowed(parent, step)));
+  }
+  return made;
+}
+
+void ValueBuilder::refuse(const std::string& key, const std::string& cause) const {
+  throw plan_.error(ErrorCode::unsupported_value, key, cause);
 }
 
 }  // namespace ckptring::torch_state

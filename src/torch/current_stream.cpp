@@ -1,5 +1,7 @@
 #include "torch/current_stream.h"
 
+#include "torch/libtorch_error.h"
+
 #include <ckptring/error.h>
 
 #include <c10/core/DeviceGuard.h>
@@ -19,7 +21,7 @@ auto with_guard(const char* operation, int device, Use&& use) {
     return use(guard);
   } catch (const c10::Error& error) {
     throw Error(ErrorCode::device_failed, fmt::format("{} of CUDA device {}", operation, device),
-                "", error.what_without_backtrace());
+                "", words_of(error));
   }
 }
 

@@ -17,8 +17,7 @@ std::pair<std::uint64_t, std::uint64_t> byte_range(const FileView& view) {
   return {view.offset * item, last + item};
 }
 
-bool same_layout(const at::Tensor& target, const FileView& view) {
-  if (!target.is_non_overlapping_and_dense()) return false;
+bool same_steps(const at::Tensor& target, const FileView& view) {
   if (target.is_conj() != view.conj || target.is_neg() != view.neg) return false;
   for (std::size_t d = 0; d < view.sizes.size(); ++d) {
     if (view.sizes[d] > 1 && view.strides[d] != target.stride(static_cast<std::int64_t>(d))) {
@@ -26,6 +25,10 @@ bool same_layout(const at::Tensor& target, const FileView& view) {
     }
   }
   return true;
+}
+
+bool same_layout(const at::Tensor& target, const FileView& view) {
+  return target.is_non_overlapping_and_dense() && same_steps(target, view);
 }
 
 std::byte* memory_of(const at::Tensor& target) {

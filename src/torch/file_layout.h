@@ -17,7 +17,11 @@ std::uint64_t stride_bytes(const FileView& view, std::size_t dimension);
 /// record.
 std::pair<std::uint64_t, std::uint64_t> byte_range(const FileView& view);
 
-/// Whether the elements lie in the target's memory as in the file, without gaps.
+/// Whether the elements lie in the target's memory as far apart as in the file, and as they are
+/// there: neither is conjugated or negated where the other is not.
+bool same_steps(const at::Tensor& target, const FileView& view);
+
+/// The same, without gaps.
 bool same_layout(const at::Tensor& target, const FileView& view);
 
 /// The first element's address.

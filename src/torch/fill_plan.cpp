@@ -1,6 +1,6 @@
 #include "torch/fill_plan.h"
 
-#include "plan/record_names.h"
+#include "torch/bare_tensor.h"
 #include "torch/dtype_map.h"
 #include "torch/libtorch_error.h"
 
@@ -12,15 +12,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 namespace ckptring::torch_state {
 
 void Fill::touch() {
-  if (std::exchange(touched, true)) return;
-  // Inference tensors have no version counter.
-  if (!target.is_inference()) target.unsafeGetTensorImpl()->bump_version();
+  if (!std::exchange(touched, true)) bump_version(target);
 }
 
 void Change::apply() const {
@@ -36,26 +33,19 @@ void Change::apply() const {
   }
 }
 
-at::Tensor view_of_storage(const c10::Storage& storage, c10::ScalarType type, std::int64_t offset,
-                           c10::IntArrayRef sizes, c10::IntArrayRef strides) {
-  const auto options = at::TensorOptions().dtype(type).device(storage.device());
-  return at::empty({0}, options).set_(storage, offset, sizes, strides);
+FillPlan::~FillPlan() {
+  changes.clear();
+  while (!kept_.empty()) kept_.pop_back();
 }
 
 Error FillPlan::error(ErrorCode code, const std::string& key, std::string cause) const {
   return {code, fmt::format("load key {} from", key), file_, std::move(cause)};
 }
 
-FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor, KeyTree::Node key) {
-  const auto [found, is_new] = records_.try_emplace(tensor.storage_key);
-  if (is_new) {
-    const std::string name = std::string(plan::kStoragePrefix) + tensor.storage_key;
-    found->second.fills.record = archive_.find(name);
-    if (found->second.fills.record == nullptr) {
-      throw error(ErrorCode::damaged, keys.path(key), fmt::format("record {} is missing", name));
-    }
-  }
-  return found->second;
+FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor) {
+  RecordState& state = records_[tensor.record()];
+  state.fills.record = &archive_.records()[tensor.record()];
+  return state;
 }
 
 c10::Storage FillPlan::make_storage(std::uint64_t bytes) const {
@@ -66,12 +56,12 @@ c10::Storage FillPlan::make_storage(std::uint64_t bytes) const {
     // The host's allocator has one kind of error for everything, and nothing else to complain of.
     throw Error(device_.is_cpu() ? ErrorCode::out_of_memory : code_of(failure, device_),
                 fmt::format("cannot make {} bytes on device {}", bytes, device_.str()), "",
-                failure.what_without_backtrace());
+                words_of(failure));
   }
 }
 
 at::Tensor FillPlan::make_tensor(const plan::Tensor& tensor, KeyTree::Node key) {
-  RecordState& state = record_of(tensor, key);
+  RecordState& state = record_of(tensor);
   try {
     return through_libtorch(device_, fmt::format("cannot make it on device {}", device_.str()),
                             [&] { return make_over(state, tensor, key); });
@@ -95,33 +85,31 @@ at::Tensor FillPlan::make_over(RecordState& state, const plan::Tensor& tensor,
       });
     }
   }
-  at::Tensor made = view_of_storage(state.fresh, to_scalar_type(tensor.dtype), tensor.offset,
-                                    tensor.sizes, tensor.strides);
-  if (tensor.conj) made.unsafeGetTensorImpl()->_set_conj(true);
-  if (tensor.neg) made.unsafeGetTensorImpl()->_set_neg(true);
-  if (tensor.requires_grad) made.set_requires_grad(true);
+  at::Tensor made = view_of_storage(state.fresh, to_scalar_type(tensor.dtype()), tensor.offset(),
+                                    tensor.sizes(), tensor.strides());
+  if (tensor.conj()) made.unsafeGetTensorImpl()->_set_conj(true);
+  if (tensor.neg()) made.unsafeGetTensorImpl()->_set_neg(true);
+  if (tensor.requires_grad()) made.set_requires_grad(true);
   return made;
 }
 
 void FillPlan::fill_in_place(const at::Tensor& target, const plan::Tensor& tensor,
-                             KeyTree::Node key) {
-  record_of(tensor, key)
-      .fills.fills.push_back({
-          .target = target,
-          .view = {tensor.dtype, static_cast<std::uint64_t>(tensor.offset), tensor.sizes,
-                   tensor.strides, tensor.conj, tensor.neg},
-          .key = key,
-      });
+                             KeyTree::Node key, bool fresh) {
+  record_of(tensor).fills.fills.push_back({
+      .target = target,
+      .view = {tensor.dtype(), static_cast<std::uint64_t>(tensor.offset()), tensor.sizes(),
+               tensor.strides(), tensor.conj(), tensor.neg()},
+      .key = key,
+      .fresh = fresh,
+  });
 }
 
 std::vector<RecordFills> FillPlan::take_records() {
-  std::vector<RecordFills> records;
-  for (auto& [key, state] : records_) {
+  std::vector<RecordFills> records;  // in the order of the archive, which is the file's
+  for (RecordState& state : records_) {
     if (!state.fills.fills.empty()) records.push_back(std::move(state.fills));
   }
   records_.clear();
-  std::ranges::sort(records, {},
-                    [](const RecordFills& fills) { return fills.record->data_offset; });
   return records;
 }
 

@@ -14,7 +14,7 @@
 
 #include <cstdint>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace ckptring::torch_state {
@@ -58,18 +58,27 @@ struct Change {
 /// Collected while a file is compared with a state. Nothing of the state is changed meanwhile.
 class FillPlan {
  public:
-  /// Both must outlive this. `device` is for tensors that are made anew.
+  /// All must outlive this. `device` is for tensors that are made anew.
   FillPlan(const plan::PtArchive& archive, const std::string& file, c10::Device device)
-      : archive_(archive), file_(file), device_(device) {}
+      : archive_(archive), file_(file), device_(device), records_(archive.records().size()) {}
+  ~FillPlan();
+  FillPlan(const FillPlan&) = delete;
+  FillPlan& operator=(const FillPlan&) = delete;
 
   /// The tensor of the file, over storages that are made by this plan and shared as in the file.
-  /// @throws Error damaged; out_of_memory, of the host or the device; device_failed;
-  ///         invalid_argument (a device that cannot be used)
+  /// @throws Error out_of_memory, of the host or the device; device_failed; invalid_argument (a
+  ///         device that cannot be used)
   at::Tensor make_tensor(const plan::Tensor& tensor, KeyTree::Node key);
 
-  /// `target` (of the same shape and dtype, with elements) is to be filled from the file.
-  /// @throws Error damaged
-  void fill_in_place(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key);
+  /// `target` (of the same shape and dtype, with elements) is to be filled from the file. `fresh`:
+  /// it was made by this plan.
+  void fill_in_place(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key,
+                     bool fresh = false);
+
+  /// Keeps a container until the plan is gone. They are let go in the reverse order, so that those
+  /// that hold others come first: libtorch would free what is nested by recursion, and a thread's
+  /// stack may be small.
+  void keep(c10::IValue container) { kept_.push_back(std::move(container)); }
 
   [[nodiscard]] Error error(ErrorCode code, const std::string& key, std::string cause) const;
 
@@ -85,18 +94,15 @@ class FillPlan {
     RecordFills fills;
     c10::Storage fresh;  ///< null until a tensor is made over it
   };
-  RecordState& record_of(const plan::Tensor& tensor, KeyTree::Node key);
+  RecordState& record_of(const plan::Tensor& tensor);
   at::Tensor make_over(RecordState& state, const plan::Tensor& tensor, KeyTree::Node key) const;
   [[nodiscard]] c10::Storage make_storage(std::uint64_t bytes) const;
 
   const plan::PtArchive& archive_;
   const std::string& file_;
   c10::Device device_;
-  std::unordered_map<std::string, RecordState> records_;  ///< by storage key
+  std::vector<RecordState> records_;  ///< of the archive
+  std::vector<c10::IValue> kept_;
 };
-
-/// A tensor over a storage, without looking at the storage's contents. Offset in elements.
-at::Tensor view_of_storage(const c10::Storage& storage, c10::ScalarType type, std::int64_t offset,
-                           c10::IntArrayRef sizes, c10::IntArrayRef strides);
 
 }  // namespace ckptring::torch_state

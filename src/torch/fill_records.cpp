@@ -5,6 +5,7 @@
 #include "store/record_reads.h"
 #include "torch/device_targets.h"
 #include "torch/file_layout.h"
+#include "torch/overlaps.h"
 #include "torch/record_reader.h"
 
 #include <ckptring/error.h>
@@ -19,7 +20,9 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -55,36 +58,6 @@ bool are_plain(const std::vector<Fill>& fills, const DeviceTargets& devices) {
     return last == nullptr || byte_range(fill.view).first >= byte_range(last->view).second ||
            are_twins(*last, fill);
   });
-}
-
-/// For each record whether a tensor of it lies where another one lies, too, twins left out. Such
-/// are filled one after the other, so that the last one of the file decides.
-std::vector<bool> find_shared_memory(const std::vector<RecordFills>& records) {
-  struct Range {
-    std::uintptr_t begin;
-    std::uintptr_t end;
-    std::size_t record;
-  };
-  std::vector<Range> ranges;
-  for (std::size_t i = 0; i < records.size(); ++i) {
-    const Fill* before = nullptr;
-    for (const Fill& fill : records[i].fills) {
-      const Fill* const last = std::exchange(before, &fill);
-      if (!has_addresses(fill.target) || (last != nullptr && are_twins(*last, fill))) continue;
-      const auto [begin, end] = memory_range(fill.target);
-      ranges.push_back({begin, end, i});
-    }
-  }
-  std::ranges::sort(ranges, {}, &Range::begin);
-  std::vector<bool> shared(records.size());
-  const Range* farthest = nullptr;  // of all so far the one that ends last
-  for (const Range& range : ranges) {
-    if (farthest != nullptr && range.begin < farthest->end) {
-      shared[range.record] = shared[farthest->record] = true;
-    }
-    if (farthest == nullptr || range.end > farthest->end) farthest = &range;
-  }
-  return shared;
 }
 
 /// The parts of many records that are read together, and what they are for.
@@ -170,31 +143,54 @@ class Filler {
     read(whole, true);
   }
 
+  /// Before anything is changed: the file must have the same for the same memory.
+  void check_overlaps() {
+    for (const Overlap& overlap : find_overlaps(records_)) {
+      for (const Overlap::Part& part : overlap.parts) one_by_one_.insert(part.record);
+      const auto found = contradiction(overlap, [&](RecordFills& record) { fill(record); });
+      if (!found) continue;
+      throw plan_.error(
+          ErrorCode::mismatch, plan_.keys.path(found->second->key),
+          fmt::format("in the state it lies in the same memory as {}, for which the file has "
+                      "other values; nothing of the state was changed",
+                      plan_.keys.path(found->first->key)));
+    }
+  }
+
   void fill_all() {
     Parts plain(devices_);
     std::vector<RecordFills*> others;
-    const std::vector<bool> shares_memory = find_shared_memory(records_);
-    for (std::size_t i = 0; i < records_.size(); ++i) {
-      RecordFills& record = records_[i];
+    for (RecordFills& record : records_) {
       sort_by_place(record.fills);
-      if (are_plain(record.fills, devices_) && !shares_memory[i]) {
+      if (are_plain(record.fills, devices_) && !one_by_one_.contains(record.record)) {
         plain.add_fills(record, check_);
       } else {
         others.push_back(&record);
       }
     }
     read(plain, check_);
-    for (RecordFills* record : others) {
-      try {
-        reader_.fill(*record);
-      } catch (const Error& failure) {
-        const Fill* const at = reader_.failed_at();
-        throw failed(at != nullptr ? *at : record->fills.front(), failure);
-      }
-    }
+    for (RecordFills* record : others) fill(*record);
   }
 
  private:
+  void fill(RecordFills& record) {
+    const auto at_hand = [&]() -> const Fill& {
+      const Fill* const at = reader_.failed_at();
+      return at != nullptr ? *at : record.fills.front();
+    };
+    try {
+      reader_.fill(record);
+    } catch (const Error& failure) {
+      throw failed(at_hand(), failure);
+    } catch (const std::bad_alloc&) {
+      throw failed(at_hand(), no_memory());
+    }
+  }
+
+  static Error no_memory() {
+    return {ErrorCode::out_of_memory, "read", "", "there is no memory left for it"};
+  }
+
   void prepare_devices() {
     std::map<int, const Fill*> first_on;
     for (const RecordFills& record : records_) {
@@ -217,6 +213,8 @@ class Filler {
         std::rethrow_exception(error);
       } catch (const Error& failure) {
         throw failed(at_hand, failure);
+      } catch (const std::bad_alloc&) {
+        throw failed(at_hand, no_memory());
       }
     });
   }
@@ -252,6 +250,7 @@ class Filler {
   store::RecordReads reads_;
   DeviceTargets devices_;
   RecordReader reader_;
+  std::set<const plan::Record*> one_by_one_;  ///< whose tensors lie where others lie, too
 };
 
 }  // namespace
@@ -261,6 +260,7 @@ void fill_records(const store::FileSource& source, const FillPlan& plan,
                   const base::LogContext& log) {
   Filler filler(source, plan, records, options, log);
   if (options.verify_first) filler.check_all();
+  filler.check_overlaps();
   filler.fill_all();
 }
 

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
+
 namespace ckptring::torch_state {
 namespace {
 
@@ -13,6 +15,11 @@ bool is_there(const c10::Device& device) {
 }
 
 }  // namespace
+
+std::string words_of(const c10::Error& failure) {
+  const std::string_view words = failure.what_without_backtrace();
+  return std::string(words.substr(0, words.find('\n')));
+}
 
 ErrorCode code_of(const c10::Error& failure, const c10::Device& device) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&failure) != nullptr) {

@@ -6,10 +6,14 @@
 #include <c10/core/Device.h>
 #include <c10/util/Exception.h>
 
+#include <new>
 #include <string>
 #include <utility>
 
 namespace ckptring::torch_state {
+
+/// Libtorch's own words, without the list of kernels and where it was raised that may follow.
+std::string words_of(const c10::Error& failure);
 
 /// The code for what failed on `device`: out_of_memory; device_failed on a CUDA device that there
 /// is; invalid_argument on a device that cannot be used at all; internal on the host.
@@ -25,7 +29,28 @@ auto through_libtorch(const c10::Device& device, const std::string& operation, U
   try {
     return std::forward<Use>(use)();
   } catch (const c10::Error& failure) {
-    throw Error(code_of(failure, device), operation, "", failure.what_without_backtrace());
+    throw Error(code_of(failure, device), operation, "", words_of(failure));
+  }
+}
+
+/// What a public call does: nothing but Error leaves it, and that says what it was for. What of
+/// libtorch's refusals could be foreseen was named with its key; this is for the others.
+/// @param operation, path as Error has them
+/// @param code for what libtorch refuses
+template <class Use>
+auto in_own_words(ErrorCode code, const char* operation, const std::string& path, Use&& use) {
+  try {
+    return std::forward<Use>(use)();
+  } catch (const Error& failure) {
+    if (!failure.path().empty()) throw;
+    throw Error(failure.code(), operation, path, failure.operation() + ": " + failure.cause(),
+                failure.errno_value());
+  } catch (const c10::OutOfMemoryError& failure) {
+    throw Error(ErrorCode::out_of_memory, operation, path, words_of(failure));
+  } catch (const c10::Error& failure) {
+    throw Error(code, operation, path, "libtorch refuses: " + words_of(failure));
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::out_of_memory, operation, path, "there is no memory left for it");
   }
 }
 

@@ -16,6 +16,15 @@ namespace {
 using torch::optim::OptimizerOptions;
 using torch::optim::OptimizerParamState;
 
+/// What an optimizer holds as the class that is its own. A user may have put in another.
+template <class Own, class Base>
+Own& as(Base& base) {
+  if (auto* const own = dynamic_cast<Own*>(&base)) return *own;
+  throw Error(ErrorCode::unsupported_value, "collect or restore", "the optimizer",
+              "it has a " + c10::demangle(typeid(base).name()) + " where a " +
+                  c10::demangle(typeid(Own).name()) + " belongs");
+}
+
 template <class State>
 std::unique_ptr<OptimizerParamState> make() {
   return std::make_unique<State>();
@@ -24,7 +33,7 @@ std::unique_ptr<OptimizerParamState> make() {
 // In the order in which Python's classes name their defaults.
 
 void adamw_options(OptionFields& fields, OptimizerOptions& base) {
-  auto& options = dynamic_cast<torch::optim::AdamWOptions&>(base);
+  auto& options = as<torch::optim::AdamWOptions>(base);
   fields.real("lr", options.lr());
   fields.reals("betas", options.betas());
   fields.real("eps", options.eps());
@@ -39,7 +48,7 @@ void adamw_options(OptionFields& fields, OptimizerOptions& base) {
 }
 
 void adamw_state(StateFields& fields, OptimizerParamState& base) {
-  auto& state = dynamic_cast<torch::optim::AdamWParamState&>(base);
+  auto& state = as<torch::optim::AdamWParamState>(base);
   fields.step("step", state.step());
   fields.tensor("exp_avg", state.exp_avg(), true);
   fields.tensor("exp_avg_sq", state.exp_avg_sq(), true);
@@ -47,7 +56,7 @@ void adamw_state(StateFields& fields, OptimizerParamState& base) {
 }
 
 void sgd_options(OptionFields& fields, OptimizerOptions& base) {
-  auto& options = dynamic_cast<torch::optim::SGDOptions&>(base);
+  auto& options = as<torch::optim::SGDOptions>(base);
   fields.real("lr", options.lr());
   fields.real("momentum", options.momentum());
   fields.real("dampening", options.dampening());
@@ -60,7 +69,7 @@ void sgd_options(OptionFields& fields, OptimizerOptions& base) {
 }
 
 void sgd_state(StateFields& fields, OptimizerParamState& base) {
-  auto& state = dynamic_cast<torch::optim::SGDParamState&>(base);
+  auto& state = as<torch::optim::SGDParamState>(base);
   fields.tensor("momentum_buffer", state.momentum_buffer(), false);
 }
 
@@ -78,7 +87,7 @@ const OptimizerCodec& codec_of(const torch::optim::Optimizer& optimizer) {
   for (const OptimizerCodec& codec : kCodecs) {
     if (*codec.optimizer == typeid(optimizer)) return codec;
   }
-  throw Error(ErrorCode::unsupported_value, "collect or restore", "",
+  throw Error(ErrorCode::unsupported_value, "collect or restore", "the optimizer",
               "optimizers of type " + c10::demangle(typeid(optimizer).name()) +
                   " are not supported, only AdamW and SGD");
 }

@@ -1,10 +1,13 @@
 #include "torch/plan_state.h"
 
 #include "os/clock.h"
+#include "plan/pickle_opcodes.h"
 #include "plan/pt_plan_builder.h"
+#include "plan/tensor_bounds.h"
 #include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/key_tree.h"
+#include "torch/libtorch_error.h"
 #include "torch/lookahead.h"
 #include "torch/volatile_mark.h"
 
@@ -292,7 +295,11 @@ class Survey {
 
   void visit(const IValue& value, Node parent, const KeyStep& step, unsigned depth) {
     if (value.isTensor()) {
-      tensor(value.toTensor(), parent, step);
+      try {
+        tensor(value.toTensor(), parent, step);
+      } catch (const c10::Error& failure) {
+        refuse(parent, step, "libtorch tells nothing of the tensor there: " + words_of(failure));
+      }
     } else if (value.isNone()) {
       push(Step::Kind::none);
     } else if (value.isInt()) {
@@ -326,6 +333,7 @@ class Survey {
              fmt::format("a tensor of layout {} cannot be stored", c10::str(impl->layout())));
     }
     if (tensor.is_quantized()) refuse(parent, step, "a quantized tensor cannot be stored");
+    if (tensor.is_nested()) refuse(parent, step, "a nested tensor cannot be stored");
     if (!impl->device().is_cpu()) check_device(impl->device(), parent, step);
     if (!impl->has_storage() || tensor._is_zerotensor() || impl->has_symbolic_sizes_strides()) {
       refuse(parent, step, "a tensor without a storage of its own cannot be stored");
@@ -338,10 +346,14 @@ class Survey {
     }
     const Node node = seen_.keys.add(parent, step);
     const std::uint32_t storage = add_storage(impl->unsafe_storage(), node);
-    if (!fits(*impl, sources_[storage].size)) {
-      refuse(
-          parent, step,
-          fmt::format("the tensor reaches beyond its storage of {} bytes", sources_[storage].size));
+    // As whoever reads it will ask. A storage may have been shrunk under its tensors.
+    if (const auto problem =
+            plan::tensor_problem({.dtype = *dtype,
+                                  .storage_bytes = sources_[storage].size,
+                                  .offset = impl->storage_offset(),
+                                  .sizes = {impl->sizes().data(), impl->sizes().size()},
+                                  .strides = {impl->strides().data(), impl->strides().size()}})) {
+      refuse(parent, step, "the tensor does not lie in its storage: " + *problem);
     }
     builder_.note_view(storage, *dtype);
     if (is_volatile(*impl)) sources_[storage].is_volatile = true;
@@ -389,8 +401,7 @@ class Survey {
     try {
       data = impl->data();
     } catch (const c10::Error& error) {
-      refuse_node(node,
-                  fmt::format("its memory cannot be read: {}", error.what_without_backtrace()));
+      refuse_node(node, "its memory cannot be read: " + words_of(error));
     }
     const c10::Device device = impl->device();
     const int place = device.is_cpu() ? stage::kHost : device.index();
@@ -399,19 +410,6 @@ class Survey {
     storages_.push_back(storage);
     seen_.storages.push_back({impl, data, impl->nbytes(), place, node});
     return found->second;
-  }
-
-  /// Whether all elements lie in a storage of `bytes`. A storage may have been shrunk under its
-  /// tensors; such a file could not be read back.
-  static bool fits(const c10::TensorImpl& impl, std::uint64_t bytes) {
-    if (impl.numel() == 0) return true;
-    auto last = static_cast<std::uint64_t>(impl.storage_offset());
-    const auto sizes = impl.sizes();
-    const auto strides = impl.strides();
-    for (std::size_t d = 0; d < sizes.size(); ++d) {
-      last += static_cast<std::uint64_t>(sizes[d] - 1) * static_cast<std::uint64_t>(strides[d]);
-    }
-    return last < bytes / impl.itemsize();
   }
 
   void emit_tensor(const SurveyedTensor& tensor) {
@@ -463,8 +461,9 @@ class Survey {
   }
 
   void check_depth(Node node, unsigned depth) const {
-    if (depth <= kMaxDepth) return;
-    refuse_node(node, fmt::format("nested more than {} deep, or it contains itself", kMaxDepth));
+    if (depth < plan::kMaxDepth) return;
+    refuse_node(node,
+                fmt::format("nested more than {} deep, or it contains itself", plan::kMaxDepth));
   }
   [[noreturn]] void refuse(Node parent, const KeyStep& step, std::string cause) const {
     refuse_path(seen_.keys.path(parent, step), std::move(cause));
@@ -540,11 +539,9 @@ std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> so
   return states;
 }
 
-}  // namespace
-
-save::SaveJob plan_state(const std::string& path, const StateDict& state,
-                         const SaveOptions& options, const RankInfo& rank,
-                         stage::DeviceAccess& devices) {
+save::SaveJob survey_state(const std::string& path, const StateDict& state,
+                           const SaveOptions& options, const RankInfo& rank,
+                           stage::DeviceAccess& devices) {
   const std::uint64_t start = os::monotonic_ns();
   check_metadata(path, options.metadata);
   const auto seen = std::make_shared<SeenState>();
@@ -570,6 +567,15 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
           [seen](std::uint32_t source) { return seen->keys.path(seen->storages[source].key); },
       .planned_seconds = os::seconds_since(start),
   };
+}
+
+}  // namespace
+
+save::SaveJob plan_state(const std::string& path, const StateDict& state,
+                         const SaveOptions& options, const RankInfo& rank,
+                         stage::DeviceAccess& devices) {
+  return in_own_words(ErrorCode::unsupported_value, "save to", path,
+                      [&] { return survey_state(path, state, options, rank, devices); });
 }
 
 }  // namespace ckptring::torch_state

@@ -10,9 +10,6 @@
 
 namespace ckptring::torch_state {
 
-/// How deep containers may be nested; a cycle is found by it.
-inline constexpr unsigned kMaxDepth = 500;
-
 /// @throws Error invalid_argument for a path that can never be saved to
 void check_save_path(const std::string& path);
 

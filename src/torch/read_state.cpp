@@ -1,8 +1,10 @@
+#include "os/memory_left.h"
 #include "plan/pt_archive.h"
 #include "store/file_source.h"
 #include "torch/build_value.h"
 #include "torch/fill_plan.h"
 #include "torch/fill_records.h"
+#include "torch/libtorch_error.h"
 #include "torch/match_state.h"
 #include "torch/rank.h"
 
@@ -12,6 +14,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -32,33 +35,44 @@ void check_world_size(const CheckpointInfo& info, const RankInfo& rank, const st
                           info.world_size, rank.global_world_size));
 }
 
-}  // namespace
-
-CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
-  torch_state::check_rank(rank_info_);
+/// Values take memory that no one file is to take from all others.
+void check_memory(const plan::Document& document, const std::string& file) {
+  // As much as nobody has to ask for.
+  constexpr std::uint64_t kLittle = std::uint64_t{256} << 20;
+  if (document.value_bytes() <= kLittle) return;
+  const os::MemoryLeft left = os::memory_left();
+  if (document.value_bytes() <= left.bytes) return;
+  throw Error(ErrorCode::out_of_memory, "load", file,
+              fmt::format("its values take about {} MiB beside the tensors' elements, {} MiB are "
+                          "left ({})",
+                          document.value_bytes() >> 20, left.bytes >> 20, left.limited_by));
 }
 
-LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
-                                  const LoadOptions& options) const {
-  const std::unique_ptr<store::FileSource> source =
-      store::open_checkpoint(path, rank_info_.global_rank);
-  const std::string& file = source->path();
-  const plan::PtArchive archive = plan::PtArchive::open(*source);
-  if (!options.allow_other_world_size) check_world_size(archive.info(), rank_info_, file);
-  const plan::Value root = archive.read_value(*source);
-  const auto* dict = std::get_if<std::shared_ptr<plan::Dict>>(&root.data);
+LoadResult read_file(const std::string& path, const store::FileSource& source,
+                     const std::optional<StateDict>& state, const LoadOptions& options,
+                     const RankInfo& rank) {
+  const std::string& file = source.path();
+  const plan::PtArchive archive = plan::PtArchive::open(source);
+  if (options.verify_checksums || options.verify_first) {
+    archive.require_checksums(
+        "load", "; LoadOptions::verify_checksums = false loads it without comparing any");
+  }
+  if (!options.allow_other_world_size) check_world_size(archive.info(), rank, file);
+  const plan::Document document = archive.read_value(source);
+  const plan::Value root = document.root();
+  const auto* const dict = std::get_if<plan::Dict>(&root.data);
   if (dict == nullptr) {
     throw Error(ErrorCode::unsupported_value, "load", file,
                 "the file does not hold a dict at its top level");
   }
+  if (!state) check_memory(document, file);
 
   FillPlan fill_plan(archive, file, options.default_map_location.value_or(c10::Device(c10::kCPU)));
-  const bool in_place = state.has_value();
-  StateDict result = in_place ? *std::move(state) : make_state_dict();
-  if (in_place) {
-    torch_state::match_state(result, **dict, fill_plan);
+  const StateDict result = state ? *state : make_state_dict();
+  if (state) {
+    torch_state::match_state(result, document, *dict, fill_plan);
   } else {
-    torch_state::ValueBuilder(fill_plan).fill(result, **dict, torch_state::KeyTree::kRoot);
+    torch_state::ValueBuilder(document, fill_plan).fill(result, *dict, torch_state::KeyTree::kRoot);
   }
   if (options.strict && !fill_plan.missing_keys.empty()) {
     throw Error(ErrorCode::missing_key, "load", file,
@@ -67,12 +81,26 @@ LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDi
   }
 
   std::vector<RecordFills> records = fill_plan.take_records();
-  fill_records(*source, fill_plan, records, options, {rank_info_.global_rank});
+  fill_records(source, fill_plan, records, options, {rank.global_rank});
   for (const torch_state::Change& change : fill_plan.changes) change.apply();
 
   CheckpointInfo info = archive.info();
   info.path = path;
   return {result, std::move(fill_plan.missing_keys), std::move(info)};
+}
+
+}  // namespace
+
+CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
+  torch_state::check_rank(rank_info_);
+}
+
+LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
+                                  const LoadOptions& options) const {
+  return torch_state::in_own_words(ErrorCode::internal, "load", path, [&] {
+    const auto source = store::open_checkpoint(path, rank_info_.global_rank);
+    return read_file(path, *source, state, options, rank_info_);
+  });
 }
 
 }  // namespace ckptring

@@ -1,6 +1,7 @@
 #include "torch/record_reader.h"
 
 #include "base/checksum.h"
+#include "torch/bare_tensor.h"
 #include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/file_layout.h"
@@ -30,36 +31,17 @@ constexpr std::uint64_t kStep = 1ull << 20;
 /// The window begins at multiples of this, so that elements are aligned in memory as in the file.
 constexpr std::uint64_t kAlignment = 64;
 
-/// An integer type of the same size: copying is moving bits, whatever they mean.
-c10::ScalarType carrier(std::uint32_t element_size) {
-  switch (element_size) {
-    case 1:
-      return c10::kByte;
-    case 2:
-      return c10::kShort;
-    case 4:
-      return c10::kInt;
-    case 8:
-      return c10::kLong;
-    default:
-      return c10::kComplexDouble;
-  }
-}
-
 bool resolves_bits(const at::Tensor& target, const FileView& view) {
   return target.is_conj() != view.conj || target.is_neg() != view.neg;
 }
 
-/// What the slices of a fill are copied to, without autograd: the target itself where values have
-/// to be conjugated or negated on the way, else its memory as integers. The target repeats
-/// elements along dimensions of stride 0, and so does the file: one of each is enough.
+/// What the slices of a fill are copied to: the target's memory, as values where these have to be
+/// conjugated or negated on the way, else as integers. The target repeats elements along
+/// dimensions of stride 0, and so does the file: one of each is enough.
 std::pair<at::Tensor, FileView> copy_ends(const Fill& fill) {
   FileView view = fill.view;
-  at::Tensor part = fill.target;
-  if (!resolves_bits(part, view)) {
-    part = view_of_storage(part.storage(), carrier(plan::element_size(view.dtype)),
-                           part.storage_offset(), part.sizes(), part.strides());
-  }
+  at::Tensor part =
+      resolves_bits(fill.target, view) ? values_of(fill.target) : bits_of(fill.target);
   for (std::size_t d = 0; d < view.sizes.size(); ++d) {
     const auto dimension = static_cast<std::int64_t>(d);
     if (view.sizes[d] > 1 && part.stride(dimension) == 0) {
@@ -161,7 +143,7 @@ std::byte* RecordReader::buffer() {
           at::empty({static_cast<std::int64_t>(kWindow)}, at::TensorOptions().dtype(c10::kByte));
     } catch (const c10::Error& failure) {
       throw Error(ErrorCode::out_of_memory, fmt::format("make a window of {} bytes", kWindow), "",
-                  failure.what_without_backtrace());
+                  words_of(failure));
     }
   }
   return static_cast<std::byte*>(buffer_.mutable_data_ptr());

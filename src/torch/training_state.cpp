@@ -1,4 +1,7 @@
+#include "torch/bare_tensor.h"
+#include "torch/libtorch_error.h"
 #include "torch/optimizer_codecs.h"
+#include "torch/overlaps.h"
 
 #include <ckptring/error.h>
 #include <ckptring/training_state.h>
@@ -13,9 +16,15 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,6 +35,7 @@ using c10::IValue;
 using torch::optim::Optimizer;
 using torch::optim::OptimizerOptions;
 using torch::optim::OptimizerParamState;
+using torch_state::in_own_words;
 using torch_state::OptimizerCodec;
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& key, std::string cause) {
@@ -38,15 +48,40 @@ std::optional<IValue> find(const StateDict& dict, const IValue& key) {
   return found->value();
 }
 
-IValue at(const StateDict& dict, const std::string& name, const std::string& where) {
+IValue at(const StateDict& dict, const std::string& name, const std::string& where,
+          const char* hint = "") {
   auto value = find(dict, name);
-  if (!value) refuse(ErrorCode::missing_key, where + name, "it is missing in the state");
+  if (!value) {
+    refuse(ErrorCode::missing_key, where + name, std::string("it is missing in the state") + hint);
+  }
   return *std::move(value);
 }
 
 [[noreturn]] void refuse_kind(const std::string& key, const char* expected, const IValue& found) {
   refuse(ErrorCode::mismatch, key,
          fmt::format("a {} is expected, the state has a {}", expected, found.tagKind()));
+}
+
+/// A number as Python has them: its own defaults are ints in places (momentum=0), and a learning
+/// rate or a count of steps may be a tensor of one element.
+std::optional<double> number_of(const IValue& value, const std::string& key) {
+  if (value.isDouble()) return value.toDouble();
+  if (value.isInt()) return static_cast<double>(value.toInt());
+  if (!value.isTensor() || !value.toTensor().defined()) return std::nullopt;
+  const at::Tensor& tensor = value.toTensor();
+  if (const auto why = torch_state::why_not_readable(tensor)) {
+    refuse(ErrorCode::mismatch, key, "the state's tensor cannot be read: it is " + *why);
+  }
+  const bool real = c10::isFloatingType(tensor.scalar_type()) ||
+                    c10::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
+  if (tensor.numel() != 1 || !real) return std::nullopt;
+  try {
+    const at::NoGradGuard no_grad;
+    return tensor.item().toDouble();
+  } catch (const c10::Error& failure) {
+    refuse(ErrorCode::mismatch, key,
+           "the state's tensor cannot be read: " + torch_state::words_of(failure));
+  }
 }
 
 // Values to be copied once everything is checked.
@@ -56,6 +91,12 @@ class PendingCopies {
  public:
   /// @throws Error mismatch
   void add(const std::string& key, const at::Tensor& target, const at::Tensor& source) {
+    if (const auto why = torch_state::why_not_readable(source)) {
+      refuse(ErrorCode::mismatch, key, "the state's tensor cannot be read: it is " + *why);
+    }
+    if (const auto why = torch_state::why_not_fillable(target)) {
+      refuse(ErrorCode::mismatch, key, "the tensor cannot be filled: it is " + *why);
+    }
     if (source.sizes() != target.sizes()) {
       refuse(ErrorCode::mismatch, key,
              fmt::format("shape [{}] in the state, [{}] expected", fmt::join(source.sizes(), ", "),
@@ -66,16 +107,132 @@ class PendingCopies {
              fmt::format("dtype {} in the state, {} expected", c10::toString(source.scalar_type()),
                          c10::toString(target.scalar_type())));
     }
-    if (!target.is_alias_of(source)) copies_.emplace_back(target, source);
+    if (target.numel() == 0 || same_place(target, source)) return;
+    for (std::int64_t d = 0; d < target.dim(); ++d) {
+      if (target.size(d) > 1 && target.stride(d) == 0) {
+        refuse(ErrorCode::mismatch, key,
+               fmt::format("the tensor is expanded along dimension {}: its elements are not "
+                           "independent of each other",
+                           d));
+      }
+    }
+    if (const auto why = torch_state::why_not_resolved(target, source.is_conj(), source.is_neg())) {
+      refuse(
+          ErrorCode::mismatch, key,
+          "its conjugation or negation differs in the state, and torch cannot compute it: " + *why);
+    }
+    copies_.push_back({key, target, source});
   }
 
-  void run() const {
+  /// @throws Error mismatch, before anything is changed; device_failed, out_of_memory and what else
+  ///         may happen on a device, with the keys that were overwritten by then
+  void run() {
     const at::NoGradGuard no_grad;
-    for (const auto& [target, source] : copies_) target.copy_(source);
+    check_overlaps();
+    take_shared_sources();
+    for (std::size_t i = 0; i < copies_.size(); ++i) {
+      const Copy& copy = copies_[i];
+      try {
+        torch_state::through_libtorch(copy.target.device(),
+                                      torch_state::copy_to(copy.target.device()),
+                                      [&] { move(copy.target, copy.source); });
+      } catch (const Error& failure) {
+        throw Error(
+            failure.code(), "restore key", copy.key,
+            fmt::format("{}: {}; {}", failure.operation(), failure.cause(), overwritten(i)));
+      }
+      torch_state::bump_version(copy.target);
+    }
   }
 
  private:
-  std::vector<std::pair<at::Tensor, at::Tensor>> copies_;
+  struct Copy {
+    std::string key;
+    at::Tensor target;
+    at::Tensor source;
+  };
+
+  static bool same_place(const at::Tensor& a, const at::Tensor& b) {
+    return a.is_alias_of(b) && a.storage_offset() == b.storage_offset() &&
+           a.strides() == b.strides() && !torch_state::differ_in_lazy_bits(a, b);
+  }
+
+  /// Bits where they are the same on both sides: libtorch cannot copy the values of every dtype.
+  static void move(const at::Tensor& target, const at::Tensor& source) {
+    if (torch_state::differ_in_lazy_bits(target, source)) {
+      torch_state::values_of(target).copy_(torch_state::values_of(source));
+    } else {
+      torch_state::bits_of(target).copy_(torch_state::bits_of(source));
+    }
+  }
+
+  /// Tensors that lie in the same memory, as tied weights do, have to get the same. The state's
+  /// storages stand for a file's records.
+  void check_overlaps() const {
+    std::map<const c10::StorageImpl*, torch_state::RecordFills> by_storage;
+    std::deque<plan::Record> storages;
+    for (std::size_t i = 0; i < copies_.size(); ++i) {
+      const at::Tensor& source = copies_[i].source;
+      torch_state::RecordFills& fills = by_storage[source.storage().unsafeGetStorageImpl()];
+      if (fills.record == nullptr) {
+        fills.record = &storages.emplace_back(plan::Record{
+            .name = {}, .data_offset = i, .size = source.storage().nbytes(), .crc32 = 0});
+      }
+      fills.fills.push_back({.target = copies_[i].target,
+                             .view = {.dtype = {},
+                                      .offset = static_cast<std::uint64_t>(source.storage_offset()),
+                                      .sizes = source.sizes().vec(),
+                                      .strides = source.strides().vec(),
+                                      .conj = source.is_conj(),
+                                      .neg = source.is_neg()},
+                             .key = static_cast<std::uint32_t>(i)});
+    }
+    std::vector<torch_state::RecordFills> records;
+    for (auto& [storage, fills] : by_storage) records.push_back(std::move(fills));
+    for (const torch_state::Overlap& overlap : torch_state::find_overlaps(records)) {
+      const auto found = contradiction(overlap, [&](torch_state::RecordFills& reads) {
+        for (const torch_state::Fill& read : reads.fills) {
+          move(read.target, copies_[read.key].source);
+        }
+      });
+      if (!found) continue;
+      refuse(ErrorCode::mismatch, copies_[found->second->key].key,
+             fmt::format("it lies in the same memory as {}, for which the state has other values",
+                         copies_[found->first->key].key));
+    }
+  }
+
+  /// What lies where something is about to be written is copied before: the state may hold views of
+  /// the very tensors that it is restored into.
+  void take_shared_sources() {
+    std::set<const c10::StorageImpl*> written;
+    for (const Copy& copy : copies_) {
+      written.insert(copy.target.storage().unsafeGetStorageImpl());
+    }
+    for (Copy& copy : copies_) {
+      if (!written.contains(copy.source.storage().unsafeGetStorageImpl())) continue;
+      try {
+        const at::Tensor bits = torch_state::bits_of(copy.source).clone();
+        at::Tensor own = torch_state::view_of_storage(bits.storage(), copy.source.scalar_type(), 0,
+                                                      bits.sizes(), bits.strides());
+        own.unsafeGetTensorImpl()->_set_conj(copy.source.is_conj());
+        own.unsafeGetTensorImpl()->_set_neg(copy.source.is_neg());
+        copy.source = std::move(own);
+      } catch (const c10::Error& failure) {
+        throw Error(torch_state::code_of(failure, copy.source.device()), "restore key", copy.key,
+                    torch_state::words_of(failure));
+      }
+    }
+  }
+
+  /// In words. The copy that failed may have changed its target as well.
+  [[nodiscard]] std::string overwritten(std::size_t failed) const {
+    std::vector<std::string> keys;
+    for (std::size_t i = 0; i <= failed; ++i) keys.push_back(copies_[i].key);
+    return fmt::format("already overwritten: {}", fmt::join(keys, ", "));
+  }
+
+  std::vector<Copy> copies_;
 };
 
 // Modules: names in the order of Python's `state_dict()`.
@@ -154,10 +311,10 @@ class RestoreOptions final : public torch_state::OptionFields {
   RestoreOptions(const StateDict& group, std::string where)
       : group_(group), where_(std::move(where)) {}
   void real(std::string_view name, double& value) override {
-    value = number(at(group_, std::string(name), where_), key(name));
+    value = number(option(name), key(name));
   }
   void reals(std::string_view name, std::tuple<double, double>& value) override {
-    const IValue found = at(group_, std::string(name), where_);
+    const IValue found = option(name);
     // Python accepts a list as well, and keeps it.
     const auto items = found.isTuple()  ? c10::ArrayRef<IValue>(found.toTupleRef().elements())
                        : found.isList() ? found.toListRef()
@@ -166,7 +323,7 @@ class RestoreOptions final : public torch_state::OptionFields {
     value = {number(items[0], key(name) + "[0]"), number(items[1], key(name) + "[1]")};
   }
   void flag(std::string_view name, bool& value) override {
-    const IValue found = at(group_, std::string(name), where_);
+    const IValue found = option(name);
     if (!found.isBool()) refuse_kind(key(name), "bool", found);
     value = found.toBool();
   }
@@ -182,10 +339,11 @@ class RestoreOptions final : public torch_state::OptionFields {
 
  private:
   [[nodiscard]] std::string key(std::string_view name) const { return where_ + std::string(name); }
+  [[nodiscard]] IValue option(std::string_view name) const {
+    return at(group_, std::string(name), where_, "; is it the state of another kind of optimizer?");
+  }
   static double number(const IValue& value, const std::string& key) {
-    if (value.isDouble()) return value.toDouble();
-    // Python's own defaults are ints in places: momentum=0.
-    if (value.isInt()) return static_cast<double>(value.toInt());
+    if (const auto found = number_of(value, key)) return *found;
     refuse_kind(key, "number", value);
   }
   StateDict group_;
@@ -202,16 +360,9 @@ class RestoreState final : public torch_state::StateFields {
   void step(std::string_view name, std::int64_t& value) override {
     const IValue found = at(state_, std::string(name), where_);
     const std::string key = where_ + std::string(name);
-    double count = 0;
-    if (found.isTensor() && found.toTensor().defined() && found.toTensor().numel() == 1) {
-      count = found.toTensor().item().toDouble();
-    } else if (found.isInt()) {
-      count = static_cast<double>(found.toInt());
-    } else if (found.isDouble()) {
-      count = found.toDouble();
-    } else {
-      refuse_kind(key, "count in a tensor of one element", found);
-    }
+    const std::optional<double> found_count = number_of(found, key);
+    if (!found_count) refuse_kind(key, "count, or a tensor of one element", found);
+    const double count = *found_count;
     if (!(count >= 0 && count <= 0x1p53) || count != std::floor(count)) {
       refuse(ErrorCode::mismatch, key, fmt::format("{} is no count of steps", count));
     }
@@ -228,14 +379,24 @@ class RestoreState final : public torch_state::StateFields {
     }
     if (!found->isTensor() || !found->toTensor().defined()) refuse_kind(key, "tensor", *found);
     const at::Tensor& source = found->toTensor();
-    const bool fits = value.defined() && value.sizes() == parameter_.sizes() &&
-                      value.scalar_type() == parameter_.scalar_type() &&
-                      value.device() == parameter_.device();
-    if (!fits) value = at::empty_like(parameter_.detach());
+    const bool fits =
+        value.defined() && !torch_state::why_not_fillable(value) &&
+        !torch_state::why_not_readable(parameter_) && value.sizes() == parameter_.sizes() &&
+        value.scalar_type() == parameter_.scalar_type() && value.device() == parameter_.device();
+    if (!fits) value = like_parameter(key);
     copies_.add(key, value, source);
   }
 
  private:
+  [[nodiscard]] at::Tensor like_parameter(const std::string& key) const {
+    try {
+      return at::empty_like(parameter_.detach());
+    } catch (const c10::Error& failure) {
+      refuse(torch_state::code_of(failure, parameter_.device()), key,
+             "cannot make it: " + torch_state::words_of(failure));
+    }
+  }
+
   StateDict state_;
   std::string where_;
   const at::Tensor& parameter_;
@@ -259,9 +420,7 @@ c10::ArrayRef<IValue> ids_of(const IValue& params, std::size_t expected, const s
   return ids;
 }
 
-}  // namespace
-
-StateDict collect_module(const torch::nn::Module& module, const CollectModuleOptions& options) {
+StateDict tensors_of(const torch::nn::Module& module, const CollectModuleOptions& options) {
   StateDict state = make_state_dict();
   for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool written) {
     state.insert_or_assign(
@@ -270,7 +429,7 @@ StateDict collect_module(const torch::nn::Module& module, const CollectModuleOpt
   return state;
 }
 
-void restore_module(torch::nn::Module& module, const StateDict& state) {
+void fill_tensors_of(torch::nn::Module& module, const StateDict& state) {
   PendingCopies copies;
   for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool) {
     const IValue found = at(state, name, "");
@@ -280,7 +439,7 @@ void restore_module(torch::nn::Module& module, const StateDict& state) {
   copies.run();
 }
 
-StateDict collect_optimizer(const Optimizer& optimizer) {
+StateDict state_of(const Optimizer& optimizer) {
   const OptimizerCodec& codec = torch_state::codec_of(optimizer);
   StateDict states = make_state_dict();
   auto groups = make_state_list();
@@ -309,7 +468,7 @@ StateDict collect_optimizer(const Optimizer& optimizer) {
   return collected;
 }
 
-void restore_optimizer(Optimizer& optimizer, const StateDict& state) {
+void set_state_of(Optimizer& optimizer, const StateDict& state) {
   const OptimizerCodec& codec = torch_state::codec_of(optimizer);
   const StateDict states = dict_at(state, "state");
   const IValue groups_value = at(state, "param_groups", "");
@@ -324,7 +483,7 @@ void restore_optimizer(Optimizer& optimizer, const StateDict& state) {
   // Everything is made aside first, so that an error leaves the optimizer as it was.
   PendingCopies copies;
   std::vector<std::unique_ptr<OptimizerOptions>> new_options;
-  std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>> new_states;
+  std::remove_reference_t<decltype(optimizer.state())> new_states;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     const auto& group = optimizer.param_groups()[g];
     const std::string name = fmt::format("param_groups[{}]", g);
@@ -349,7 +508,7 @@ void restore_optimizer(Optimizer& optimizer, const StateDict& state) {
           present == optimizer.state().end() ? codec.make_state() : present->second->clone();
       RestoreState state_fields(found->toGenericDict(), where + ".", parameter, copies);
       codec.state(state_fields, *made);
-      new_states.emplace_back(identity, std::move(made));
+      new_states[identity] = std::move(made);
     }
   }
 
@@ -357,30 +516,61 @@ void restore_optimizer(Optimizer& optimizer, const StateDict& state) {
   for (std::size_t g = 0; g < new_options.size(); ++g) {
     optimizer.param_groups()[g].set_options(std::move(new_options[g]));
   }
-  optimizer.state().clear();
-  for (auto& [identity, made] : new_states) optimizer.state()[identity] = std::move(made);
+  optimizer.state() = std::move(new_states);
 }
 
-at::Tensor collect_cpu_generator() {
+at::Tensor state_of_cpu_generator() {
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   const std::scoped_lock lock(generator.mutex());
   return generator.get_state().clone();
 }
 
-void restore_cpu_generator(const at::Tensor& state) {
+void set_state_of_cpu_generator(const at::Tensor& state) {
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   const std::scoped_lock lock(generator.mutex());
   const at::Tensor present = generator.get_state();
-  if (!state.defined() || state.scalar_type() != present.scalar_type() ||
-      state.sizes() != present.sizes()) {
+  if (!state.defined() || torch_state::why_not_readable(state) ||
+      state.scalar_type() != present.scalar_type() || state.sizes() != present.sizes()) {
     refuse(ErrorCode::mismatch, "generator",
            fmt::format("a uint8 tensor of {} elements is expected", present.numel()));
   }
   try {
     generator.set_state(state);
   } catch (const c10::Error& failure) {
-    refuse(ErrorCode::mismatch, "generator", failure.what_without_backtrace());
+    refuse(ErrorCode::mismatch, "generator", torch_state::words_of(failure));
   }
+}
+
+}  // namespace
+
+StateDict collect_module(const torch::nn::Module& module, const CollectModuleOptions& options) {
+  return in_own_words(ErrorCode::unsupported_value, "collect", "the module",
+                      [&] { return tensors_of(module, options); });
+}
+
+void restore_module(torch::nn::Module& module, const StateDict& state) {
+  in_own_words(ErrorCode::mismatch, "restore", "the module",
+               [&] { fill_tensors_of(module, state); });
+}
+
+StateDict collect_optimizer(const Optimizer& optimizer) {
+  return in_own_words(ErrorCode::unsupported_value, "collect", "the optimizer",
+                      [&] { return state_of(optimizer); });
+}
+
+void restore_optimizer(Optimizer& optimizer, const StateDict& state) {
+  in_own_words(ErrorCode::mismatch, "restore", "the optimizer",
+               [&] { set_state_of(optimizer, state); });
+}
+
+at::Tensor collect_cpu_generator() {
+  return in_own_words(ErrorCode::internal, "collect", "the generator",
+                      [] { return state_of_cpu_generator(); });
+}
+
+void restore_cpu_generator(const at::Tensor& state) {
+  in_own_words(ErrorCode::mismatch, "restore", "the generator",
+               [&] { set_state_of_cpu_generator(state); });
 }
 
 }  // namespace ckptring

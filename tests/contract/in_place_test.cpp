@@ -1,4 +1,5 @@
 // Loading into a state that is already there.
+#include <c10/core/InferenceMode.h>
 #include <ckptring/reader.h>
 #include <gmock/gmock.h>
 
@@ -6,6 +7,7 @@
 #include <functional>
 
 #include "contract/contract.h"
+#include "contract/odd_tensors.h"
 #include "contract/states.h"
 
 namespace ckptring::test {
@@ -183,6 +185,49 @@ TEST_P(InPlace, LazyBitsThatTorchCannotResolveAreAMismatch) {
   EXPECT_TRUE(first.equal(at::zeros({2})));
 }
 
+TEST_P(InPlace, InferenceTensorsAreFilledWhateverTheirLazyBits) {
+  const at::Tensor values = noise({5, 3}, c10::kInt).to(c10::kComplexDouble);
+  save("it", dict({{"first", at::ones({2})}, {"plain", values}, {"conj", at::_conj(values)}}));
+  const at::Tensor first = at::zeros({2});
+  const auto [conj, plain] = [] {
+    const c10::InferenceMode guard;
+    return std::pair(at::_conj(at::zeros({5, 3}, c10::kComplexDouble)),
+                     at::zeros({5, 3}, c10::kComplexDouble));
+  }();
+  ASSERT_TRUE(conj.is_inference() && plain.is_inference());
+  load(dict({{"first", first}, {"plain", conj}, {"conj", plain}}));
+  EXPECT_TRUE(first.equal(at::ones({2})));
+  EXPECT_TRUE(conj.is_conj());
+  EXPECT_EQ(bits(conj), bits(values));
+  EXPECT_EQ(bits(plain), bits(values.conj()));
+}
+
+TEST_P(InPlace, WhatCannotBeFilledIsAMismatchBeforeAnythingIsChanged) {
+  save("it", dict({{"first", at::ones({2})}, {"a", dict({{"b", at::ones({4})}})}}));
+  at::Tensor shrunk = at::zeros({4});
+  shrunk.storage().unsafeGetStorageImpl()->set_nbytes(8);
+  const std::vector<std::pair<at::Tensor, std::string>> targets = {
+      {nested_tensor(), "nested"},
+      {shapeless_tensor(), "libtorch tells nothing of"},
+      {shrunk, "beyond its storage of 8 bytes"},
+      {freed_tensor(), "beyond its storage of 0 bytes"},
+      {at::empty({4}, c10::kMeta), "meta"},
+      {at::zeros({4}).to_sparse(), "layout Sparse"},
+      {at::_efficientzerotensor({4}, c10::kFloat), "without memory"},
+  };
+  for (const auto& [target, why] : targets) {
+    const at::Tensor first = at::zeros({2});
+    const Error error = error_of([&, &tensor = target] {
+      load(dict({{"first", first}, {"a", dict({{"b", tensor}})}}));
+    });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("key a.b "));
+    EXPECT_THAT(error.what(), HasSubstr(why));
+    EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
+    EXPECT_TRUE(first.equal(at::zeros({2})));
+  }
+}
+
 TEST_P(InPlace, TiedTargetsAreFilledOnceAndStayTied) {
   const at::Tensor saved = noise({100, 7}, c10::kFloat);
   save("it", dict({{"in", saved}, {"out", saved}}));
@@ -193,13 +238,161 @@ TEST_P(InPlace, TiedTargetsAreFilledOnceAndStayTied) {
   EXPECT_EQ(bits(mine), bits(saved));
 }
 
-TEST_P(InPlace, WhereTargetsOverlapTheLastTensorOfTheFileStays) {
-  const at::Tensor first = noise({3000, 1000}, c10::kFloat, 1);
-  const at::Tensor second = noise({3000, 1000}, c10::kFloat, 2);
-  save("it", dict({{"first", first}, {"second", second}}));
-  const at::Tensor mine = at::zeros({3000, 1000});
-  load(dict({{"second", mine}, {"first", mine}}));
-  EXPECT_TRUE(at::equal(mine.view(c10::kInt), second.view(c10::kInt)));
+TEST_P(InPlace, TiedTargetsMayBeFilledFromTensorsThatAreEqual) {
+  const at::Tensor saved = noise({300, 100}, c10::kFloat);
+  save("it", dict({{"in", saved}, {"out", saved.clone()}, {"turned", saved.t().contiguous()}}));
+  const at::Tensor mine = at::zeros({300, 100});
+  load(dict({{"in", mine}, {"out", mine}, {"turned", mine.t()}}));
+  EXPECT_EQ(bits(mine), bits(saved));
+}
+
+TEST_P(InPlace, ViewsOfOneStorageMayBeFilledFromTensorsOfTheirOwn) {
+  const at::Tensor saved = noise({40, 30}, c10::kFloat);
+  save("it", dict({{"all", saved},
+                   {"row", saved[3].clone()},
+                   {"columns", saved.slice(1, 0, 30, 7).clone()},
+                   {"odd", saved.slice(1, 1, 30, 2).clone()},
+                   {"bytes", saved.view(c10::kByte)[5].clone()}}));
+  const at::Tensor mine = at::zeros({40, 30});
+  load(dict({{"row", mine[3]},
+             {"bytes", mine.view(c10::kByte)[5]},
+             {"columns", mine.slice(1, 0, 30, 7)},
+             {"all", mine}}));
+  EXPECT_EQ(bits(mine), bits(saved));
+  // Views that lie between each other, and share nothing: whatever the file has for them.
+  const at::Tensor between = at::zeros({40, 30});
+  load(dict({{"odd", between.slice(1, 0, 30, 2)}, {"row", between.view({-1}).slice(0, 1, 60, 2)}}));
+  EXPECT_EQ(bits(between.slice(1, 0, 30, 2)), bits(saved.slice(1, 1, 30, 2)));
+  EXPECT_EQ(bits(between.view({-1}).slice(0, 1, 60, 2)), bits(saved[3]));
+}
+
+TEST_P(InPlace, TargetsInTheSameMemoryForWhichTheFileDiffersAreAMismatch) {
+  const at::Tensor first = noise({300, 100}, c10::kFloat, 1);
+  at::Tensor second = first.clone();
+  second[299][99] = 1.5;
+  save("it", dict({{"first", first}, {"second", second}, {"last", second[299].clone()}}));
+  const at::Tensor mine = at::zeros({300, 100});
+  const auto version = mine._version();
+  struct Case {
+    StateDict state;
+    std::string keys;
+  };
+  const std::vector<Case> cases = {
+      {dict({{"second", mine}, {"first", mine}}),
+       "key second .* in the same memory as first, for which the file has other values"},
+      {dict({{"a", IValue()}, {"first", mine}, {"last", mine[299]}}),
+       "key last .* in the same memory as first"},
+      {dict({{"second", mine.t().t()}, {"first", at::_neg_view(mine)}}),
+       "key second .* in the same memory as first"},
+  };
+  for (const Case& one : cases) {
+    for (const bool verify : {true, false}) {
+      const Error error = error_of([&] { load(one.state, {.verify_checksums = verify}); });
+      EXPECT_EQ(error.code(), ErrorCode::mismatch) << error.what();
+      EXPECT_THAT(error.what(), testing::ContainsRegex(one.keys));
+      EXPECT_EQ(mine._version(), version);
+      EXPECT_EQ(mine.abs().sum().item().toDouble(), 0);
+    }
+  }
+  // The parts in which they agree.
+  load(dict({{"first", mine}}));
+  const at::Tensor rows = at::zeros({300, 100});
+  save("rows", dict({{"first", first.slice(0, 0, 200).clone()},
+                     {"second", second.slice(0, 100, 299).clone()}}));
+  checkpointer->load(directory / "rows",
+                     dict({{"first", rows.slice(0, 0, 200)}, {"second", rows.slice(0, 100, 299)}}));
+  EXPECT_EQ(bits(rows.slice(0, 0, 299)), bits(first.slice(0, 0, 299)));
+}
+
+TEST_P(InPlace, AContainerUnderTwoKeysIsChangedOnce) {
+  const auto items = [] { return list({0, 1, noise({3}, c10::kFloat), dict({{"x", 2}})}); };
+  const auto options = [] {
+    return dict({{"lr", 0.5},
+                 {"name", "new"},
+                 {"betas", tuple({0.5, list({1, 2})})},
+                 {"more", dict({{"y", noise({5}, c10::kLong)}})},
+                 {"kept", 7}});
+  };
+  save("it", dict({{"a", dict({{"l", items()}, {"d", options()}})},
+                   {"b", dict({{"l", items()}, {"d", options()}})}}));
+  auto shared_list = make_state_list();
+  shared_list.push_back(0);
+  auto in_tuple = make_state_list();
+  in_tuple.push_back(1);
+  const StateDict shared_dict = dict({{"lr", 0.1},
+                                      {"name", "old"},
+                                      {"betas", tuple({0.9, in_tuple})},
+                                      {"more", IValue()},
+                                      {"kept", 7}});
+  const StateDict inner = dict({{"l", shared_list}, {"d", shared_dict}});
+  for (const StateDict& state : {dict({{"a", inner}, {"b", inner}}),
+                                 dict({{"a", dict({{"l", shared_list}, {"d", shared_dict}})},
+                                       {"b", dict({{"l", shared_list}, {"d", shared_dict}})}})}) {
+    EXPECT_TRUE(load(state).missing_keys.empty());
+    expect_equal(items(), IValue(shared_list), "l");
+    expect_equal(options(), shared_dict, "d");
+    EXPECT_EQ(in_tuple.size(), 2u);
+    // And as it was, for the next.
+    shared_list.resize(1);
+    in_tuple.resize(1);
+    shared_dict.insert_or_assign("lr", 0.1);
+    shared_dict.insert_or_assign("more", IValue());
+  }
+}
+
+TEST_P(InPlace, WhatOnlyOneOfTwoKeysOfAContainerHasIsTaken) {
+  save("it", dict({{"a", dict({{"x", 1}})}, {"b", dict({{"y", 2}})}}));
+  const StateDict shared = dict({{"x", 0}, {"y", 0}});
+  EXPECT_THAT(load(dict({{"a", shared}, {"b", shared}})).missing_keys, ElementsAre("a.y", "b.x"));
+  expect_equal(dict({{"x", 1}, {"y", 2}}), shared, "shared");
+}
+
+TEST_P(InPlace, AContainerUnderTwoKeysForWhichTheFileDiffersIsAMismatch) {
+  const at::Tensor one = noise({3}, c10::kFloat, 1);
+  const at::Tensor other = noise({3}, c10::kFloat, 2);
+  struct Case {
+    IValue mine;  ///< under a, b and c
+    IValue first;
+    IValue second;
+    std::string key;  ///< below these
+  };
+  const auto cases = [&]() -> std::vector<Case> {
+    return {
+        {dict({{"lr", 0.1}}), dict({{"lr", 0.2}}), dict({{"lr", 0.3}}), ".lr"},
+        {dict({{"lr", 0.1}}), dict({{"lr", 0.1}}), dict({{"lr", 0.3}}), ".lr"},  // as it is
+        {dict({{"lr", 0.1}}), dict({{"lr", 0.3}}), dict({{"lr", 0.1}}), ".lr"},
+        {dict({{"s", "x"}}), dict({{"s", "y"}}), dict({{"s", "z"}}), ".s"},
+        {dict({{"n", IValue()}}), dict({{"n", 1}}), dict({{"n", 2}}), ".n"},
+        {dict({{"n", IValue()}}), dict({{"n", 1}}), dict({{"n", IValue()}}), ".n"},
+        {dict({{"n", IValue()}}), dict({{"n", dict({{"x", list({1})}})}}),
+         dict({{"n", dict({{"x", list({2})}})}}), ".n"},
+        {dict({{"n", IValue()}}), dict({{"n", dict({{"x", 1}})}}),
+         dict({{"n", dict({{"x", 1}, {"y", 1}})}}), ".n"},
+        {dict({{"n", IValue()}}), dict({{"n", one}}), dict({{"n", other}}), ".n"},
+        {dict({{"n", IValue()}}), dict({{"n", list({one})}}), dict({{"n", list({other})}}), ".n"},
+        {list({0}), list({0, 1}), list({0, 2}), "[1]"},
+        {list({0}), list({0, 1}), list({0, 1, 2}), ""},
+        {list({0}), list({0, one}), list({0, other}), "[1]"},
+        {list({list({0})}), list({list({0, 1})}), list({list({0})}), "[0]"},
+        {dict({{"t", tuple({1, 2})}}), dict({{"t", tuple({1, 3})}}), dict({{"t", tuple({1, 4})}}),
+         ".t[1]"},
+        {dict({{"w", at::zeros({3})}}), dict({{"w", one}}), dict({{"w", other}}), ".w"},
+    };
+  };
+  const std::size_t count = cases().size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const Case now = cases()[i];
+    const std::string name = std::to_string(i);
+    save(name, dict({{"a", now.first}, {"b", now.second}, {"c", now.first}}));
+    const Error error = error_of([&] {
+      checkpointer->load(directory / name,
+                         dict({{"a", now.mine}, {"b", now.mine}, {"c", now.mine}}));
+    });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch) << i << ": " << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("key b" + now.key + " ")) << i;
+    EXPECT_THAT(error.what(), HasSubstr(" as a" + now.key)) << i;
+    expect_equal(cases()[i].mine, now.mine, name);
+  }
 }
 
 TEST_P(InPlace, UntiedTargetsAreEachFilledFromASharedStorage) {

@@ -1,4 +1,6 @@
 // A training run that was saved and restored goes on exactly as one that was not interrupted.
+#include <ATen/ops/quantize_per_tensor.h>
+#include <c10/core/InferenceMode.h>
 #include <ckptring/training_state.h>
 #include <gmock/gmock.h>
 #include <torch/nn/functional/loss.h>
@@ -10,11 +12,15 @@
 #include <torch/optim/adamw.h>
 #include <torch/optim/sgd.h>
 
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "contract/contract.h"
+#include "contract/odd_tensors.h"
 #include "contract/states.h"
 
 namespace ckptring::test {
@@ -222,11 +228,21 @@ TEST_F(TrainingState, AnOptimizerMismatchNamesTheKeyAndChangesNothing) {
       {in_state("exp_avg_sq", 5), ErrorCode::mismatch, "state.1.exp_avg_sq"},
       {in_state("step", "many"), ErrorCode::mismatch, "state.1.step"},
       {in_state("step", at::full({}, 1.5)), ErrorCode::mismatch, "state.1.step"},
+      {in_state("step", at::empty({}, c10::kMeta)), ErrorCode::mismatch, "state.1.step"},
+      {in_state("step", nested_tensor()), ErrorCode::mismatch, "state.1.step"},
+      {in_state("exp_avg", at::empty({4, 16}, c10::kMeta)), ErrorCode::mismatch, "state.1.exp_avg"},
+      {in_state("exp_avg", shapeless_tensor()), ErrorCode::mismatch, "state.1.exp_avg"},
+      {in_state("exp_avg_sq", at::ones({4, 16}).to_sparse()), ErrorCode::mismatch,
+       "state.1.exp_avg_sq"},
       {[](const StateDict& state) {
          (void)dict_at(state, {"state", 1}).erase("exp_avg");
        },
        ErrorCode::missing_key, "state.1.exp_avg"},
       {in_group("lr", "fast"), ErrorCode::mismatch, "param_groups[1].lr"},
+      {in_group("lr", at::ones({2})), ErrorCode::mismatch, "param_groups[1].lr"},
+      {in_group("lr", at::ones({}, c10::kComplexFloat)), ErrorCode::mismatch, "param_groups[1].lr"},
+      {in_group("lr", at::empty({}, c10::kMeta)), ErrorCode::mismatch, "param_groups[1].lr"},
+      {in_group("lr", at::Tensor()), ErrorCode::mismatch, "param_groups[1].lr"},
       {in_group("betas", tuple({0.9})), ErrorCode::mismatch, "param_groups[1].betas"},
       {in_group("amsgrad", 1), ErrorCode::mismatch, "param_groups[1].amsgrad"},
       {in_group("maximize", true), ErrorCode::unsupported_value, "param_groups[1].maximize"},
@@ -275,10 +291,185 @@ TEST_F(TrainingState, AModuleMismatchNamesTheKeyAndChangesNothing) {
   EXPECT_EQ(bits(model->parameters()[0]), before);
 }
 
+/// A module of buffers alone, whatever they are.
+struct Buffers : torch::nn::Module {
+  explicit Buffers(const std::vector<std::pair<std::string, at::Tensor>>& buffers) {
+    for (const auto& [name, tensor] : buffers) register_buffer(name, tensor);
+  }
+};
+
+TEST_F(TrainingState, WhatCannotBeCopiedIsAMismatchBeforeAnythingIsChanged) {
+  at::Tensor shrunk = at::zeros({4});
+  shrunk.storage().unsafeGetStorageImpl()->set_nbytes(8);
+  const at::Tensor ones = at::ones({4});
+  const auto b32 = [] { return noise({4}, c10::ScalarType::BComplex32); };
+  struct Case {
+    at::Tensor mine;
+    at::Tensor given;
+    std::string why;
+  };
+  const std::vector<Case> cases = {
+      // The module's.
+      {at::zeros({1}).expand({4}), ones, "expanded along dimension 0"},
+      {at::empty({4}, c10::kMeta), ones, "meta"},
+      {at::zeros({4}).to_sparse(), ones, "layout Sparse"},
+      {shrunk, ones, "beyond its storage of 8 bytes"},
+      {freed_tensor(), ones, "beyond its storage of 0 bytes"},
+      {nested_tensor(), ones, "nested"},
+      {shapeless_tensor(), ones, "no sizes"},
+      {at::_efficientzerotensor({4}, c10::kFloat), ones, "without memory"},
+      // The state's.
+      {at::zeros({4}), at::empty({4}, c10::kMeta), "meta"},
+      {at::zeros({4}), ones.to_sparse(), "layout Sparse"},
+      {at::zeros({4}), at::quantize_per_tensor(ones, 0.1, 0, c10::kQInt8), "quantized"},
+      {at::zeros({4}), nested_tensor(), "nested"},
+      {at::zeros({4}), shapeless_tensor(), "no sizes"},
+      {at::zeros({4}), freed_tensor(), "beyond its storage of 0 bytes"},
+      {at::zeros({4}), at::_efficientzerotensor({4}, c10::kFloat), "without memory"},
+      {at::zeros({4}), at::ones({1, 4}), "shape [1, 4] in the state"},
+      {at::zeros({4}), at::ones({4}, c10::kHalf), "dtype Half in the state"},
+      // Both, to each other.
+      {b32(), at::_conj(b32()), "conjugation"},
+  };
+  for (const Case& one : cases) {
+    const at::Tensor first = at::zeros({2});
+    Buffers module({{"first", first}, {"odd", one.mine}});
+    const StateDict state = dict({{"first", at::ones({2})}, {"odd", one.given}});
+    const Error error = error_of([&] { restore_module(module, state); });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("key odd:"));
+    EXPECT_THAT(error.what(), HasSubstr(one.why));
+    EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
+    EXPECT_TRUE(first.equal(at::zeros({2}))) << error.what();
+  }
+}
+
+TEST_F(TrainingState, WhatOnlyLibtorchsCopiesRefuseIsCopied) {
+  const auto [inference, conj] = [] {
+    const c10::InferenceMode guard;
+    return std::pair(at::zeros({2, 3}), at::_conj(at::zeros({2, 3}, c10::kComplexFloat)));
+  }();
+  const at::Tensor leaf = at::zeros({2, 3}).set_requires_grad(true);
+  const at::Tensor values = noise({2, 3}, c10::kFloat);
+  const at::Tensor complex = noise({2, 3}, c10::kInt).to(c10::kComplexFloat);
+  Buffers module({{"inference", inference}, {"conj", conj}, {"leaf", leaf}});
+  const auto version = leaf._version();
+  restore_module(module, dict({{"inference", values}, {"conj", complex}, {"leaf", values}}));
+  for (const at::Tensor& filled : {inference, leaf}) EXPECT_EQ(bits(filled), bits(values));
+  EXPECT_EQ(bits(conj), bits(complex));
+  EXPECT_GT(leaf._version(), version);
+  // Dtypes that libtorch has no copies for.
+  for (const auto type : {c10::ScalarType::UInt3, c10::ScalarType::Float4_e2m1fn_x2,
+                          c10::ScalarType::Bits16, c10::ScalarType::BComplex32}) {
+    const at::Tensor odd = noise({2, 3}, type, 1);
+    Buffers one({{"odd", odd}});
+    restore_module(one, dict({{"odd", noise({2, 3}, type, 2)}}));
+    EXPECT_EQ(
+        std::memcmp(odd.const_data_ptr(), noise({2, 3}, type, 2).const_data_ptr(), odd.nbytes()),
+        0);
+  }
+}
+
+TEST_F(TrainingState, AModuleIsRestoredFromViewsOfItsOwnTensors) {
+  // All in one storage, as some trainers lay out their parameters.
+  const at::Tensor flat = at::arange(12, c10::kFloat);
+  const at::Tensor a = flat.slice(0, 0, 4);
+  const at::Tensor b = flat.slice(0, 4, 8);
+  const at::Tensor c = flat.slice(0, 8, 12);
+  Buffers module({{"a", a}, {"b", b}, {"c", c}});
+  restore_module(module, dict({{"a", b}, {"b", a}, {"c", c}}));
+  EXPECT_TRUE(flat.equal(at::tensor({4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11}, c10::kFloat)));
+  // One that overlaps where it goes.
+  restore_module(module, dict({{"a", flat.slice(0, 2, 6)}, {"b", b}, {"c", c}}));
+  EXPECT_TRUE(flat.equal(at::tensor({6, 7, 0, 1, 0, 1, 2, 3, 8, 9, 10, 11}, c10::kFloat)));
+}
+
+TEST_F(TrainingState, TiedTensorsAreRestoredFromEqualOnesOnly) {
+  const at::Tensor tied = at::zeros({4});
+  Buffers module({{"in", tied}, {"out", tied}, {"row", tied.slice(0, 1, 2)}});
+  const at::Tensor values = noise({4}, c10::kFloat);
+  restore_module(module, dict({{"in", values}, {"out", values}, {"row", values.slice(0, 1, 2)}}));
+  restore_module(
+      module,
+      dict({{"in", values}, {"out", values.clone()}, {"row", values.slice(0, 1, 2).clone()}}));
+  EXPECT_EQ(bits(tied), bits(values));
+  const std::string before = bits(tied);
+  for (const auto& [out, row, names] :
+       {std::tuple(at::ones({4}), values.slice(0, 1, 2), "key out: .* same memory as in"),
+        std::tuple(values, at::ones({1}), "key row: .* same memory as in")}) {
+    const Error error = error_of([&, &o = out, &r = row] {
+      restore_module(module, dict({{"in", values}, {"out", o}, {"row", r}}));
+    });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch);
+    EXPECT_THAT(error.what(), testing::ContainsRegex(names));
+    EXPECT_EQ(bits(tied), before);
+  }
+}
+
+TEST_F(TrainingState, NumbersMayBeTensorsAsInPython) {
+  TrainingRun source(adamw({}));
+  source.step(0);
+  const StateDict state = collect_optimizer(*source.optimizer);
+  const StateDict group = dict_at(state, {"param_groups", 0});
+  group.insert_or_assign("lr", at::scalar_tensor(0.125));
+  group.insert_or_assign("eps", at::full({1}, 0.25, c10::kDouble));
+  group.insert_or_assign("betas", list({at::scalar_tensor(0.5), at::scalar_tensor(1, c10::kLong)}));
+  dict_at(state, {"state", 1}).insert_or_assign("step", at::scalar_tensor(7, c10::kInt));
+  TrainingRun target(adamw({}));
+  restore_optimizer(*target.optimizer, state);
+  const auto& options =
+      dynamic_cast<const AdamWOptions&>(target.optimizer->param_groups()[0].options());
+  EXPECT_EQ(options.lr(), 0.125);
+  EXPECT_EQ(options.eps(), 0.25);
+  EXPECT_EQ(options.betas(), std::make_tuple(0.5, 1.0));
+  const StateDict after = collect_optimizer(*target.optimizer);
+  EXPECT_EQ(dict_at(after, {"state", 1}).at("step").toTensor().item().toInt(), 7);
+}
+
+TEST_F(TrainingState, TheStateOfAnotherKindOfOptimizerIsSuspected) {
+  TrainingRun source(adamw({}));
+  TrainingRun target(sgd(SGDOptions(1.0)));
+  // SGD has one group here.
+  const StateDict state = collect_optimizer(*source.optimizer);
+  state.insert_or_assign("param_groups", list({dict_at(state, {"param_groups", 0})}));
+  const Error error = error_of([&] { restore_optimizer(*target.optimizer, state); });
+  EXPECT_EQ(error.code(), ErrorCode::missing_key);
+  EXPECT_THAT(error.what(), HasSubstr("key param_groups[0].momentum:"));
+  EXPECT_THAT(error.what(), HasSubstr("another kind of optimizer"));
+}
+
 TEST_F(TrainingState, AWrongGeneratorStateIsRefused) {
-  EXPECT_EQ(error_of([] { restore_cpu_generator(at::zeros({10}, c10::kByte)); }).code(),
-            ErrorCode::mismatch);
-  EXPECT_EQ(error_of([] { restore_cpu_generator(at::Tensor()); }).code(), ErrorCode::mismatch);
+  for (const at::Tensor& wrong :
+       {at::zeros({10}, c10::kByte), at::Tensor(), nested_tensor(), shapeless_tensor(),
+        at::empty({5056}, at::device(c10::kMeta).dtype(c10::kByte)),
+        at::zeros({10112}, c10::kByte).slice(0, 0, 10112, 2)}) {
+    const Error error = error_of([&] { restore_cpu_generator(wrong); });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch);
+    EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
+  }
+}
+
+TEST_F(TrainingState, WhatHoldsTensorsThatTellNothingIsCollectedOrRefusedWithItsWords) {
+  // Nothing but Error leaves any call, whatever libtorch throws.
+  for (const at::Tensor& odd : {nested_tensor(), shapeless_tensor(), freed_tensor()}) {
+    Buffers module({{"odd", odd}});
+    try {
+      (void)collect_module(module);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+    }
+    for (const StateDict& state : {dict({{"odd", odd}}), dict({{"odd", 1}}), dict({})}) {
+      (void)error_of([&] { restore_module(module, state); });
+    }
+  }
+  torch::optim::SGD without_options({at::zeros({2})}, SGDOptions(1.0));
+  without_options.param_groups()[0].set_options(std::make_unique<AdamWOptions>());
+  const Error other = error_of([&] { (void)collect_optimizer(without_options); });
+  EXPECT_EQ(other.code(), ErrorCode::unsupported_value);
+  EXPECT_THAT(other.what(), HasSubstr("AdamWOptions where a torch::optim::SGDOptions belongs"));
+  without_options.param_groups()[0].set_options(nullptr);
+  EXPECT_EQ(error_of([&] { (void)collect_optimizer(without_options); }).code(),
+            ErrorCode::unsupported_value);
 }
 
 }  // namespace

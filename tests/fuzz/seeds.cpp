@@ -113,6 +113,17 @@ Seeds pickle_seeds() {
   const std::string hooks = "ccollections\nOrderedDict\n)R";
   const std::string v2 = "ctorch._utils\n_rebuild_tensor_v2\n(" + storage +
                          "K\x01K\x02K\x03\x86K\x04K\x01\x86\x89" + hooks + "tR";
+  // States: what optimizers have, and what is shared.
+  const std::string key = "X\x01\0\0\0"s;
+  for (const std::string& state :
+       {test::joined({"}(", key, "w", v2, "tR", key, "l](K\x01", v2, "tR}(K\x00N", key, "xK\x05ue",
+                      key, "tK\x01N\x86u."}),
+        test::joined({"}(", key, "a](K\x00K\x01K\x02"s, "eq\x00"s, key, "bh\x00"s, key, "c}(", key,
+                      "dh\x00"s, key, "e", v2, "tRuq\x01", key, "fh\x01u."}),
+        test::joined({"}(\x88K\x01", key, "wG\x3f\xf0\0\0\0\0\0\0"s, key, "v", v2,
+                      "}(X\x03\0\0\0neg\x88utRu."s})}) {
+    seeds.push_back(bytes_of(state));
+  }
   for (const std::string& pickle :
        {v2 + "}(X\x04\0\0\0conj\x88X\x03\0\0\0neg\x88u."s,
         test::joined({"ctorch._utils\n_rebuild_parameter\n", v2, "\x88", hooks, "\x87R."}),

@@ -3,14 +3,12 @@
 #include "plan/pickle_opcodes.h"
 #include "plan/pickle_reader.h"
 #include "plan/pt_archive.h"
-#include "plan/tensor_bounds.h"
 #include "support/memory_source.h"
 
 #include <ckptring/error.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -39,18 +37,29 @@ class Walk {
   void operator()(bool /*value*/) {}
   void operator()(std::int64_t /*value*/) {}
   void operator()(double /*value*/) {}
-  void operator()(const std::string& /*text*/) {}
+  void operator()(const plan::String& /*text*/) {}
+  void operator()(const plan::OtherKey& key) { promise(!key.words.empty(), "a key without words"); }
   void operator()(const plan::Unsupported& value) {
     promise(!value.what.empty(), "an unsupported value without words");
   }
   void operator()(const plan::Tensor& tensor) {
-    promise(tensor.sizes.size() == tensor.strides.size(), "a shape of two ranks");
+    promise(tensor.sizes().size() == tensor.dimensions() &&
+                tensor.strides().size() == tensor.dimensions(),
+            "a shape of two ranks");
   }
-  void operator()(const std::shared_ptr<plan::List>& list) { all(list->items); }
-  void operator()(const std::shared_ptr<plan::Tuple>& tuple) { all(tuple->items); }
-  void operator()(const std::shared_ptr<plan::Dict>& dict) {
+  void operator()(const plan::Sequence& items) { all(items); }
+  void operator()(const plan::Dict& dict) {
     enter();
-    for (const auto& [key, value] : dict->items) visit(value);
+    for (std::size_t i = 0; i < dict.size(); ++i) {
+      const plan::Dict::Key key = dict.key(i);
+      std::visit(*this, key);
+      if (const auto* text = std::get_if<plan::String>(&key)) {
+        promise(dict.find(text->text).has_value(), "a key is not found");
+      } else if (const auto* number = std::get_if<std::int64_t>(&key)) {
+        promise(dict.find(*number).has_value(), "a key is not found");
+      }
+      visit(dict.value(i));
+    }
     --depth_;
   }
 
@@ -60,15 +69,15 @@ class Walk {
   }
 
  private:
-  void all(const std::vector<plan::Value>& items) {
+  void all(const plan::Sequence& items) {
     enter();
-    for (const plan::Value& item : items) visit(item);
+    for (std::size_t i = 0; i < items.size(); ++i) visit(items[i]);
     --depth_;
   }
   void enter() { promise(++depth_ <= plan::kMaxDepth, "a value that is too deep"); }
 
   std::uint64_t visits_ = 0;
-  int depth_ = 0;
+  unsigned depth_ = 0;
 };
 
 }  // namespace
@@ -86,7 +95,8 @@ void read_archive(std::span<const std::byte> bytes) {
       end = record.data_offset + record.size;
       promise(archive.find(record.name) == &record, "a record is not found by its name");
     }
-    Walk().visit(archive.read_value(source));
+    const plan::Document document = archive.read_value(source);
+    Walk().visit(document.root());
   } catch (const Error& error) {
     check(error, source.path());
   }
@@ -94,12 +104,10 @@ void read_archive(std::span<const std::byte> bytes) {
 
 void read_any_pickle(std::span<const std::byte> bytes) {
   const std::string path = "/any.pt";
-  // As if each storage had a record of the size that it asks for.
-  const auto check_bounds = [](plan::Tensor& tensor) -> std::optional<std::string> {
-    return plan::tensor_problem(tensor);
-  };
   try {
-    Walk().visit(plan::read_pickle(bytes, path, check_bounds));
+    // As if each storage had a record of the size that it asks for.
+    const plan::Document document = plan::read_pickle({bytes.begin(), bytes.end()}, path);
+    Walk().visit(document.root());
   } catch (const Error& error) {
     check(error, path);
   }

@@ -1,10 +1,13 @@
 // Loads and saves on command: one JSON object a line on stdin, one answer a line on stdout.
 //
-//   {"do": "copy", "from": FILE, "to": DIR, "path": "sync"|"async"}   load all, save again
+//   {"do": "copy", "from": FILE, "to": DIR, "path": "sync"|"async", "verify": BOOL}
+//                                                           load all, save again
 //   {"do": "fill", "from": FILE, "into": FILE, "to": DIR}   load the second, fill it in place from
 //                                                           the first, save it
 //   {"do": "ask", "from": FILE, "keys": [...], "to": DIR}   load these top-level keys only, save
 //   {"do": "two_dtypes", "to": DIR}   save one storage of the floats 0.5, 1.5, ... as three dtypes
+//   {"do": "torch_save", "to": FILE}   save a module with torch::save
+//   {"do": "latest", "from": DIR}   the newest checkpoint's path
 //   {"do": "train", "from": FILE, "to": DIR, "optimizer": "adamw"|"amsgrad"|"sgd", "steps": N}
 //
 // Answers are {"ok": true, ...} or {"ok": false, "code": "...", "what": "..."}.
@@ -16,6 +19,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adamw.h>
 #include <torch/optim/sgd.h>
+#include <torch/serialize.h>
 
 #include <cstdio>
 #include <exception>
@@ -48,9 +52,14 @@ class Peer {
   json answer(const json& command) {
     const std::string what = command.at("do");
     if (what == "two_dtypes") return two_dtypes(command);
+    if (what == "torch_save") {
+      torch::save(torch::nn::Linear(2, 3), std::string(command.at("to")));
+      return {{"ok", true}};
+    }
     const std::string from = command.at("from");
     if (what == "copy") {
-      const auto loaded = sync_->load(from);
+      const auto loaded =
+          sync_->load(from, {}, {.verify_checksums = command.value("verify", true)});
       ckptring::Checkpointer& saver = command.value("path", "sync") == "async"
                                           ? static_cast<ckptring::Checkpointer&>(*async_)
                                           : *sync_;
@@ -68,6 +77,7 @@ class Peer {
       return {{"ok", true}, {"missing", loaded.missing_keys}};
     }
     if (what == "train") return train(command);
+    if (what == "latest") return {{"ok", true}, {"path", ckptring::latest(from).value().path}};
     return {{"ok", false}, {"code", "invalid_argument"}, {"what", "unknown command " + what}};
   }
 

@@ -1,8 +1,10 @@
 """States of every dtype and structure, from stock torch to us and back."""
 
 import collections
+import pickle
 import subprocess
 import sys
+import tarfile
 import warnings
 import zipfile
 
@@ -146,7 +148,7 @@ class Custom:
     "value",
     [b"bytes", {1, 2}, 2**63, 1 + 2j, Custom(), torch.float32, torch.device("cpu"),
      torch.ones(2, 2).to_sparse(), torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-     range(3), {(1, 2): 3}, collections.Counter("aab")],
+     range(3), collections.Counter("aab")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_has_no_counterpart_is_named_only_when_asked_for(peer, folder, value):
@@ -166,16 +168,95 @@ def test_what_has_no_counterpart_is_named_only_when_asked_for(peer, folder, valu
     states.assert_same({"ok": states.noise((3,))}, loaded)
 
 
+def test_a_key_without_a_counterpart_is_named_only_when_asked_for(peer, folder):
+    torch.save({"a": {"b": [0, {(1, 2): 3}]}, "ok": 1}, folder / "stock.pt")
+    source = {"from": folder / "stock.pt"}
+    answer = peer.try_("ask", **source, to=folder / "ours", keys=["a"])
+    assert answer["code"] == "unsupported_value" and "a.b[1].a tuple " in answer["what"], answer
+    peer.ask("ask", **source, to=folder / "ours", keys=["ok"])
+
+
 def test_a_tensor_alone_is_no_state(peer, folder):
     torch.save(torch.ones(3), folder / "stock.pt")
     answer = peer.try_("copy", **{"from": folder / "stock.pt"}, to=folder / "ours")
     assert answer["code"] == "unsupported_value", answer
 
 
-def test_the_old_format_is_named(peer, folder):
-    torch.save({"a": torch.ones(3)}, folder / "old.pt", _use_new_zipfile_serialization=False)
-    answer = peer.try_("copy", **{"from": folder / "old.pt"}, to=folder / "ours")
-    assert not answer["ok"] and answer["code"] in ("unsupported_value", "damaged"), answer
+@pytest.mark.parametrize("protocol", range(6))
+def test_the_old_format_is_named_in_every_protocol(peer, folder, protocol):
+    torch.save({"a": torch.ones(3)}, folder / "old.pt", _use_new_zipfile_serialization=False,
+               pickle_protocol=protocol)  # fmt: skip
+    refused(peer, folder / "old.pt", "old format", "save it again")
+
+
+def refused(peer, file, *words, code="unsupported_value"):
+    """Loading it is an error of this code with these words, which name the file."""
+    answer = peer.try_("copy", **{"from": file}, to=file.parent / "ours")
+    assert not answer["ok"] and answer["code"] == code, answer
+    for word in (str(file), *words):
+        assert word in answer["what"], answer
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 3, 4, 5])
+def test_other_pickle_protocols_are_named(peer, folder, protocol):
+    torch.save({"a": torch.ones(3), "b": True}, folder / "x.pt", pickle_protocol=protocol)
+    refused(peer, folder / "x.pt", "protocol 0 or 1" if protocol < 2 else f"protocol {protocol}")
+
+
+def test_files_of_other_kinds_are_named(peer, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(2, 2)).save(folder / "script.pt")
+    refused(peer, folder / "script.pt", "TorchScript archive", "torch.jit.load")
+    peer.ask("torch_save", to=folder / "cpp.pt")
+    refused(peer, folder / "cpp.pt", "TorchScript archive", "torch::load")
+    (folder / "plain.pt").write_bytes(pickle.dumps({"a": 1}))
+    refused(peer, folder / "plain.pt", "a pickle alone")
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    safe = len(header).to_bytes(8, "little") + header + bytes(4)
+    (folder / "x.safetensors").write_bytes(safe)
+    refused(peer, folder / "x.safetensors", "a safetensors file")
+    with tarfile.open(folder / "x.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("sys_info"))
+    refused(peer, folder / "x.tar", "a tar archive")
+
+
+def test_bytes_behind_the_end_are_named(peer, folder):
+    torch.save({"a": torch.ones(3)}, folder / "x.pt")
+    whole = (folder / "x.pt").read_bytes()
+    for more in (b"\n", b"\0" * 512, b"x" * 3_000_000):
+        (folder / "x.pt").write_bytes(whole + more)
+        refused(peer, folder / "x.pt", f"{len(more)} bytes follow the end of the archive",
+                code="damaged")  # fmt: skip
+    # What only looks like an end, in a payload, does not hide that a file is cut off.
+    payload = torch.frombuffer(bytearray(whole), dtype=torch.uint8)
+    torch.save({"a": payload}, folder / "x.pt")
+    cut = (folder / "x.pt").read_bytes()[:-30]
+    (folder / "x.pt").write_bytes(cut)
+    refused(peer, folder / "x.pt", "the file is cut off", code="damaged")
+
+
+def test_a_file_without_checksums_is_loaded_unchecked_only(peer, folder):
+    state = states.plain()
+    with config.patch({"save.compute_crc32": False}):
+        torch.save(state, folder / "x.pt")
+    refused(peer, folder / "x.pt", "checksums were not computed", "verify_checksums")
+    peer.ask("copy", **{"from": folder / "x.pt"}, to=folder / "ours", verify=False)
+    loaded = torch.load(folder / "ours" / "checkpoint_0.pt", weights_only=True)
+    states.assert_same(state, loaded)
+    # Its name is that of a checkpoint, and it is one.
+    (folder / "run" / "step_1").mkdir(parents=True)
+    (folder / "x.pt").rename(folder / "run" / "step_1" / "checkpoint_0.pt")
+    assert peer.ask("latest", **{"from": folder / "run"})["path"].endswith("step_1")
+
+
+def test_an_odd_key_does_not_hide_the_others(peer, folder):
+    tensor = states.noise((3,))
+    torch.save({True: 1, "a": tensor, 1.5: 2, (1, 2): 3, None: 4, 7: 5}, folder / "x.pt")
+    refused(peer, folder / "x.pt", "key True from", "neither a string nor an int")
+    peer.ask("ask", **{"from": folder / "x.pt"}, to=folder / "ours", keys=["a"])
+    loaded = torch.load(folder / "ours" / "checkpoint_0.pt", weights_only=True)
+    states.assert_same({"a": tensor}, loaded)
 
 
 if __name__ == "__main__":

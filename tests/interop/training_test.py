@@ -80,3 +80,17 @@ def test_a_state_that_only_passes_through_is_the_same(peer, folder, kind):
     other = Run(kind)
     other.load(loaded)
     assert other.train(5) == run.train(5)  # in Python again: exactly
+
+
+def test_a_learning_rate_that_is_a_tensor_is_a_number_here(peer, folder):
+    run = Run("adamw")
+    run.optimizer = torch.optim.AdamW(run.model.parameters(), lr=torch.tensor(0.02))
+    run.train(3)
+    torch.save(run.state(), folder / "python.pt")
+    expected = run.train(5)
+    answer = peer.ask(
+        "train", **{"from": folder / "python.pt"}, to=folder / "cpp", optimizer="adamw", steps=5
+    )
+    assert answer["losses"] == pytest.approx(expected, rel=1e-4)
+    loaded = torch.load(folder / "cpp" / "checkpoint_0.pt", weights_only=True)
+    assert loaded["optimizer"]["param_groups"][0]["lr"] == torch.tensor(0.02).item()

@@ -202,50 +202,56 @@ class Dump {
   Json all() {
     const CheckpointInfo& info = archive_.info();
     return {{"format_version", info.format_version},
-            {"state", std::visit(*this, archive_.read_value(source_).data)}};
+            {"state", std::visit(*this, archive_.read_value(source_).root().data)}};
   }
 
   Json operator()(None) { return {{"none", true}}; }
   Json operator()(bool b) { return {{"bool", b}}; }
   Json operator()(std::int64_t i) { return {{"int", std::to_string(i)}}; }
   Json operator()(double d) { return {{"float", fmt::format("{:a}", d)}}; }
-  Json operator()(const std::string& s) { return {{"str", s}}; }
+  Json operator()(const String& s) { return {{"str", s.text}}; }
   Json operator()(const Unsupported& u) { return {{"unsupported", u.what}}; }
-  Json operator()(const std::shared_ptr<List>& list) { return {{"list", items(list->items)}}; }
-  Json operator()(const std::shared_ptr<Tuple>& tuple) { return {{"tuple", items(tuple->items)}}; }
-  Json operator()(const std::shared_ptr<Dict>& dict) {
+  Json operator()(const List& list) { return {{"list", items(list)}}; }
+  Json operator()(const Tuple& tuple) { return {{"tuple", items(tuple)}}; }
+  Json operator()(const Dict& dict) {
+    struct Name {
+      Json operator()(const String& key) const { return key.text; }
+      Json operator()(std::int64_t key) const { return key; }
+      Json operator()(const OtherKey& key) const { return {{"other", key.words}}; }
+    };
     Json out = Json::array();
-    for (const auto& [key, value] : dict->items) {
-      Json node = std::visit(*this, value.data);
-      Json name = std::visit([](const auto& plain) { return Json(plain); }, key);
-      out.push_back(Json::array({std::move(name), std::move(node)}));
+    for (std::size_t i = 0; i < dict.size(); ++i) {
+      Json node = std::visit(*this, dict.value(i).data);
+      out.push_back(Json::array({std::visit(Name{}, dict.key(i)), std::move(node)}));
     }
     return {{"dict", std::move(out)}};
   }
   Json operator()(const Tensor& t) {
-    const Record* const record = archive_.find("data/" + t.storage_key);
+    const Record* const record = &archive_.records()[t.record()];
     std::vector<std::byte> data(record->size);
     source_.read(record->data_offset, data);
     std::string hex;
     for (const std::byte b : data) hex += fmt::format("{:02x}", static_cast<unsigned>(b));
     return {{"tensor",
-             {{"storage", t.storage_key},
+             {{"storage", t.storage_key()},
               {"data", hex},
               {"intact", base::crc32(data) == record->crc32},
-              {"dtype", name(t.dtype)},
-              {"offset", t.offset},
-              {"sizes", t.sizes},
-              {"strides", t.strides},
-              {"location", t.location},
-              {"grad", t.requires_grad},
-              {"conj", t.conj},
-              {"neg", t.neg}}}};
+              {"dtype", name(t.dtype())},
+              {"offset", t.offset()},
+              {"sizes", t.sizes()},
+              {"strides", t.strides()},
+              {"location", t.location()},
+              {"grad", t.requires_grad()},
+              {"conj", t.conj()},
+              {"neg", t.neg()}}}};
   }
 
  private:
-  Json items(const std::vector<Value>& values) {
+  Json items(const Sequence& values) {
     Json out = Json::array();
-    for (const Value& value : values) out.push_back(std::visit(*this, value.data));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      out.push_back(std::visit(*this, values[i].data));
+    }
     return out;
   }
 

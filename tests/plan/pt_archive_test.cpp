@@ -232,16 +232,15 @@ TEST(PtArchive, TensorsOfAllDTypesAndRanksComeBack) {
     b.end_list();
     const std::vector<Bytes> storages{pattern(240 * element_size(dtype), 1)};
     const MemorySource source(materialize(b.finish({}, {}, {}), storages));
-    const Value value = PtArchive::open(source).read_value(source);
+    const Document value = PtArchive::open(source).read_value(source);
     const std::string n(name(dtype));
     EXPECT_EQ(show(value), fmt::format("[{0}@0+239(|), {0}@0+0(2|1), {0}@0+0(2,3|3,1), "
                                        "{0}@0+0(2,3,4|12,4,1), {0}@0+0(2,3,4,5|60,20,5,1), "
                                        "{0}@0+0(5,4,3,2,1|1,5,20,60,0)]",
                                        n));
-    const auto& first =
-        std::get<Tensor>(std::get<std::shared_ptr<List>>(value.data)->items[0].data);
-    EXPECT_EQ(first.location, "cuda:0");
-    EXPECT_EQ(first.storage_bytes, 240U * element_size(dtype));
+    const auto first = std::get<Tensor>(std::get<List>(value.root().data)[0].data);
+    EXPECT_EQ(first.location(), "cuda:0");
+    EXPECT_EQ(first.storage_bytes(), 240U * element_size(dtype));
   }
 }
 
@@ -255,9 +254,9 @@ TEST(PtArchive, AStorageOfAnUnevenSizeKeepsAllItsBytes) {
   b.tensor(two);
   const std::vector<Bytes> storages{pattern(10, 1)};
   const MemorySource source(materialize(b.finish({}, {}, {}), storages));
-  const Value value = PtArchive::open(source).read_value(source);
+  const Document value = PtArchive::open(source).read_value(source);
   EXPECT_EQ(show(value), "float32@0+0(2|1)") << "as a v3 tensor, which cannot require a gradient";
-  EXPECT_EQ(std::get<Tensor>(value.data).storage_bytes, 10U);
+  EXPECT_EQ(std::get<Tensor>(value.root().data).storage_bytes(), 10U);
 }
 
 TEST(PtArchive, ConjugateAndNegativeBitsComeBack) {
@@ -346,7 +345,7 @@ TEST(PtArchive, RecordsAndFilesOfMoreThan4GiBAreFound) {
       EXPECT_EQ(record->size, payload.size);
       EXPECT_EQ(record->data_offset, payload.file_offset);
     }
-    EXPECT_EQ(std::get<Tensor>(archive.read_value(source).data).storage_bytes, first);
+    EXPECT_EQ(std::get<Tensor>(archive.read_value(source).root().data).storage_bytes(), first);
   }
 }
 
@@ -422,6 +421,25 @@ TEST_F(WrongZip, ThatIsNoZipIsNamed) {
                                 std::string(100, 'x'))),
               AllOf(HasSubstr("unsupported_value: read /memory/file.pt"),
                     HasSubstr("torch file of the old format")));
+}
+
+TEST_F(WrongZip, BytesBehindTheEndAreNamed) {
+  for (const std::size_t more : {1U, 22U, 70000U, 5000000U}) {
+    Bytes appended = good_;
+    appended.resize(good_.size() + more, std::byte{'P'});
+    EXPECT_THAT(
+        error_of(appended),
+        AllOf(HasSubstr("damaged: "), HasSubstr(std::to_string(more) + " bytes follow the end")));
+  }
+}
+
+TEST(WrongArchive, ATorchScriptArchiveIsNamedWhateverElseIsWrong) {
+  for (const char* name : {"constants.pkl", "code/__torch__.py"}) {
+    EXPECT_THAT(error_of(archive_of({{"data.pkl", "N."}, {name, "x"}})),
+                AllOf(HasSubstr("unsupported_value: read /memory/file.pt: it is a TorchScript"),
+                      HasSubstr("torch::load")));
+  }
+  EXPECT_EQ(error_of(archive_of({{"data.pkl", "N."}, {"encode/x", "x"}})), "none: None");
 }
 
 TEST_F(WrongZip, ThatIsCutOffAnywhereIsDamaged) {

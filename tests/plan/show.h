@@ -16,37 +16,36 @@ inline std::string show(const Value& value) {
     std::string operator()(bool b) const { return b ? "True" : "False"; }
     std::string operator()(std::int64_t i) const { return std::to_string(i); }
     std::string operator()(double d) const { return fmt::format("{}", d); }
-    std::string operator()(const std::string& s) const { return "'" + s + "'"; }
+    std::string operator()(const String& s) const { return fmt::format("'{}'", s.text); }
+    std::string operator()(const OtherKey& key) const { return "<" + key.words + ">"; }
     std::string operator()(const Tensor& t) const {
-      return fmt::format("{}@{}+{}({}|{}){}{}{}", name(t.dtype), t.storage_key, t.offset,
-                         fmt::join(t.sizes, ","), fmt::join(t.strides, ","),
-                         t.requires_grad ? "g" : "", t.conj ? "c" : "", t.neg ? "n" : "");
+      return fmt::format("{}@{}+{}({}|{}){}{}{}", name(t.dtype()), t.storage_key(), t.offset(),
+                         fmt::join(t.sizes(), ","), fmt::join(t.strides(), ","),
+                         t.requires_grad() ? "g" : "", t.conj() ? "c" : "", t.neg() ? "n" : "");
     }
-    std::string operator()(const std::shared_ptr<List>& list) const {
-      return "[" + items(list->items) + "]";
-    }
-    std::string operator()(const std::shared_ptr<Tuple>& tuple) const {
-      return "(" + items(tuple->items) + ")";
-    }
-    std::string operator()(const std::shared_ptr<Dict>& dict) const {
+    std::string operator()(const List& list) const { return "[" + items(list) + "]"; }
+    std::string operator()(const Tuple& tuple) const { return "(" + items(tuple) + ")"; }
+    std::string operator()(const Dict& dict) const {
       std::string out;
-      for (const auto& [key, value] : dict->items) {
-        const auto* text = std::get_if<std::string>(&key);
-        out += (out.empty() ? "" : ", ") +
-               (text != nullptr ? "'" + *text + "'" : std::to_string(std::get<1>(key))) + ": " +
-               show(value);
+      for (std::size_t i = 0; i < dict.size(); ++i) {
+        out +=
+            (out.empty() ? "" : ", ") + std::visit(*this, dict.key(i)) + ": " + show(dict.value(i));
       }
       return "{" + out + "}";
     }
     std::string operator()(const Unsupported& u) const { return "<" + u.what + ">"; }
 
-    static std::string items(const std::vector<Value>& values) {
+    static std::string items(const Sequence& values) {
       std::string out;
-      for (const Value& value : values) out += (out.empty() ? "" : ", ") + show(value);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        out += (out.empty() ? "" : ", ") + show(values[i]);
+      }
       return out;
     }
   };
   return std::visit(Show{}, value.data);
 }
+
+inline std::string show(const Document& document) { return show(document.root()); }
 
 }  // namespace ckptring::plan

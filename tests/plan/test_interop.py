@@ -337,13 +337,22 @@ def test_we_read_modules_and_optimizers_of_torch(tmp_path):
     assert same(got["parameters"], [p.detach().requires_grad_() for p in model.parameters()])
 
 
+def test_keys_without_a_counterpart_are_named_beside_the_others(tmp_path):
+    torch.save({True: 1, 1.5: 2, None: 3, (1, 2): 4, "a": 5, 6: 7}, tmp_path / "x.pt")
+    assert dump(tmp_path / "x.pt")["dict"] == [
+        [{"other": "True"}, {"int": "1"}], [{"other": "1.5"}, {"int": "2"}],
+        [{"other": "None"}, {"int": "3"}], [{"other": "a tuple"}, {"int": "4"}],
+        ["a", {"int": "5"}], [6, {"int": "7"}],
+    ]  # fmt: skip
+
+
 def test_what_has_no_counterpart_is_named(tmp_path):
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.note = "mine"
     state = {
         "bytes": b"12", "set": {1}, "big": 2**63, "complex": 1 + 2j, "dtype": torch.float32,
         "device": torch.device("cpu"), "path": pathlib.PurePosixPath("/x"), "param": parameter,
-        "sparse": torch.eye(2).to_sparse(), "float key": {1.5: 1}, "bytearray": bytearray(b"1"),
+        "sparse": torch.eye(2).to_sparse(), "bytearray": bytearray(b"1"),
         "quantized": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
         "meta": torch.empty(2, device="meta"), "surrogate": "\udc80", "ok": 5,
     }  # fmt: skip
@@ -354,7 +363,7 @@ def test_what_has_no_counterpart_is_named(tmp_path):
         "complex": "a complex number", "dtype": "the Python object torch.float32",
         "device": "a torch.device", "path": "an object made by pathlib.PurePosixPath",
         "param": "a parameter with Python attributes", "sparse": "a sparse tensor",
-        "float key": "a dict with a key that is a float", "bytearray": "a bytearray",
+        "bytearray": "a bytearray",
         "quantized": "a quantized tensor", "meta": "a meta tensor",
         "surrogate": "a string that is not UTF-8", "ok": None,
     }  # fmt: skip

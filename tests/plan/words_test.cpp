@@ -1,7 +1,7 @@
 // The small vocabulary: dtypes, text, key paths, tensor bounds, the ckptring.json record.
 #include "plan/checkpoint_json.h"
 #include "plan/dtype.h"
-#include "plan/key_path.h"
+#include "plan/key_tree.h"
 #include "plan/tensor_bounds.h"
 #include "plan/utf8.h"
 
@@ -12,7 +12,10 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <set>
+#include <string>
+#include <vector>
 
 namespace ckptring::plan {
 namespace {
@@ -49,58 +52,73 @@ TEST(Utf8, RefusesWhatIsNotText) {
   }
 }
 
-TEST(KeyPath, ReadsAsOneWouldWriteIt) {
-  KeyPath path;
-  EXPECT_EQ(path.text(), "");
-  path.push_key("a");
-  path.push_key("b");
-  path.push_index(0);
-  path.push_key(std::int64_t{7});
-  EXPECT_EQ(path.text(), "a.b[0].7");
-  path.pop();
-  path.pop();
-  EXPECT_EQ(path.text(), "a.b");
+TEST(KeyTree, APathReadsAsOneWouldWriteIt) {
+  KeyTree tree;
+  EXPECT_EQ(tree.path(KeyTree::kRoot), "(the whole state)");
+  std::string gone = "a";
+  const KeyTree::Node a = tree.add(KeyTree::kRoot, KeyStep::of(gone));
+  gone = "x";
+  const KeyTree::Node b = tree.add_borrowed(a, KeyStep::of("b"));
+  const KeyTree::Node item = tree.add(b, KeyStep::at(0));
+  EXPECT_EQ(tree.path(a), "a");
+  EXPECT_EQ(tree.path(item), "a.b[0]");
+  EXPECT_EQ(tree.path(item, KeyStep::of_key(-7)), "a.b[0].-7");
+  EXPECT_EQ(tree.path(KeyTree::kRoot, KeyStep::at(3)), "[3]");
 }
 
-Tensor tensor_of(std::int64_t offset, std::vector<std::int64_t> sizes,
-                 std::vector<std::int64_t> strides, std::uint64_t storage_bytes = 48) {
-  Tensor tensor{};
-  tensor.dtype = DType::float32;
-  tensor.storage_bytes = storage_bytes;
-  tensor.offset = offset;
-  tensor.sizes = std::move(sizes);
-  tensor.strides = std::move(strides);
-  return tensor;
+TEST(KeyTree, APathThatNobodyWouldReadLeavesOutItsMiddle) {
+  KeyTree tree;
+  const std::string longest(999, 'k');
+  const std::string longer = longest + "\xc3\xa9";  // cut off before the character, not in it
+  EXPECT_EQ(tree.path(KeyTree::kRoot, KeyStep::of(longer)), longest + "...");
+  KeyTree::Node node = tree.add(KeyTree::kRoot, KeyStep::of("first"));
+  for (int i = 0; i < 500; ++i) node = tree.add_borrowed(node, KeyStep::of(longest));
+  const std::string path = tree.path(node, KeyStep::of("last"));
+  EXPECT_LT(path.size(), 7000U);
+  EXPECT_THAT(path, ::testing::StartsWith("first.kkk"));
+  EXPECT_THAT(path, ::testing::EndsWith("kkk.last"));
+  EXPECT_THAT(path, HasSubstr("....kkk"));
 }
+
+struct Shaped {
+  std::int64_t offset;
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> strides;
+  std::uint64_t storage_bytes = 48;
+  bool conj = false;
+
+  [[nodiscard]] std::optional<std::string> problem() const {
+    return tensor_problem({DType::float32, storage_bytes, offset, sizes, strides, conj});
+  }
+};
 
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 
 TEST(TensorBounds, AcceptsEveryViewThatLiesInItsStorage) {
-  EXPECT_FALSE(tensor_problem(tensor_of(0, {3, 4}, {4, 1})));
-  EXPECT_FALSE(tensor_problem(tensor_of(11, {}, {})));
-  EXPECT_FALSE(tensor_problem(tensor_of(0, {4, 3}, {1, 4}))) << "transposed";
-  EXPECT_FALSE(tensor_problem(tensor_of(5, {1000}, {0}))) << "expanded";
-  EXPECT_FALSE(tensor_problem(tensor_of(0, {1}, {kMax}))) << "one element, any stride";
-  EXPECT_FALSE(tensor_problem(tensor_of(99, {0}, {1}, 0))) << "empty";
-  EXPECT_EQ(tensor_bytes(tensor_of(0, {3, 4}, {4, 1})), 48U);
+  const auto problem = [](const Shaped& shaped) { return shaped.problem(); };
+  EXPECT_FALSE(problem({0, {3, 4}, {4, 1}}));
+  EXPECT_FALSE(problem({11, {}, {}}));
+  EXPECT_FALSE(problem({0, {4, 3}, {1, 4}})) << "transposed";
+  EXPECT_FALSE(problem({5, {1000}, {0}})) << "expanded";
+  EXPECT_FALSE(problem({0, {1}, {kMax}})) << "one element, any stride";
+  EXPECT_FALSE(problem({99, {0}, {1}, 0})) << "empty";
+  EXPECT_EQ(tensor_bytes(DType::float32, std::vector<std::int64_t>{3, 4}), 48U);
 }
 
 TEST(TensorBounds, NamesWhatIsWrong) {
-  const auto problem = [](const Tensor& tensor) { return tensor_problem(tensor).value_or(""); };
-  EXPECT_THAT(problem(tensor_of(0, {13}, {1})), HasSubstr("number 12 of a storage of 12"));
-  EXPECT_THAT(problem(tensor_of(1, {3, 4}, {4, 1})), HasSubstr("last element"));
-  EXPECT_THAT(problem(tensor_of(12, {}, {})), HasSubstr("last element"));
-  EXPECT_THAT(problem(tensor_of(-1, {1}, {1})), HasSubstr("offset is -1"));
-  EXPECT_THAT(problem(tensor_of(0, {-1}, {1})), HasSubstr("size 0 is -1"));
-  EXPECT_THAT(problem(tensor_of(0, {0, -1}, {1, 1})), HasSubstr("size 1 is -1"));
-  EXPECT_THAT(problem(tensor_of(0, {1}, {-1})), HasSubstr("stride 0 is -1"));
-  EXPECT_THAT(problem(tensor_of(0, {1}, {})), HasSubstr("1 sizes and 0 strides"));
-  EXPECT_THAT(problem(tensor_of(0, {kMax, kMax}, {0, 0})), HasSubstr("overflows"));
-  EXPECT_THAT(problem(tensor_of(0, {2, 2}, {kMax, kMax})), HasSubstr("overflows"));
-  EXPECT_THAT(problem(tensor_of(kMax, {2}, {1})), HasSubstr("overflows"));
-  Tensor conjugated = tensor_of(0, {1}, {1});
-  conjugated.conj = true;
-  EXPECT_THAT(problem(conjugated), HasSubstr("conjugated"));
+  const auto problem = [](const Shaped& shaped) { return shaped.problem().value_or(""); };
+  EXPECT_THAT(problem({0, {13}, {1}}), HasSubstr("number 12 of a storage of 12"));
+  EXPECT_THAT(problem({1, {3, 4}, {4, 1}}), HasSubstr("last element"));
+  EXPECT_THAT(problem({12, {}, {}}), HasSubstr("last element"));
+  EXPECT_THAT(problem({-1, {1}, {1}}), HasSubstr("offset is -1"));
+  EXPECT_THAT(problem({0, {-1}, {1}}), HasSubstr("size 0 is -1"));
+  EXPECT_THAT(problem({0, {0, -1}, {1, 1}}), HasSubstr("size 1 is -1"));
+  EXPECT_THAT(problem({0, {1}, {-1}}), HasSubstr("stride 0 is -1"));
+  EXPECT_THAT(problem({0, {1}, {}}), HasSubstr("1 sizes and 0 strides"));
+  EXPECT_THAT(problem({0, {kMax, kMax}, {0, 0}}), HasSubstr("overflows"));
+  EXPECT_THAT(problem({0, {2, 2}, {kMax, kMax}}), HasSubstr("overflows"));
+  EXPECT_THAT(problem({kMax, {2}, {1}}), HasSubstr("overflows"));
+  EXPECT_THAT(problem({0, {1}, {1}, 48, true}), HasSubstr("conjugated"));
 }
 
 ErrorCode code_of(const std::string& json) {
@@ -163,6 +181,24 @@ TEST(CheckpointJson, OfANewerFormatNamesBothVersions) {
     EXPECT_THAT(error.what(), HasSubstr("version 1"));
     EXPECT_THAT(error.what(), HasSubstr("/file.pt"));
   }
+}
+
+TEST(CheckpointJson, OfANewerFormatIsNamedWhateverItHolds) {
+  for (const char* more : {R"("metadata":{"a":[1,{"b":[]}],"c":{"d":{"e":{}}}})", R"("rank":[[]])",
+                           R"("new":{"a":[1,{"b":2}]})", R"("metadata":[])"}) {
+    EXPECT_EQ(code_of(std::string("{") + more + R"(,"format_version":2})"), ErrorCode::newer_format)
+        << more;
+  }
+}
+
+TEST(CheckpointJson, KeysThatAreNotKnownAreIgnoredWhateverTheyHold) {
+  const CheckpointInfo info = from_json(
+      R"({"a":{"metadata":{"x":[]},"rank":7},"b":[[1],{"c":[]}],"format_version":1,"rank":0,)"
+      R"("metadata":{"m":{"float":"inf"},"n":1},"world_size":2,"z":"text"})",
+      "/file.pt");
+  EXPECT_EQ(info.world_size, 2);
+  EXPECT_EQ(info.metadata.size(), 2U);
+  EXPECT_EQ(std::get<double>(info.metadata.at("m")), std::numeric_limits<double>::infinity());
 }
 
 TEST(CheckpointJson, ThatIsWrongIsDamaged) {

@@ -9,22 +9,22 @@
 namespace {
 
 thread_local bool counting = false;
-thread_local std::ptrdiff_t held = 0;
+thread_local std::ptrdiff_t now_held = 0;
 thread_local std::ptrdiff_t most = 0;
 
 void* take(std::size_t size) {
   void* const memory = std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
   if (counting) {
-    held += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
-    most = std::max(most, held);
+    now_held += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+    most = std::max(most, now_held);
   }
   return memory;
 }
 
 void give(void* memory) noexcept {
   if (counting && memory != nullptr) {
-    held -= static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+    now_held -= static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
   }
   std::free(memory);
 }
@@ -39,11 +39,14 @@ void operator delete(void* memory, std::size_t /*size*/) noexcept { give(memory)
 namespace ckptring::test {
 
 AllocationMeter::AllocationMeter() noexcept {
-  held = 0;
+  now_held = 0;
   most = 0;
   counting = true;
 }
 AllocationMeter::~AllocationMeter() { counting = false; }
 std::size_t AllocationMeter::peak() const noexcept { return static_cast<std::size_t>(most); }
+std::size_t AllocationMeter::held() const noexcept {
+  return static_cast<std::size_t>(std::max<std::ptrdiff_t>(now_held, 0));
+}
 
 }  // namespace ckptring::test

@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from torch.utils.serialization import config
 
 COMMAND = os.environ["CKPTRING"]
 ARCHIVE_TOOL = os.environ["ARCHIVE_TOOL"]
@@ -116,6 +117,36 @@ def test_files_of_torch_are_shown_too(tmp_path):
     assert found["unsupported"] == [{"key": "s", "what": "a set"}]
     assert "rank" not in found
     assert ckptring("verify", tmp_path / "x.pt").returncode == 0
+
+
+def test_what_a_file_has_twice_is_shown_once(tmp_path):
+    shared = {"w": torch.zeros(2)}
+    torch.save({"a": shared, "b": [shared]}, tmp_path / "x.pt")
+    out = ckptring("inspect", tmp_path / "x.pt").stdout
+    assert "a.w" in out and "b[0]: the same object as a\n" in out
+    (found,) = json.loads(ckptring("inspect", "--json", tmp_path / "x.pt").stdout)["files"]
+    assert found["shared"] == [{"key": "b[0]", "same_as": "a"}]
+    assert [t["key"] for t in found["tensors"]] == ["a.w"]
+
+
+def test_odd_keys_do_not_hide_the_others(tmp_path):
+    torch.save({True: 1, "w": torch.zeros(2)}, tmp_path / "x.pt")
+    out = ckptring("inspect", tmp_path / "x.pt").stdout
+    assert "True: cannot be loaded here, it is under a key that is neither" in out
+    assert "w  " in out
+
+
+def test_a_file_without_checksums_is_shown_and_not_verified(file, tmp_path):
+    with config.patch({"save.compute_crc32": False}):
+        torch.save({"w": torch.zeros(2)}, tmp_path / "x.pt")
+    result = ckptring("inspect", tmp_path / "x.pt")
+    assert result.returncode == 0 and "checksums were not computed" in result.stdout
+    (found,) = json.loads(ckptring("inspect", "--json", tmp_path / "x.pt").stdout)["files"]
+    assert found["checksums"] is False
+    assert json.loads(ckptring("inspect", "--json", file).stdout)["files"][0]["checksums"] is True
+    result = ckptring("verify", tmp_path / "x.pt")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"ckptring: verify {tmp_path}/x.pt: its checksums were not computed")
 
 
 def test_keys_cannot_command_the_terminal(tmp_path):

@@ -1,6 +1,6 @@
 #include "inspect.h"
 
-#include "plan/key_path.h"
+#include "plan/key_tree.h"
 #include "plan/pt_archive.h"
 #include "plan/tensor_bounds.h"
 #include "plan/value.h"
@@ -10,64 +10,102 @@
 #include <ckptring/checkpoints.h>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
+#include <variant>
+#include <vector>
 
 namespace ckptring::command {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
+using Node = plan::KeyTree::Node;
+
+/// What lies at a key, in words.
+struct Note {
+  Node key;
+  std::string what;
+};
 struct FoundTensor {
-  std::string key;
+  Node key;
   plan::Tensor tensor;
+};
+/// A container that the file has under another key as well.
+struct Shared {
+  Node key;
+  Node first;
 };
 
 /// Everything in one file.
 struct Contents {
+  explicit Contents(plan::Document read) : document(std::move(read)) {}
+
   std::string path;
   std::uint64_t file_bytes = 0;
   CheckpointInfo info;
+  bool has_checksums = true;
+  plan::Document document;  ///< what tensors and keys are views of
+  plan::KeyTree keys;
   std::vector<FoundTensor> tensors;
-  std::vector<std::pair<std::string, std::string>> unsupported;  ///< key, what
+  std::vector<Shared> shared;
+  std::vector<Note> unsupported;
   std::uint64_t other_values = 0;
-  std::map<std::string, std::uint64_t> storages;  ///< bytes, by key: shared ones count once
-  std::map<std::string, std::string> first_user;  ///< of each storage
+  /// By record: shared ones count once.
+  struct Storage {
+    Node first_user;
+    std::uint64_t bytes;
+  };
+  std::map<std::size_t, Storage> storages;
 
   [[nodiscard]] std::uint64_t storage_bytes() const {
     std::uint64_t sum = 0;
-    for (const auto& [key, bytes] : storages) sum += bytes;
+    for (const auto& [record, storage] : storages) sum += storage.bytes;
     return sum;
   }
 };
 
+/// Follows each container once, however often a file has it.
 class Collect {
  public:
   explicit Collect(Contents& contents) : contents_(contents) {}
 
-  void operator()(const plan::Value& value) { std::visit(*this, value.data); }
+  void all() { visit(contents_.document.root(), plan::KeyTree::kRoot); }
+
   void operator()(const plan::Tensor& tensor) {
-    contents_.tensors.push_back({keys_.text(), tensor});
-    contents_.storages.emplace(tensor.storage_key, tensor.storage_bytes);
-    contents_.first_user.emplace(tensor.storage_key, keys_.text());
+    contents_.tensors.push_back({at_, tensor});
+    contents_.storages.try_emplace(tensor.record(), Contents::Storage{at_, tensor.storage_bytes()});
   }
-  void operator()(const std::shared_ptr<plan::List>& list) { items(list->items); }
-  void operator()(const std::shared_ptr<plan::Tuple>& tuple) { items(tuple->items); }
-  void operator()(const std::shared_ptr<plan::Dict>& dict) {
-    for (const auto& [key, value] : dict->items) {
-      keys_.push_key(key);
-      (*this)(value);
-      keys_.pop();
+  void operator()(const plan::List& list) { items(list); }
+  void operator()(const plan::Tuple& tuple) { items(tuple); }
+  void operator()(const plan::Dict& dict) {
+    if (met_before(dict)) return;
+    const Node here = at_;
+    for (std::size_t i = 0; i < dict.size(); ++i) {
+      const plan::Dict::Key key = dict.key(i);
+      if (const auto* const other = std::get_if<plan::OtherKey>(&key)) {
+        const Node node = contents_.keys.add(here, plan::KeyStep::of(other->words));
+        contents_.unsupported.push_back({node, "under a key that is neither a string nor an int"});
+        continue;
+      }
+      const auto* const text = std::get_if<plan::String>(&key);
+      visit(dict.value(i),
+            contents_.keys.add_borrowed(
+                here, text != nullptr ? plan::KeyStep::of(text->text)
+                                      : plan::KeyStep::of_key(std::get<std::int64_t>(key))));
     }
   }
   void operator()(const plan::Unsupported& what) {
-    contents_.unsupported.emplace_back(keys_.text(), what.what);
+    contents_.unsupported.push_back({at_, what.what});
   }
   template <class Leaf>
   void operator()(const Leaf&) {
@@ -75,26 +113,37 @@ class Collect {
   }
 
  private:
-  void items(const std::vector<plan::Value>& values) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      keys_.push_index(i);
-      (*this)(values[i]);
-      keys_.pop();
+  void visit(const plan::Value& value, Node at) {
+    at_ = at;
+    std::visit(*this, value.data);
+  }
+  void items(const plan::Sequence& sequence) {
+    if (met_before(sequence)) return;
+    const Node here = at_;
+    for (std::size_t i = 0; i < sequence.size(); ++i) {
+      visit(sequence[i], contents_.keys.add_borrowed(here, plan::KeyStep::at(i)));
     }
+  }
+  bool met_before(const plan::Container& container) {
+    const auto [found, is_new] = first_.try_emplace(container.id(), at_);
+    if (!is_new) contents_.shared.push_back({at_, found->second});
+    return !is_new;
   }
 
   Contents& contents_;
-  plan::KeyPath keys_;
+  Node at_ = plan::KeyTree::kRoot;
+  std::map<std::uint32_t, Node> first_;  ///< of containers
 };
 
 Contents read(const std::string& path) {
   const std::unique_ptr<plan::ByteSource> source = store::open_file_source(path);
   const plan::PtArchive archive = plan::PtArchive::open(*source);
-  Contents contents;
+  Contents contents(archive.read_value(*source));
   contents.path = path;
   contents.file_bytes = source->size();
   contents.info = archive.info();
-  Collect{contents}(archive.read_value(*source));
+  contents.has_checksums = archive.has_checksums();
+  Collect(contents).all();
   return contents;
 }
 
@@ -125,23 +174,31 @@ Json json_of(const Contents& contents) {
   Json tensors = Json::array();
   std::uint64_t tensor_bytes = 0;
   for (const auto& [key, tensor] : contents.tensors) {
-    tensor_bytes += plan::tensor_bytes(tensor);
-    tensors.push_back({{"key", key},
-                       {"dtype", plan::name(tensor.dtype)},
-                       {"shape", tensor.sizes},
-                       {"strides", tensor.strides},
-                       {"offset", tensor.offset},
-                       {"bytes", plan::tensor_bytes(tensor)},
-                       {"storage", tensor.storage_key},
-                       {"storage_bytes", tensor.storage_bytes},
-                       {"location", tensor.location},
-                       {"requires_grad", tensor.requires_grad}});
+    const std::vector<std::int64_t> sizes = tensor.sizes();
+    const std::uint64_t bytes = plan::tensor_bytes(tensor.dtype(), sizes);
+    tensor_bytes += bytes;
+    tensors.push_back({{"key", contents.keys.path(key)},
+                       {"dtype", plan::name(tensor.dtype())},
+                       {"shape", sizes},
+                       {"strides", tensor.strides()},
+                       {"offset", tensor.offset()},
+                       {"bytes", bytes},
+                       {"storage", tensor.storage_key()},
+                       {"storage_bytes", tensor.storage_bytes()},
+                       {"location", tensor.location()},
+                       {"requires_grad", tensor.requires_grad()}});
+  }
+  Json shared = Json::array();
+  for (const auto& [key, first] : contents.shared) {
+    shared.push_back({{"key", contents.keys.path(key)}, {"same_as", contents.keys.path(first)}});
   }
   Json unsupported = Json::array();
   for (const auto& [key, what] : contents.unsupported) {
-    unsupported.push_back({{"key", key}, {"what", what}});
+    unsupported.push_back({{"key", contents.keys.path(key)}, {"what", what}});
   }
+  file["checksums"] = contents.has_checksums;
   file["tensors"] = std::move(tensors);
+  file["shared"] = std::move(shared);
   file["unsupported"] = std::move(unsupported);
   file["totals"] = {{"tensors", contents.tensors.size()},
                     {"tensor_bytes", tensor_bytes},
@@ -164,17 +221,17 @@ std::string text_of(const Contents& contents) {
   } else {
     out += "  not written by ckptring\n";
   }
+  if (!contents.has_checksums) out += "  checksums were not computed: damage cannot be noticed\n";
 
   std::vector<std::array<std::string, 5>> rows{{"KEY", "DTYPE", "SHAPE", "BYTES", ""}};
   for (const auto& [key, tensor] : contents.tensors) {
-    std::string shape;
-    for (const std::int64_t size : tensor.sizes) {
-      shape += (shape.empty() ? "" : ", ") + std::to_string(size);
-    }
-    const std::string& first = contents.first_user.at(tensor.storage_key);
-    rows.push_back({printable(key), std::string(plan::name(tensor.dtype)), "[" + shape + "]",
-                    human_bytes(plan::tensor_bytes(tensor)),
-                    first == key ? "" : "shares the storage of " + printable(first)});
+    const std::vector<std::int64_t> sizes = tensor.sizes();
+    const Node first = contents.storages.at(tensor.record()).first_user;
+    rows.push_back(
+        {printable(contents.keys.path(key)), std::string(plan::name(tensor.dtype())),
+         fmt::format("[{}]", fmt::join(sizes, ", ")),
+         human_bytes(plan::tensor_bytes(tensor.dtype(), sizes)),
+         first == key ? "" : "shares the storage of " + printable(contents.keys.path(first))});
   }
   std::array<std::size_t, 4> widths{};
   for (const auto& row : rows) {
@@ -189,8 +246,13 @@ std::string text_of(const Contents& contents) {
       out += line + "\n";
     }
   }
+  for (const auto& [key, first] : contents.shared) {
+    out += fmt::format("  {}: the same object as {}\n", printable(contents.keys.path(key)),
+                       printable(contents.keys.path(first)));
+  }
   for (const auto& [key, what] : contents.unsupported) {
-    out += fmt::format("  {}: cannot be loaded here, it is {}\n", printable(key), printable(what));
+    out += fmt::format("  {}: cannot be loaded here, it is {}\n",
+                       printable(contents.keys.path(key)), printable(what));
   }
   return out +
          fmt::format(

@@ -33,6 +33,7 @@ class Verification {
   bool run() {
     try {
       const plan::PtArchive archive = plan::PtArchive::open(source_);
+      archive.require_checksums("verify", ", so there is nothing to compare with");
       for (const plan::Record& record : archive.records()) check(record);
       // The structure, too: keys, shapes, that each tensor lies in its storage.
       if (damaged_ == 0) (void)archive.read_value(source_);
