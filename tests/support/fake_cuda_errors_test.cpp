@@ -43,6 +43,8 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
         return api_.stream_synchronize(stream_);
       case Call::stream_wait_event:
         return api_.stream_wait_event(stream_, event_, 0);
+      case Call::stream_is_capturing:
+        return api_.stream_is_capturing(stream_, &status_);
       case Call::event_create_with_flags:
         return api_.event_create_with_flags(&made_event_, 0);
       case Call::event_destroy:
@@ -55,6 +57,10 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
         return copy(host_.data(), memory_, 10, stream_);
       case Call::memcpy_batch_async:
         return batch({host_.data()}, {memory_}, {10}, stream_);
+      case Call::malloc:
+        return api_.malloc(&allocated_, 10);
+      case Call::free:
+        return api_.free(nullptr);
       case Call::host_register:
         return api_.host_register(pages_.data(), kPage, 0);
       case Call::host_unregister:
@@ -77,6 +83,7 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
   void undo(Call which) {
     if (which == Call::stream_create_with_flags) (void)api_.stream_destroy(made_stream_);
     if (which == Call::event_create_with_flags) (void)api_.event_destroy(made_event_);
+    if (which == Call::malloc) (void)api_.free(allocated_);
     if (which == Call::host_register) (void)api_.host_unregister(pages_.data());
     if (which == Call::host_alloc) (void)api_.free_host(allocated_);
     cuda_.synchronise(nullptr);
@@ -90,6 +97,7 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
   cudaEvent_t made_event_ = nullptr;
   void* memory_ = nullptr;
   void* allocated_ = nullptr;
+  cudaStreamCaptureStatus status_ = cudaStreamCaptureStatusNone;
 };
 
 TEST_P(FakeCudaFailures, HappenOnceWhereTheyAreAskedFor) {
@@ -127,14 +135,18 @@ TEST_F(FakeCudaRules, CallsThatFailGiveBackAllTheSame) {
   (void)api_.host_register(pages.data(), kPage, 0);
   void* allocated = nullptr;
   (void)api_.host_alloc(&allocated, 10, 0);
-  for (const Call call :
-       {Call::stream_destroy, Call::event_destroy, Call::host_unregister, Call::free_host}) {
+  void* on_device = nullptr;
+  (void)api_.malloc(&on_device, 10);
+  for (const Call call : {Call::stream_destroy, Call::event_destroy, Call::host_unregister,
+                          Call::free_host, Call::free}) {
     cuda_.fail(call, 1, cudaErrorUnknown);
   }
   EXPECT_EQ(api_.stream_destroy(stream), cudaErrorUnknown);
   EXPECT_EQ(api_.event_destroy(event), cudaErrorUnknown);
   EXPECT_EQ(api_.host_unregister(pages.data()), cudaErrorUnknown);
   EXPECT_EQ(api_.free_host(allocated), cudaErrorUnknown);
+  EXPECT_EQ(api_.free(on_device), cudaErrorUnknown);
+  EXPECT_EQ(cuda_.allocated_bytes(), 0u);
   EXPECT_EQ(cuda_.pinned_bytes(), host_.size());
 }
 

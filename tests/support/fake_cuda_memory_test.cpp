@@ -110,6 +110,34 @@ TEST_F(LateFakeCuda, MemoryIsNotFreedWhilePendingWorkUsesIt) {
   cuda_.synchronise(stream);
 }
 
+TEST_F(TwoFakeDevices, MemoryIsAllocatedOnTheCurrentDeviceAndGivenBackOnce) {
+  (void)api_.set_device(1);
+  void* memory = nullptr;
+  EXPECT_EQ(api_.malloc(&memory, 1000), cudaSuccess);
+  EXPECT_TRUE(cuda_.is_device_memory(memory));
+  EXPECT_EQ(cuda_.allocated_bytes(), 1000u);
+  auto* const stream = make_stream();
+  EXPECT_EQ(copy(memory, device_memory(1, 10, 3), 10, stream), cudaSuccess);
+  EXPECT_EQ(api_.stream_synchronize(stream), cudaSuccess);
+  EXPECT_EQ(cuda_.read(memory, 10), all(10, 3));
+  EXPECT_EQ(api_.free(memory), cudaSuccess);
+  EXPECT_EQ(cuda_.counters().device_synchronisations, 1u);
+  EXPECT_EQ(api_.free(memory), cudaErrorInvalidValue);
+  EXPECT_EQ(api_.free(nullptr), cudaSuccess);
+  EXPECT_EQ(api_.stream_destroy(stream), cudaSuccess);
+  cuda_.limit_allocated_bytes(100);
+  EXPECT_EQ(api_.malloc(&memory, 101), cudaErrorMemoryAllocation);
+  EXPECT_EQ(memory, nullptr);
+}
+
+TEST_F(LateFakeCuda, AllocatedMemoryIsNotFreedWhilePendingWorkUsesIt) {
+  void* memory = nullptr;
+  (void)api_.malloc(&memory, 1000);
+  (void)copy(host_.data(), memory, 1000, cuda_.training_stream(0));
+  (void)api_.free(memory);
+  expect_violation("cudaFree: pending work uses the memory");
+}
+
 TEST_F(LateFakeCuda, MemoryIsFreedInTheOrderOfAStream) {
   auto* const training = cuda_.training_stream(0);
   auto* const copies = cuda_.training_stream(0);

@@ -203,6 +203,46 @@ TEST_F(LateFakeCuda, TheNullStreamDoesNotTakeTurnsWithNonBlockingStreams) {
   EXPECT_NE(api_.get_last_error(), cudaSuccess);
 }
 
+TEST_F(FakeCudaRules, AStreamThatIsCapturedIntoAGraphMayBeAskedAboutAndNothingElse) {
+  auto* const stream = cuda_.training_stream(0);
+  auto* const other = cuda_.training_stream(0);
+  auto* const event = make_event();
+  const auto status_of = [&](cudaStream_t of) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    EXPECT_EQ(api_.stream_is_capturing(of, &status), cudaSuccess);
+    return status;
+  };
+  EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusNone);
+  cuda_.begin_graph_capture(stream);
+  EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusActive);
+  EXPECT_EQ(status_of(other), cudaStreamCaptureStatusNone);
+  EXPECT_EQ(status_of(nullptr), cudaStreamCaptureStatusNone);
+  EXPECT_EQ(api_.event_record(event, stream), cudaErrorStreamCaptureUnsupported);
+  expect_violation("cudaEventRecord: the stream is being captured into a graph");
+  EXPECT_EQ(api_.event_record(event, other), cudaSuccess);
+  EXPECT_EQ(api_.stream_wait_event(stream, event, 0), cudaErrorStreamCaptureUnsupported);
+  expect_violation("cudaStreamWaitEvent: the stream is being captured into a graph");
+  EXPECT_EQ(api_.stream_synchronize(stream), cudaErrorStreamCaptureUnsupported);
+  expect_violation("cudaStreamSynchronize: the stream is being captured into a graph");
+  cuda_.end_graph_capture(stream);
+  EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusNone);
+  EXPECT_EQ(api_.event_record(event, stream), cudaSuccess);
+  (void)api_.event_destroy(event);
+}
+
+TEST_F(FakeCudaRules, TheNullStreamIsCapturedWithThoseThatTakeTurnsWithIt) {
+  auto* const stream = cuda_.training_stream(0, cudaStreamDefault);
+  auto* const event = make_event();
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cuda_.begin_graph_capture(stream);
+  EXPECT_EQ(api_.stream_is_capturing(nullptr, &status), cudaErrorStreamCaptureImplicit);
+  EXPECT_EQ(api_.event_record(event, nullptr), cudaErrorStreamCaptureImplicit);
+  expect_violation("cudaEventRecord: the stream is being captured into a graph");
+  cuda_.end_graph_capture(stream);
+  EXPECT_EQ(api_.stream_is_capturing(nullptr, &status), cudaSuccess);
+  (void)api_.event_destroy(event);
+}
+
 TEST_F(FakeCudaRules, HandlesThatWereDestroyedAreViolations) {
   auto* const stream = make_stream();
   auto* const event = make_event();
