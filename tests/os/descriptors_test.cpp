@@ -233,6 +233,29 @@ TEST(UninheritedFdTest, IsMadeInTheEndAlsoWhereForksNeverPause) {
   EXPECT_EQ(made, 9);
 }
 
+TEST(UninheritedFdTest, IsClosedInAForkedChildFromTheMomentAtWhichItsNumberIsWritten) {
+  int number = 7;
+  int kept = -1;
+  {
+    HiddenSlot slot(number);
+    EXPECT_EQ(number, -1);
+    EXPECT_EQ(in_forked_child([] { return 0; }), 0) << "nothing is there yet";
+    number = make_eventfd().release();
+    kept = number;
+    EXPECT_EQ(in_forked_child([&] { return is_open(kept) ? 1 : 0; }), 0);
+    const UninheritedFd taken = slot.take();
+    EXPECT_EQ(taken.get(), kept);
+    EXPECT_EQ(number, -1);
+    EXPECT_EQ(in_forked_child([&] { return is_open(kept) ? 1 : 0; }), 0);
+  }
+  EXPECT_FALSE(is_open(kept));
+  {
+    const HiddenSlot slot(number);
+    number = kept = make_eventfd().release();
+  }
+  EXPECT_FALSE(is_open(kept)) << "that nobody took";
+}
+
 TEST(UninheritedFdTest, ForksWhileOthersOpenAndCloseLeakNothing) {
   // A fork in the middle of opening or closing must find the list whole.
   std::atomic<bool> stop{false};

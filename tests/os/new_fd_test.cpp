@@ -127,7 +127,7 @@ TEST(NewFd, IsThreeOrMoreInAProgramThatReservesTheLowOnesAndToUseThoseFailsAsBef
           return 1;
         }
         const int plain = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-        return plain == 3 ? 0 : 2;
+        return plain > 2 ? 0 : 2;
       }),
       0);
 }

@@ -66,7 +66,7 @@ class RingProcesses : public ::testing::Test {
   os::UniqueFd result_ = os::make_eventfd();
   os::UniqueFd self_ = os::open_pidfd(::getpid());
   os::UniqueFd null_{::open("/dev/null", O_RDWR | O_CLOEXEC)};
-  os::UniqueFd drainer_;
+  os::UninheritedFd drainer_;
   std::uint32_t incarnation_ = 0;
   ckptring::test::TemporaryDirectory folder_;
 };

@@ -253,6 +253,17 @@ def test_a_full_disk_behind_the_output_is_an_error(file):
             assert b"No space left" in result.stderr
 
 
+def test_no_file_is_opened_as_a_standard_descriptor_that_is_closed(file, tmp_path):
+    calls = tmp_path / "calls"
+    before = file.read_bytes()
+    shell = f"exec strace -o {calls} -e trace=openat {COMMAND} inspect {file} <&- >&- 2>&-"
+    result = subprocess.run(["bash", "-c", shell])
+    assert result.returncode == 2, "what cannot be printed is an error"
+    opened = [line for line in calls.read_text().splitlines() if str(file) in line]
+    assert opened and all(int(line.rsplit("=", 1)[1]) > 2 for line in opened), opened
+    assert file.read_bytes() == before
+
+
 def test_progress_is_shown_on_a_terminal_only(tmp_path):
     file = write(tmp_path / "checkpoint_0.pt", storage_bytes=64 << 20)
     ours, theirs = pty.openpty()
