@@ -284,7 +284,7 @@ class Matcher {
 
   // Containers.
 
-  void open(IValue mine, plan::Value file, Node node, std::vector<Matched> before) {
+  void open(IValue mine, const plan::Value& file, Node node, std::vector<Matched> before) {
     Open made{.mine = std::move(mine),
               .file = file,
               .node = node,

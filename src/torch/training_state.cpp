@@ -34,7 +34,6 @@ namespace {
 using c10::IValue;
 using torch::optim::Optimizer;
 using torch::optim::OptimizerOptions;
-using torch::optim::OptimizerParamState;
 using torch_state::in_own_words;
 using torch_state::OptimizerCodec;
 
@@ -188,6 +187,7 @@ class PendingCopies {
                              .key = static_cast<std::uint32_t>(i)});
     }
     std::vector<torch_state::RecordFills> records;
+    records.reserve(by_storage.size());
     for (auto& [storage, fills] : by_storage) records.push_back(std::move(fills));
     for (const torch_state::Overlap& overlap : torch_state::find_overlaps(records)) {
       const auto found = contradiction(overlap, [&](torch_state::RecordFills& reads) {
