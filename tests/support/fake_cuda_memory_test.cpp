@@ -286,11 +286,15 @@ TEST_F(FakeCudaRules, WhatIsNotGivenBackIsAViolation) {
   auto* const event = make_event();
   void* allocated = nullptr;
   ASSERT_EQ(api_.host_alloc(&allocated, 10, 0), cudaSuccess);
+  void* on_device = nullptr;
+  ASSERT_EQ(api_.malloc(&on_device, 10), cudaSuccess);
   (void)cuda_.training_stream(0);
-  EXPECT_THAT(cuda_.finish(), testing::UnorderedElementsAre(
-                                  "a stream was not destroyed", "an event was not destroyed",
-                                  "memory of cudaHostAlloc was not freed",
-                                  "registered memory was not unregistered"));
+  EXPECT_THAT(cuda_.finish(),
+              testing::UnorderedElementsAre(
+                  "a stream was not destroyed", "an event was not destroyed",
+                  "memory of cudaMalloc was not freed", "memory of cudaHostAlloc was not freed",
+                  "registered memory was not unregistered"));
+  (void)api_.free(on_device);
   (void)api_.free_host(allocated);
   (void)api_.event_destroy(event);
   (void)api_.stream_destroy(stream);
