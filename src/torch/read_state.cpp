@@ -106,9 +106,11 @@ CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
 
 LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,
                                   const LoadOptions& options) const {
-  const std::string file = file_of(path, rank_info_);
-  return torch_state::in_own_words(ErrorCode::internal, "load", file, [&] {
-    return read_file(path, file, state, options, rank_info_);
+  return torch_state::in_own_words(ErrorCode::internal, "load", path, [&] {
+    const std::string file = file_of(path, rank_info_);
+    return torch_state::in_own_words(ErrorCode::internal, "load", file, [&] {
+      return read_file(path, file, state, options, rank_info_);
+    });
   });
 }
 
