@@ -99,7 +99,9 @@ LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDi
                                   const LoadOptions& options) const {
   return torch_state::in_own_words(ErrorCode::internal, "load", path, [&] {
     const auto source = store::open_checkpoint(path, rank_info_.global_rank);
-    return read_file(path, *source, state, options, rank_info_);
+    return torch_state::in_own_words(ErrorCode::internal, "load", source->path(), [&] {
+      return read_file(path, *source, state, options, rank_info_);
+    });
   });
 }
 

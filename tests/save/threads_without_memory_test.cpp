@@ -1,9 +1,9 @@
 // Memory runs out in the threads of the library: at each allocation that a save makes there, once
 // or several times in a row. The trainer lives, every future becomes ready, and the next save
 // works.
-#include "os/own_thread.h"
 #include "save/async_save.h"
 #include "save/sync_save.h"
+#include "support/failing_allocations.h"
 #include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
@@ -11,43 +11,13 @@
 #include <ckptring/error.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
-#include <cstdint>
-#include <cstdlib>
+#include <cstddef>
 #include <exception>
-#include <limits>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
-
-namespace {
-
-constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
-
-// Relaxed: tests arm them while no save is under way.
-std::atomic<std::int64_t> until_failure = kNever;
-std::atomic<std::int64_t> in_a_row = 0;
-
-bool has_memory() noexcept {
-  if (until_failure.load(std::memory_order_relaxed) == kNever) return true;
-  if (!ckptring::os::is_own_thread()) return true;
-  const std::int64_t left = until_failure.fetch_sub(1, std::memory_order_relaxed) - 1;
-  return left > 0 || left <= -in_a_row.load(std::memory_order_relaxed);
-}
-
-void* take(std::size_t size) {
-  void* const memory = has_memory() ? std::malloc(size) : nullptr;
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-// The forms for arrays and without exceptions end in these.
-void* operator new(std::size_t size) { return take(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
 
 namespace ckptring::save {
 namespace {
@@ -55,20 +25,7 @@ namespace {
 using test::job_for;
 using test::noise;
 
-/// So many allocations fail in threads of the library, the first one being the nth (from 1) there.
-class NoMemory {
- public:
-  NoMemory(std::int64_t nth, std::int64_t count) {
-    in_a_row = count;
-    until_failure = nth;
-  }
-  ~NoMemory() { until_failure = kNever; }
-  NoMemory(const NoMemory&) = delete;
-  NoMemory& operator=(const NoMemory&) = delete;
-  [[nodiscard]] static bool met() { return until_failure <= 0; }
-};
-
-class WithoutMemory : public ::testing::TestWithParam<int> {
+class WithoutMemory : public ::testing::TestWithParam<std::size_t> {
  protected:
   static constexpr std::chrono::seconds kStuck{60};
 
@@ -102,18 +59,18 @@ class WithoutMemory : public ::testing::TestWithParam<int> {
 
 TEST_P(WithoutMemory, AnAsyncSaveEndsAndTheNextOneWorks) {
   AsyncSave async(config(WriteMode::automatic), {});
-  std::int64_t nth = 1;
+  std::size_t nth = 0;
   // Several in a row hold up whoever watches the helper: he pauses after each.
-  const std::int64_t step = GetParam() == 1 ? 1 : 7;
+  const std::size_t step = GetParam() == 1 ? 1 : 7;
   for (bool met = true; met; nth += step) {
     SCOPED_TRACE(nth);
     async.ready();
     {
-      const NoMemory shortage(nth, GetParam());
+      const test::FailingAllocation shortage("ckptring-", nth, GetParam());
       const SaveHandle save = async.submit(job_for(directory_ / "run", storages_));
       ASSERT_TRUE(save.staged.wait_for(kStuck));
       ASSERT_TRUE(save.written.wait_for(kStuck));
-      met = NoMemory::met();
+      met = shortage.failed();
       ASSERT_TRUE(is_told(save.written.error()));
     }
     // A helper that nobody could watch may only now be given up, and with it what was just begun.
@@ -123,22 +80,23 @@ TEST_P(WithoutMemory, AnAsyncSaveEndsAndTheNextOneWorks) {
     }
     ASSERT_NO_THROW(if (failure) std::rethrow_exception(failure));
   }
-  EXPECT_GT(nth, 10);
+  EXPECT_GT(nth, 10U);
 }
 
 TEST_P(WithoutMemory, ASyncSaveEndsAndTheNextOneWorks) {
   for (const WriteMode mode : {WriteMode::automatic, WriteMode::buffered}) {
     SyncSave sync(config(mode).writer_config, {}, {});
-    for (std::int64_t nth = 1, met = 1; met != 0; ++nth) {
+    bool met = true;
+    for (std::size_t nth = 0; met; ++nth) {
       SCOPED_TRACE(nth);
       {
-        const NoMemory shortage(nth, GetParam());
+        const test::FailingAllocation shortage("ckptring-", nth, GetParam());
         try {
           (void)sync.run(job_for(directory_ / "run", storages_));
         } catch (const std::exception&) {
           ASSERT_TRUE(is_told(std::current_exception()));
         }
-        met = NoMemory::met() ? 1 : 0;
+        met = shortage.failed();
       }
       ASSERT_NO_THROW((void)sync.run(job_for(directory_ / "run", storages_)));
     }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -12,7 +13,8 @@ namespace {
 
 constexpr std::size_t kLongestName = 16;  // with its NUL, as the kernel keeps it
 std::array<char, kLongestName> thread_name{};
-std::atomic<std::size_t> left{0};
+std::atomic<std::int64_t> left{0};
+std::atomic<std::int64_t> in_a_row{1};
 std::atomic<bool> armed{false};
 std::atomic<bool> has_failed{false};
 
@@ -20,8 +22,11 @@ bool is_to_fail() noexcept {
   if (!armed.load(std::memory_order_acquire)) return false;  // with the name
   std::array<char, kLongestName> own{};
   if (::pthread_getname_np(::pthread_self(), own.data(), own.size()) != 0) return false;
-  if (std::strcmp(own.data(), thread_name.data()) != 0 || left.fetch_sub(1) != 0) return false;
-  armed = false;
+  if (std::strncmp(own.data(), thread_name.data(), std::strlen(thread_name.data())) != 0) {
+    return false;
+  }
+  const std::int64_t before = left.fetch_sub(1);
+  if (before > 0 || before <= -in_a_row) return false;
   has_failed = true;
   return true;
 }
@@ -41,10 +46,12 @@ void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(me
 
 namespace ckptring::test {
 
-FailingAllocation::FailingAllocation(const std::string& thread, std::size_t nth) {
+FailingAllocation::FailingAllocation(const std::string& threads, std::size_t nth,
+                                     std::size_t count) {
   thread_name = {};
-  thread.copy(thread_name.data(), kLongestName - 1);
-  left = nth;
+  threads.copy(thread_name.data(), kLongestName - 1);
+  left = static_cast<std::int64_t>(nth);
+  in_a_row = static_cast<std::int64_t>(count);
   has_failed = false;
   armed.store(true, std::memory_order_release);
 }

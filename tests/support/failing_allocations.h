@@ -1,5 +1,5 @@
-// Memory that is refused to one thread, once. Link failing_allocations.cpp, which replaces operator
-// new.
+// Memory that is refused to some threads, for a while. Link failing_allocations.cpp, which replaces
+// operator new.
 #pragma once
 
 #include <cstddef>
@@ -7,11 +7,11 @@
 
 namespace ckptring::test {
 
-/// While one exists, the allocation number `nth`, from 0, of the threads of this name throws
-/// std::bad_alloc. One at a time.
+/// While one exists, the allocation number `nth`, from 0, and so many in all, of the threads whose
+/// names begin so throw std::bad_alloc. One at a time.
 class FailingAllocation {
  public:
-  FailingAllocation(const std::string& thread, std::size_t nth);
+  FailingAllocation(const std::string& threads, std::size_t nth, std::size_t count = 1);
   ~FailingAllocation();
   FailingAllocation(const FailingAllocation&) = delete;
   FailingAllocation& operator=(const FailingAllocation&) = delete;
