@@ -25,7 +25,7 @@ std::string dangling_link_in(FileSystem& files, const std::string& path) {
 }
 
 Error not_found(FileSystem& files, std::string operation, const std::string& path) {
-  const Error plain = Error::from_errno(ENOENT, std::move(operation), path);
+  Error plain = Error::from_errno(ENOENT, std::move(operation), path);
   const std::string link = dangling_link_in(files, path);
   if (link.empty()) return plain;
   return {plain.code(), plain.operation(), path,
