@@ -114,7 +114,7 @@ class Trainer {
   /// Is killed after the last copy, before the save is sealed.
   [[noreturn]] void pause_unsealed() {
     SaveJob next = job(1);
-    next.check_unchanged = [](int, const save::Captured&) {
+    next.check_unchanged = [](int, const ckptring::save::Captured&) {
       tell("unsealed 1");
       wait_for_the_end();
     };
