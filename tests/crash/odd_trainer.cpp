@@ -249,7 +249,7 @@ class OddTrainer {
     async.ready();
     SaveJob next = job(1);
     std::promise<void> unsealed;
-    next.check_unchanged = [&](int, const save::Captured&) {
+    next.check_unchanged = [&](int, const ckptring::save::Captured&) {
       unsealed.set_value();
       wait_for_the_end();
     };
