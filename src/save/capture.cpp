@@ -82,9 +82,12 @@ std::shared_ptr<CaptureMemory> CapturePool::lease(int place, std::uint64_t bytes
   std::unique_ptr<CaptureMemory> memory;
   {
     const std::scoped_lock lock(mutex_);
-    if (const auto found = unused_.find(place); found != unused_.end()) {
-      memory = std::move(found->second);
+    const auto found = std::ranges::find(unused_, place, &Unused::place);
+    if (found != unused_.end()) {
+      memory = std::move(found->memory);
       unused_.erase(found);
+    } else {
+      unused_.reserve(++made_);  // giving back needs no memory
     }
   }
   if (memory && memory->size() < bytes) memory.reset();
@@ -95,7 +98,7 @@ std::shared_ptr<CaptureMemory> CapturePool::lease(int place, std::uint64_t bytes
             const std::shared_ptr<CapturePool> there = pool.lock();
             if (!there) return;
             const std::scoped_lock lock(there->mutex_);
-            there->unused_.emplace(place, std::move(back));
+            there->unused_.push_back({place, std::move(back)});
           }};
 }
 

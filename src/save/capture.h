@@ -13,8 +13,8 @@
 
 #include <ckptring/config.h>
 
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -41,9 +41,15 @@ class CapturePool : public std::enable_shared_from_this<CapturePool> {
   [[nodiscard]] std::shared_ptr<CaptureMemory> lease(int place, std::uint64_t bytes);
 
  private:
+  struct Unused {
+    int place;
+    std::unique_ptr<CaptureMemory> memory;
+  };
+
   stage::DeviceAccess& devices_;
   std::mutex mutex_;
-  std::multimap<int, std::unique_ptr<CaptureMemory>> unused_;  ///< by place; guarded by mutex_
+  std::vector<Unused> unused_;  ///< guarded by mutex_, with room for all that were made
+  std::size_t made_ = 0;        ///< guarded by mutex_
 };
 
 /// One save at a time; `prepare` and `take` are called by the thread that calls `save`.

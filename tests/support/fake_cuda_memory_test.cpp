@@ -131,11 +131,13 @@ TEST_F(TwoFakeDevices, MemoryIsAllocatedOnTheCurrentDeviceAndGivenBackOnce) {
 }
 
 TEST_F(LateFakeCuda, AllocatedMemoryIsNotFreedWhilePendingWorkUsesIt) {
+  auto* const stream = cuda_.training_stream(0);
   void* memory = nullptr;
   (void)api_.malloc(&memory, 1000);
-  (void)copy(host_.data(), memory, 1000, cuda_.training_stream(0));
+  (void)copy(host_.data(), memory, 1000, stream);
   (void)api_.free(memory);
   expect_violation("cudaFree: pending work uses the memory");
+  cuda_.synchronise(stream);
 }
 
 TEST_F(LateFakeCuda, MemoryIsFreedInTheOrderOfAStream) {
