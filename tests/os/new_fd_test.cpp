@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -79,9 +81,12 @@ TEST(NewFd, LeavesNothingThatCouldBePrintedToMeanwhile) {
   EXPECT_TRUE(holds_without({0, 1, 2}, [] {
     std::atomic<bool> stop{false};
     std::atomic<int> printed{0};
+    // By the system call: to the thread sanitizer, which knows descriptors, this is a race. It is.
     std::thread printer([&] {
       while (!stop) {
-        for (const int fd : {0, 1, 2}) printed += ::write(fd, "12345678", 8) >= 0 ? 1 : 0;
+        for (const int fd : {0, 1, 2}) {
+          printed += ::syscall(SYS_write, fd, "12345678", 8) >= 0 ? 1 : 0;
+        }
       }
     });
     for (int i = 0; i < 2000; ++i) {
