@@ -67,12 +67,14 @@ std::string in_words(const Launch& launch) {
 /// shell are one process, and have the number 0.
 std::optional<Launch> slurm_task() {
   const int task = number_from_environment(kSlurm.rank).value_or(0);
-  if (is_set("SLURM_PTY_PORT")) {  // srun --pty
-    if (task == 0) return std::nullopt;
-    refuse(fmt::format("it is task {} of srun --pty, whose task 0 may be a shell", task));
-  }
   if (task == 0 && !is_set(kSlurm.world_size)) return std::nullopt;
   return said_by(kSlurm);
+}
+
+/// In the shell of srun --pty, what is started by hand has the variables of the shell's own task,
+/// and the tasks of a further srun theirs and the shell's SLURM_PTY_PORT: they look alike.
+bool may_be_in_a_shell(const std::optional<Launch>& task) {
+  return task && task->world_size > 1 && is_set("SLURM_PTY_PORT");
 }
 
 /// As in "2(x3),1": two each on three machines, one on the next.
@@ -105,8 +107,14 @@ std::optional<Launch> launched() {
   }
   std::optional<Launch> slurm = slurm_task();
   // One process of MPI for each task of srun, or srun within the one process of MPI.
-  if (mpi && slurm && mpi->world_size == 1 && slurm->world_size > 1) refuse_both(*mpi, *slurm);
+  if (mpi && slurm && mpi->world_size == 1 && slurm->world_size > 1 && !may_be_in_a_shell(slurm)) {
+    refuse_both(*mpi, *slurm);
+  }
   if (mpi) return mpi;
+  if (may_be_in_a_shell(slurm)) {
+    refuse("the environment makes it " + in_words(*slurm) +
+           ", or one process in the shell of srun --pty (SLURM_PTY_PORT)");
+  }
   if (!slurm && is_set("PMIX_RANK")) {
     refuse("PMIX_RANK is set in the environment, and nothing says how many there are");
   }
@@ -129,7 +137,7 @@ std::optional<int> launched_on_this_machine() {
   take_from(kTorch);
   for (const Names& names : kMpi) take_from(names);
   const char* const tasks = std::getenv(kSlurm.on_this_machine);
-  if (tasks != nullptr && *tasks != '\0' && !is_set("SLURM_PTY_PORT")) {
+  if (tasks != nullptr && *tasks != '\0') {
     take(kSlurm.on_this_machine, most_of_slurms_list(tasks));
   }
   return most;

@@ -7,7 +7,6 @@
 #include "store/file_sink.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
@@ -19,13 +18,6 @@
 
 namespace ckptring::process {
 namespace {
-
-/// umask(2) tells it only by changing it; nobody else runs in this process yet.
-mode_t umask_of_this_process() noexcept {
-  const mode_t mask = ::umask(0);
-  (void)::umask(mask);
-  return mask;
-}
 
 /// How long a dead predecessor's writes may take to end before its save fails.
 constexpr double kLockTimeoutSecs = 60;
@@ -58,14 +50,14 @@ store::Beginning beginning_after(ring::Progress progress, bool released) {
 }  // namespace
 
 DrainLoop::DrainLoop(ring::SegmentView segment, ring::Bells bells, TrainersEnd trainer,
-                     store::FileSystem& files, WriterSetup& writer)
+                     store::FileSystem& files, WriterSetup& writer, mode_t own_umask)
     : segment_(segment),
       consumer_(segment, bells),
       trainer_(trainer),
       files_(files),
       writer_(writer),
       writer_config_(writer_config_of(segment.settings())),
-      own_umask_(umask_of_this_process()),
+      own_umask_(own_umask),
       final_name_(segment, files,
                   [this] { return notice_trainers_end() || consumer_.shutdown_requested(); }),
       log_{segment.settings().global_rank} {}

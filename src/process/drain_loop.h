@@ -37,8 +37,9 @@ class DrainLoop {
   };
 
   /// All arguments outlive the loop.
+  /// @param own_umask  for saves that do not say which the trainer has
   DrainLoop(ring::SegmentView segment, ring::Bells bells, TrainersEnd trainer,
-            store::FileSystem& files, WriterSetup& writer);
+            store::FileSystem& files, WriterSetup& writer, mode_t own_umask);
 
   /// Reports as started under this incarnation, then works until one of the ends. Once orphaned,
   /// the destructor may wait for ever.

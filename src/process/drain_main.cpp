@@ -11,6 +11,7 @@
 #include <ckptring/error.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include <charconv>
 #include <csignal>
@@ -43,7 +44,15 @@ bool ignore_signals() {
   return true;
 }
 
+/// umask(2) tells it only by changing it: while no other thread runs in this process.
+mode_t own_umask_read() noexcept {
+  const mode_t mask = ::umask(0);
+  (void)::umask(mask);
+  return mask;
+}
+
 int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
+  const mode_t own_umask = own_umask_read();
   const ring::Segment segment = ring::Segment::attach(os::UniqueFd(kRing));
   const ring::Settings& settings = segment.view().settings();
   set_log_level(static_cast<LogLevel>(settings.log_level));
@@ -66,7 +75,7 @@ int drain(std::uint32_t incarnation, const WriterFactory& make_writer) {
     (void)::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   }
   DrainLoop loop(segment.view(), {kDataBell, kSpaceBell, kResultBell}, trainer,
-                 store::system_files(), writer);
+                 store::system_files(), writer, own_umask);
   switch (loop.run(incarnation)) {
     case DrainLoop::End::orphaned:
       // Writes that hang would hold an orderly exit; they end with the descriptors.

@@ -52,10 +52,11 @@ class FileSink final : public SaveSink {
       case TemporaryFile::Acquired::predecessor_writing:
         return false;
       case TemporaryFile::Acquired::name_in_use:
-        check_patience(gives_way_ ? kLookSecs : config_.busy_timeout_secs, report_busy);
+        check_patience(waited_for_name_, gives_way_ ? kLookSecs : config_.busy_timeout_secs,
+                       report_busy);
         return false;
       case TemporaryFile::Acquired::directory_in_use:
-        check_patience(config_.busy_timeout_secs, report_locked);
+        check_patience(waited_for_directory_, config_.busy_timeout_secs, report_locked);
         return false;
       case TemporaryFile::Acquired::yes:
         break;
@@ -158,14 +159,17 @@ class FileSink final : public SaveSink {
     temporary_.report_lost();
   }
 
-  /// Counted from the first time that this save found others in its way.
-  template <class Report>
-  void check_patience(double secs, Report report) {
+  /// What is in the way now; the time since the last look was spent on what was so then. So each
+  /// has its own time, and if they take turns the wait ends all the same.
+  void check_patience(double& waited_secs, double patience_secs,
+                      void (*report)(const SaveTarget&, double)) {
     const auto now = std::chrono::steady_clock::now();
-    if (!busy_since_) busy_since_ = now;
-    if (std::chrono::duration<double>(now - *busy_since_).count() >= secs) {
-      report(target_, secs);
+    if (waits_for_ != nullptr) {
+      *waits_for_ += std::chrono::duration<double>(now - looked_).count();
     }
+    waits_for_ = &waited_secs;
+    looked_ = now;
+    if (waited_secs >= patience_secs) report(target_, patience_secs);
   }
 
   void check_file_size_limit() const {
@@ -216,7 +220,10 @@ class FileSink final : public SaveSink {
   TemporaryFile temporary_;
   std::unique_ptr<WriteQueue> queue_;  // after the file that it writes to
   std::vector<WriteQueue::Done> ended_;
-  std::optional<std::chrono::steady_clock::time_point> busy_since_;
+  double waited_for_name_ = 0;       ///< seconds
+  double waited_for_directory_ = 0;  ///< seconds
+  double* waits_for_ = nullptr;      ///< one of these
+  std::chrono::steady_clock::time_point looked_;
   bool gives_way_ = false;
   State state_ = State::made;
   Beginning beginning_ = Beginning::fresh;

@@ -41,10 +41,10 @@ base::LogContext launched_log() {
 
 /// A shortage of this process or system says nothing of what was to be looked at: to do without
 /// that would be to hand back an older checkpoint for want of a descriptor.
-void throw_on_shortage(const Error& error) {
-  const int reason = error.errno_value();
-  if (reason == EMFILE || reason == ENFILE || reason == ENOMEM) throw error;
-}
+bool is_shortage(int reason) { return reason == EMFILE || reason == ENFILE || reason == ENOMEM; }
+
+/// Nobody here may look there, so nobody has saved there from here.
+bool is_refusal(int reason) { return reason == EACCES || reason == EPERM || reason == ELOOP; }
 
 /// A subdirectory with files that may be a checkpoint's.
 struct Candidate {
@@ -108,7 +108,7 @@ Listing scan(FileSystem& files, const std::string& directory) {
       if (candidate.ranks.empty() && candidate.temporaries.empty()) continue;
       listing.candidates.push_back(std::move(candidate));
     } catch (const Error& error) {
-      throw_on_shortage(error);
+      if (!is_refusal(error.errno_value())) throw;
       listing.unreadable.emplace_back(error.what());
     }
   }
@@ -117,6 +117,7 @@ Listing scan(FileSystem& files, const std::string& directory) {
 
 bool is_locked(FileSystem& files, const std::string& path) {
   const os::UninheritedFd fd = open_file(files, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!fd && is_shortage(errno)) throw Error::from_errno(errno, "open", path);
   if (!fd) return false;  // committed or removed since it was listed, or not ours to judge
   try {
     // Shared, and for a moment only: whoever wants it exclusively asks again.
@@ -125,7 +126,8 @@ bool is_locked(FileSystem& files, const std::string& path) {
     }
     // Renamed since: then it is a finished file, whose lock is about to go.
     return still_named(files, fd.get(), path);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    if (is_shortage(error.errno_value())) throw;
     return false;  // nor this
   }
 }
@@ -188,7 +190,7 @@ std::optional<CheckpointInfo> read_info(const Candidate& candidate, int rank) {
     const auto source = open_file_source(path_in(candidate.path, final_name(rank)));
     return plan::PtArchive::open(*source).info();
   } catch (const Error& error) {
-    throw_on_shortage(error);
+    if (is_shortage(error.errno_value())) throw;
     launched_log().warn("not counted as a checkpoint: {}", error.what());
     return std::nullopt;
   }

@@ -106,15 +106,28 @@ TEST(Launched, ByEachLauncherSaysWhatThatSays) {
 TEST(Launched, ByABatchScriptOrAnInteractiveShellIsOneProcess) {
   EXPECT_EQ(said({kBatchScript}), "nothing");
   EXPECT_EQ(said({kSalloc}), "nothing");
-  // srun -n 4 --pty bash
-  Variables shell = kSrun;
-  shell["SLURM_PROCID"] = "0";
-  shell["SLURM_PTY_PORT"] = "40123";
-  EXPECT_EQ(said({shell}), "nothing");
   EXPECT_EQ(on_this_machine({kBatchScript}), 0);
-  EXPECT_EQ(on_this_machine({shell}), 0);
-  shell["SLURM_PROCID"] = "2";
-  EXPECT_THAT(refusal({shell}), HasSubstr("it is task 2 of srun --pty"));
+  // srun --pty bash
+  const Variables shell{{"SLURM_PROCID", "0"},
+                        {"SLURM_STEP_NUM_TASKS", "1"},
+                        {"SLURM_STEP_TASKS_PER_NODE", "1"},
+                        {"SLURM_PTY_PORT", "40123"}};
+  EXPECT_EQ(said({shell}), "0 of 1 by SLURM_PROCID");
+  EXPECT_EQ(said({shell, kOpenMpi}), "1 of 3 by OMPI_COMM_WORLD_RANK");
+}
+
+TEST(Launched, ByOneOfSeveralTasksInAShellOfSrunIsAnErrorForEachOfThem) {
+  for (const char* task : {"0", "2"}) {
+    // srun -n 4 --pty bash, or srun -n 4 in the shell of srun --pty bash
+    const Variables shell{{"SLURM_PROCID", task}, {"SLURM_PTY_PORT", "40123"}};
+    EXPECT_THAT(refusal({kSrun, shell}),
+                AllOf(HasSubstr(std::string("rank ") + task + " of 4 by SLURM_PROCID"),
+                      HasSubstr("shell of srun --pty"), HasSubstr("set RANK")));
+    EXPECT_GT(on_this_machine({kSrun, shell}), 1);
+    EXPECT_EQ(said({kSrun, shell, {{"RANK", "0"}, {"WORLD_SIZE", "1"}}}), "0 of 1 by RANK");
+    EXPECT_EQ(said({kSrun, shell, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}}}),
+              "0 of 1 by OMPI_COMM_WORLD_RANK");
+  }
 }
 
 TEST(Launched, ByOneWithinAnotherIsWhatTheInnerOneSays) {

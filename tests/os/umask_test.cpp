@@ -1,9 +1,11 @@
 #include "os/umask.h"
 
+#include "support/forked.h"
 #include "support/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -39,12 +41,23 @@ TEST(Umask, IsNotKnownWhereNobodyTellsIt) {
   const test::TemporaryDirectory root;
   EXPECT_EQ(umask_of_this_thread(root.path()), std::nullopt);
   std::filesystem::create_directories(root / "proc/thread-self");
-  for (const char* status : {"Name:\tx\n", "Umask:\t\n", "Umask:\t0089\n", "Umask:\t77777\n"}) {
+  for (const char* status : {"Name:\tx\n", "Name:\tx\nUmask:\t\n", "Name:\tx\nUmask:\t0089\n",
+                             "Name:\tx\nUmask:\t77777\n", "Name:\tx\nUmask:\t0022"}) {
     std::ofstream(root / "proc/thread-self/status") << status;
     EXPECT_EQ(umask_of_this_thread(root.path()), std::nullopt) << status;
   }
   std::ofstream(root / "proc/thread-self/status") << "Name:\tx\nUmask:\t0027\nState:\tR\n";
   EXPECT_EQ(umask_of_this_thread(root.path()), mode_t{027});
+}
+
+TEST(Umask, IsNotReadThroughAStandardDescriptorThatIsClosed) {
+  EXPECT_EQ(test::exit_status_of_fork([] {
+              for (int fd = 0; fd < 3; ++fd) (void)::close(fd);
+              const ::rlimit only_those{3, 3};
+              if (::setrlimit(RLIMIT_NOFILE, &only_those) != 0) return 1;
+              return umask_of_this_thread() ? 2 : 0;
+            }),
+            0);
 }
 
 TEST(Umask, IsAnotherForAWhile) {

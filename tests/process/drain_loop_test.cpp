@@ -137,7 +137,7 @@ class DrainLoopTest : public ::testing::Test {
   /// A checkpoint process, from its start to its end.
   DrainLoop::End run(store::FileSystem& files = store::system_files()) {
     WriterSetup writer;
-    DrainLoop loop(segment_.view(), bells_.bells(), {trainer_.get()}, files, writer);
+    DrainLoop loop(segment_.view(), bells_.bells(), {trainer_.get()}, files, writer, 022);
     return loop.run(++incarnation_);
   }
 
@@ -188,7 +188,7 @@ TEST_F(ImpatientOrphan, GivesUpWhenNothingReachesTheDisk) {
   (void)stage("run", 1);
   end_trainer();
   WriterSetup writer;
-  DrainLoop loop(segment_.view(), bells_.bells(), {trainer_.get()}, files, writer);
+  DrainLoop loop(segment_.view(), bells_.bells(), {trainer_.get()}, files, writer, 022);
   EXPECT_EQ(loop.run(1), DrainLoop::End::orphaned) << "though its writes still hang";
   EXPECT_EQ(seen("run"), "");
   files.moves_again.set_value();

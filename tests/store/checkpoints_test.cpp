@@ -215,18 +215,41 @@ TEST_F(Checkpoints, LatestSkipsADirectoryThatItMayNotLookIntoWithOneWarning) {
   EXPECT_EQ(said.failure, "");
 }
 
-TEST_F(Checkpoints, LatestDoesNotDoWithoutTheNewestForWantOfADescriptor) {
-  class Short final : public ForwardingFiles {
+TEST_F(Checkpoints, LatestDoesNotDoWithoutTheNewestForWantOfADescriptorOrOfTheDisk) {
+  class Fails final : public ForwardingFiles {
+   public:
+    int reason = 0;
     int list(const std::string& path, std::vector<std::string>& names) override {
-      errno = EMFILE;
+      errno = reason;
       return path.ends_with("step_2") ? -1 : ForwardingFiles::list(path, names);
     }
   } files;
   save("step_1", 1);
   save("step_2", 2);
+  for (const int reason : {EMFILE, ENOMEM, EIO, ESTALE, ENOTCONN}) {
+    files.reason = reason;
+    const Error error = error_of([&] { (void)latest_in(files, scratch_.path(), {0}); });
+    EXPECT_EQ(error.errno_value(), reason) << error.what();
+    EXPECT_EQ(error.path(), scratch_ / "step_2");
+  }
+  files.reason = EACCES;
+  EXPECT_EQ(latest_in(files, scratch_.path(), {0})->step, 1);
+}
+
+TEST_F(Checkpoints, LatestDoesNotTakeWhatItCannotOpenForWantOfADescriptorForDead) {
+  class Fails final : public ForwardingFiles {
+   public:
+    std::string fails;
+    int open(const std::string& path, int flags, mode_t mode) override {
+      if (path != fails) return ForwardingFiles::open(path, flags, mode);
+      errno = EMFILE;
+      return -1;
+    }
+  } files;
+  save("step_1", 1);
+  files.fails = leave(scratch_ / "step_2", 0);
   const Error error = error_of([&] { (void)latest_in(files, scratch_.path(), {0}); });
-  EXPECT_EQ(error.errno_value(), EMFILE);
-  EXPECT_EQ(error.path(), scratch_ / "step_2");
+  EXPECT_EQ(error.errno_value(), EMFILE) << error.what();
 }
 
 TEST_F(Checkpoints, LatestDoesNotWaitForTheDead) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -178,6 +179,33 @@ TEST_F(Leftovers, ADirectoryThatSomebodyElseHasLockedIsNoOtherCheckpointer) {
   }
   ASSERT_EQ(::flock(of_a_backup.get(), LOCK_UN), 0);
   save_all(*sink(target(), 0.01), bytes_, 4096);
+}
+
+TEST_F(Leftovers, ANameAndADirectoryThatAreHeldInTurnAreWaitedForEachForItsOwnTime) {
+  const os::UniqueFd of_a_backup(::open(scratch_.path().c_str(), O_RDONLY | O_CLOEXEC));
+  for (const bool name_first : {true, false}) {
+    const SaveTarget of_another = target();
+    const auto another = sink(of_another);
+    ASSERT_TRUE(another->begin(Beginning::fresh));
+    const auto waiting = sink(target(), 0.2);
+    if (!name_first) {
+      ASSERT_EQ(::flock(of_a_backup.get(), LOCK_EX), 0);
+    }
+    ASSERT_FALSE(waiting->begin(Beginning::fresh));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    if (name_first) {
+      another->abort();
+      ASSERT_EQ(::flock(of_a_backup.get(), LOCK_EX), 0);
+    } else {
+      ASSERT_EQ(::flock(of_a_backup.get(), LOCK_UN), 0);
+    }
+    EXPECT_FALSE(waiting->begin(Beginning::fresh)) << "it has not waited for this yet";
+    const Error error = error_of([&] { begin_and_abort(*waiting); });
+    EXPECT_EQ(error.code(), name_first ? ErrorCode::io : ErrorCode::busy_elsewhere) << error.what();
+    ASSERT_EQ(::flock(of_a_backup.get(), LOCK_UN), 0);
+    waiting->abort();
+    another->abort();
+  }
 }
 
 TEST_F(Leftovers, ThatWereReplacedInTheMeantimeAreNotRemoved) {
