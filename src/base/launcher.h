@@ -8,9 +8,9 @@
 //
 // The first of these counts before all others. Of srun only what is said of a step counts: a batch
 // script has SLURM_PROCID=0 and SLURM_NTASKS=8 too, and is one process. In the shell of a step of
-// several tasks (srun -n 4 --pty bash) nobody can tell the two: that is an error. MPI's launchers are
-// started in a step, or start one for their daemons, and hand its variables on: they count before
-// srun.
+// several tasks (srun -n 4 --pty bash) nobody can tell the two: that is an error. MPI's launchers
+// are started in a step, or start one for their daemons, and hand its variables on: they count
+// before srun.
 #pragma once
 
 #include <optional>
