@@ -124,7 +124,8 @@ class Future {
     if (seconds >= kMostSeconds) return Clock::duration::max();
     if (seconds <= -kMostSeconds) return Clock::duration::min();
     if (!(seconds == seconds)) return Clock::duration::zero();
-    return std::chrono::duration_cast<Clock::duration>(any);
+    using Nanoseconds = std::chrono::duration<long double, std::nano>;
+    return std::chrono::duration_cast<Clock::duration>(Nanoseconds(any));
   }
 
   explicit Future(std::shared_ptr<State> state) : state_(std::move(state)) {}

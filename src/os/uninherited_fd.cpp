@@ -82,6 +82,8 @@ ForksHeld::ForksHeld() {
   }
 }
 
+ForksHeld::ForksHeld(Nothing /*hidden*/) noexcept : lock_(registry().mutex) {}
+
 std::uint64_t ForksHeld::forks() const noexcept { return registry().forks; }
 
 void ForksHeld::hide(int fd) noexcept { registry().descriptors.push_back(fd); }

@@ -20,6 +20,8 @@ namespace ckptring::os {
 class ForksHeld {
  public:
   ForksHeld();
+  /// One that hides nothing, after others: needs no memory.
+  [[nodiscard]] static ForksHeld to_forget() noexcept { return ForksHeld(Nothing{}); }
 
   /// From now on `fd` is closed in every forked child. At most two for each of these.
   void hide(int fd) noexcept;
@@ -30,6 +32,9 @@ class ForksHeld {
   [[nodiscard]] std::uint64_t forks() const noexcept;
 
  private:
+  struct Nothing {};
+  explicit ForksHeld(Nothing) noexcept;
+
   std::unique_lock<std::mutex> lock_;
 };
 

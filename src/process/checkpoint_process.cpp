@@ -213,31 +213,40 @@ std::uint64_t CheckpointProcess::last_activity_ns() const noexcept {
 }
 
 void CheckpointProcess::watch() {
-  for (bool started = false;;) {
+  bool started = false;
+  bool lost = false;  // what happens is not seen to, and the saves have not been told yet
+  for (;;) {
     try {
-      if (!std::exchange(started, true)) start();
-      while (look()) {
+      if (lost) lost = !give_up_unwatched("memory was short");
+      if (!lost) {
+        if (!std::exchange(started, true)) start();
+        while (look()) {
+        }
+        return;
       }
-      return;
     } catch (const std::exception& error) {
-      unwatchable(error.what());
+      lost = !give_up_unwatched(error.what());
     }
     // What failed may fail again at once.
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, std::chrono::duration<double>(kLookSecs),
                       [this] { return detaching_; });
+    if (lost && detaching_) return;  // whoever detaches tells them
   }
 }
 
 /// Out of memory, as a rule. That must not end the trainer. A process that nobody can watch is
 /// killed, lest it commits what is said to have failed.
-void CheckpointProcess::unwatchable(const char* cause) noexcept {
+/// @return whether the saves have been told; else there was no memory for that either
+bool CheckpointProcess::give_up_unwatched(const char* cause) noexcept {
   log_.error("the checkpoint process cannot be watched: {}", cause);
   try {
     const std::string alive = helper_runs() ? kill_and_wait("could not be watched") : "";
     give_up(ErrorCode::process_failed, fmt::format("it cannot be watched: {}{}", cause, alive));
+    return true;
   } catch (const std::exception& error) {
     log_.error("nor could its saves be told so: {}", error.what());
+    return false;
   }
 }
 
@@ -380,23 +389,32 @@ void CheckpointProcess::deliver(std::uint64_t save, SaveOutcome outcome) {
     const auto found = expected_.find(save);
     if (found == expected_.end()) return;
     outcome.report.restarts = found->second.restarts;
-    expected_.erase(found);
   }
   if (outcome.error && outcome.report.restarts > 0 && !given_up()) {
-    explain_with_last_death(outcome.error);
+    outcome.error = explained_with_last_death(outcome.error);
+  }
+  {
+    const std::scoped_lock lock(mutex_);
+    expected_.erase(save);
   }
   if (!outcome.error) idle_restarts_ = 0;
   on_outcome_(save, std::move(outcome));
 }
 
-/// A failure that a restarted process reports may well come from its predecessor's death.
-void CheckpointProcess::explain_with_last_death(std::exception_ptr& failure) const {
+/// A failure that a restarted process reports may well come from its predecessor's death. Without
+/// memory for the words it says what it said.
+std::exception_ptr CheckpointProcess::explained_with_last_death(
+    const std::exception_ptr& failure) const noexcept {
   try {
-    std::rethrow_exception(failure);
-  } catch (const Error& error) {
-    failure = std::make_exception_ptr(Error(error.code(), error.operation(), error.path(),
-                                            error.cause() + "; before that, " + last_death_,
-                                            error.errno_value()));
+    try {
+      std::rethrow_exception(failure);
+    } catch (const Error& error) {
+      return std::make_exception_ptr(Error(error.code(), error.operation(), error.path(),
+                                           error.cause() + "; before that, " + last_death_,
+                                           error.errno_value()));
+    }
+  } catch (...) {
+    return failure;
   }
 }
 

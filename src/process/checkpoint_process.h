@@ -110,7 +110,7 @@ class CheckpointProcess {
 
   void watch();
   bool look();
-  void unwatchable(const char* cause) noexcept;
+  [[nodiscard]] bool give_up_unwatched(const char* cause) noexcept;
   void start();
   void leave_to_a_process();
   void collect_outcomes();
@@ -131,7 +131,8 @@ class CheckpointProcess {
   [[nodiscard]] bool is_ready() const noexcept;
   [[nodiscard]] bool helper_runs() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] os::Deadline next_check() const;
-  void explain_with_last_death(std::exception_ptr& failure) const;
+  [[nodiscard]] std::exception_ptr explained_with_last_death(
+      const std::exception_ptr& failure) const noexcept;
   [[nodiscard]] std::string last_words() const;
 
   const CheckpointProcessConfig config_;

@@ -51,7 +51,7 @@ class BasicProducer {
   using BlockClaim = BasicBlockClaim<Orders>;
 
  public:
-  BasicProducer(SegmentView segment, Bells bells) noexcept : segment_(segment), bells_(bells) {}
+  BasicProducer(SegmentView segment, Bells bells) : segment_(segment), bells_(bells) {}
   BasicProducer(const BasicProducer&) = delete;
   BasicProducer& operator=(const BasicProducer&) = delete;
 

@@ -73,7 +73,9 @@ struct AsyncSave::Parts {
     const std::scoped_lock lock(life.mutex);
     return left_behind;
   }
-  std::exception_ptr closed_too_early(const PendingSave& save) const;
+  static Error closed_too_early(const PendingSave& save);
+  static Error destroyed_too_early(const PendingSave& save);
+  bool give_up_saves(Error (*why)(const PendingSave&)) noexcept;
   void check_process() const;
   /// Whether `save` returns before the state is staged.
   [[nodiscard]] bool goes_on_while_staging() const {
@@ -361,15 +363,39 @@ void AsyncSave::Parts::end() {
 }
 
 /// Of a save that close() waits for no longer.
-std::exception_ptr AsyncSave::Parts::closed_too_early(const PendingSave& save) const {
+Error AsyncSave::Parts::closed_too_early(const PendingSave& save) {
   constexpr const char* kNoProgress =
       "no block reached the disk within subprocess_shutdown_timeout_secs; ";
-  return std::make_exception_ptr(
-      save.sealed ? Error(ErrorCode::outcome_unknown, "close", save.report.path,
-                          std::string(kNoProgress) + "the checkpoint process was left to finish it")
-                  : Error(ErrorCode::aborted, "close", save.report.path,
-                          std::string(kNoProgress) +
-                              "it was not wholly staged, and nothing of it becomes visible"));
+  return save.sealed
+             ? Error(ErrorCode::outcome_unknown, "close", save.report.path,
+                     std::string(kNoProgress) + "the checkpoint process was left to finish it")
+             : Error(ErrorCode::aborted, "close", save.report.path,
+                     std::string(kNoProgress) +
+                         "it was not wholly staged, and nothing of it becomes visible");
+}
+
+/// Of one that the destructor waits for no longer.
+Error AsyncSave::Parts::destroyed_too_early(const PendingSave& save) {
+  return {ErrorCode::outcome_unknown, "save", save.report.path,
+          "the checkpointer was destroyed before the save was durable; the checkpoint process goes "
+          "on with it"};
+}
+
+/// Ends what is still in flight with what `why` says of it. Needs no memory but for the words.
+/// @return whether there was anything
+bool AsyncSave::Parts::give_up_saves(Error (*why)(const PendingSave&)) noexcept {
+  bool any = false;
+  while (const Save oldest = saves.oldest()) {
+    any = true;
+    std::exception_ptr error;
+    try {
+      throw why(*oldest);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    saves.finish(oldest, error);
+  }
+  return any;
 }
 
 /// What the caller may do to the state once `save` has returned is done to it now: what may change
@@ -425,13 +451,7 @@ AsyncSave::~AsyncSave() {
   const bool left_behind = parts_->is_left_behind();
   if (!left_behind) parts_->end();  // from here on no outcome arrives
   if (!parts_->life.closed) (void)parts_->saves.take_previous_failure();
-  for (const auto& save : parts_->saves.unended()) {
-    parts_->saves.finish(
-        save, std::make_exception_ptr(
-                  Error(ErrorCode::outcome_unknown, "save", save->report.path,
-                        "the checkpointer was destroyed before the save was durable; the "
-                        "checkpoint process goes on with it")));
-  }
+  (void)parts_->give_up_saves(Parts::destroyed_too_early);
   if (left_behind) keep_for_ever(parts_.release());
 }
 
@@ -514,12 +534,17 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     save->submitted_ns = os::monotonic_ns();
     parts_->saves.add(save);
   }
-  handle.previous_failure = parts_->saves.take_previous_failure();
+  // From here on the save is in flight: it has to end, whatever fails.
+  try {
+    handle.previous_failure = parts_->saves.take_previous_failure();
+    if (!failure) parts_->tasks.enqueue([parts = parts_.get(), save] { parts->stage(save); });
+  } catch (const std::bad_alloc&) {
+    failure = std::current_exception();
+  }
   if (failure) {
     parts_->fail_unannounced(save, failure);
     return handle;
   }
-  parts_->tasks.enqueue([parts = parts_.get(), save] { parts->stage(save); });
   saving.unlock();  // close() waits for save calls, and staging may take long
   if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
   return handle;
@@ -624,10 +649,9 @@ void AsyncSave::close() {
     (void)oldest->written_future.wait_for(kProgressLook);
     patient = parts_->rings.secs_without_progress(began) <= limit;
   }
-  const auto left = parts_->saves.unended();
-  for (const auto& save : left) parts_->saves.finish(save, parts_->closed_too_early(*save));
+  const bool all_ended = !parts_->give_up_saves(Parts::closed_too_early);
   if (!parts_->is_left_behind()) {
-    if (left.empty()) parts_->rings.drop();
+    if (all_ended) parts_->rings.drop();
     parts_->end();
   }
   (void)parts_->saves.take_previous_failure();

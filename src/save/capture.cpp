@@ -12,6 +12,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <utility>
 
 namespace ckptring::save {
@@ -58,6 +60,22 @@ std::uint64_t bytes_for(const stage::CaptureAt& selected, std::span<const stage:
 /// named.
 Error naming(const std::string& key, const std::string& path, const Error& failure) {
   return {failure.code(), fmt::format("capture key {} for", key), path, failure.what()};
+}
+
+/// The same, if there is memory for the words.
+std::exception_ptr naming(const std::string& key, const std::string& path,
+                          const std::exception_ptr& failure) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    try {
+      return std::make_exception_ptr(naming(key, path, error));
+    } catch (const std::bad_alloc&) {
+      return failure;
+    }
+  } catch (...) {
+    return failure;
+  }
 }
 
 template <class Action>
@@ -163,11 +181,10 @@ void Capture::copy_on_device(SaveJob& job, int device, std::span<const stage::Co
   // Whatever becomes of the save, its tensors and this memory last as long as they are used.
   engine.copy(copies, [ended, memory, tensors = job.keep_alive, key = job.name(copies[0].source),
                        path = job.path](const std::exception_ptr& failure) {
-    try {
-      if (failure) std::rethrow_exception(failure);
+    if (failure) {
+      ended->set_error(naming(key, path, failure));
+    } else {
       ended->set_value();
-    } catch (const Error& error) {
-      ended->set_error(std::make_exception_ptr(naming(key, path, error)));
     }
   });
   state.ready_at = engine.fence(state.stream);

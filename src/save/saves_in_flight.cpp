@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <iterator>
 #include <new>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace ckptring::save {
 namespace {
@@ -20,6 +22,14 @@ template <class Failures>
 void remember(Failures& failures, const Save& save) noexcept {
   try {
     failures.push_back(save);
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
+  }
+}
+
+/// Where there is no memory for them, they are in the log only.
+void add_warnings(std::vector<std::string>& to, std::vector<std::string> more) noexcept {
+  try {
+    std::ranges::move(more, std::back_inserter(to));
   } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
   }
 }
@@ -37,11 +47,6 @@ void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_
 bool SavesInFlight::any_before(std::uint64_t submitted_ns) const {
   return std::any_of(in_flight_.begin(), in_flight_.end(),
                      [&](const Save& save) { return save->submitted_ns < submitted_ns; });
-}
-
-std::vector<Save> SavesInFlight::unended() const {
-  const std::scoped_lock lock(life_.mutex);
-  return in_flight_;
 }
 
 Save SavesInFlight::oldest() const {
@@ -62,7 +67,7 @@ void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcom
     report.fsync_seconds = outcome.report.fsync_seconds;
     report.commit_seconds = outcome.report.commit_seconds;
     report.restarts = outcome.report.restarts;
-    std::ranges::move(outcome.report.warnings, std::back_inserter(report.warnings));
+    add_warnings(report.warnings, std::move(outcome.report.warnings));
     // The helper only knows that staging was given up; the reason is known here.
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
     if (!outcome.error && save->name) save->name->committed(outcome.file);

@@ -37,7 +37,6 @@ class SavesInFlight {
   /// Oldest first.
   [[nodiscard]] const std::vector<Save>& all() const { return in_flight_; }
 
-  [[nodiscard]] std::vector<Save> unended() const;
   /// Null if there is none.
   [[nodiscard]] Save oldest() const;
 

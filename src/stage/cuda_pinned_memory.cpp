@@ -81,7 +81,7 @@ void CudaPinnedMemory::unregister_all() noexcept {
     try {
       check_cuda(runtime_, runtime_.host_unregister(piece(i).data()),
                  "unregister host memory from CUDA");
-    } catch (const Error& error) {  // a broken context; it holds nothing any more
+    } catch (const std::exception& error) {  // a broken context; it holds nothing any more
       if (!std::exchange(warned_, true)) log_.warn("{}", error.what());
     }
   }
@@ -120,8 +120,8 @@ bool CudaPinnedMemory::ensure(std::size_t index, bool populated) noexcept {
 
 CudaPinnedMemory::Piece CudaPinnedMemory::try_register(std::size_t index) noexcept {
   const std::span<std::byte> bytes = piece(index);
-  const std::string operation = "register host memory with CUDA";
   try {
+    const std::string operation = "register host memory with CUDA";
     const CudaDeviceScope scope(runtime_, device_, operation);
     check_cuda(runtime_,
                runtime_.host_register(bytes.data(), bytes.size(), cudaHostRegisterPortable),

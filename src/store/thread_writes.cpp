@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <new>
 #include <thread>
 
 namespace ckptring::store {
@@ -49,6 +50,8 @@ ThreadWrites::ThreadWrites(FileSystem& files, int fd, const std::string& path, u
       throw Error(error.code(), "start a thread for writing", path_, error.cause(),
                   error.errno_value());
     }
+  } catch (const std::bad_alloc&) {
+    if (threads_.empty()) throw;
   }
   // One write waits behind each that is under way, so that no thread has to wait for the driver.
   capacity_ = 2 * threads_.size();
@@ -82,8 +85,8 @@ void ThreadWrites::reap(std::vector<Done>& done) {
     throw Error::from_errno(errno, "wait for writes to", path_);
   }
   const std::scoped_lock lock(mutex_);
-  unreaped_ -= done_.size();
   done.insert(done.end(), done_.begin(), done_.end());
+  unreaped_ -= done_.size();
   done_.clear();
 }
 

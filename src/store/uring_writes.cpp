@@ -75,7 +75,7 @@ UringWrites::~UringWrites() {
 }
 
 void UringWrites::end(::io_uring& ring) {
-  os::ForksHeld held;
+  auto held = os::ForksHeld::to_forget();
   held.forget(ring.ring_fd);
   ::io_uring_queue_exit(&ring);
 }
@@ -121,6 +121,8 @@ void UringWrites::flush() {
 }
 
 void UringWrites::reap(std::vector<Done>& done) {
+  // What has been taken from the ring must be told of, whatever memory there is by then.
+  done.reserve(done.size() + slots_.size());
   ::io_uring_cqe* completion = nullptr;
   while (::io_uring_peek_cqe(&ring_, &completion) == 0) {
     const auto slot = static_cast<std::size_t>(::io_uring_cqe_get_data64(completion));

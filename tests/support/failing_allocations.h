@@ -7,6 +7,21 @@
 
 namespace ckptring::test {
 
+/// While one exists, no allocation of its thread fails, nor counts: what a stand-in allocates.
+class NotFailing {
+ public:
+  NotFailing() noexcept { ++depth(); }
+  ~NotFailing() { --depth(); }
+  NotFailing(const NotFailing&) = delete;
+  NotFailing& operator=(const NotFailing&) = delete;
+
+  /// How many there are in this thread.
+  static int& depth() noexcept {
+    static thread_local int number = 0;
+    return number;
+  }
+};
+
 /// While one exists, the allocation number `nth`, from 0, and so many in all, of the threads whose
 /// names begin so throw std::bad_alloc. One at a time.
 class FailingAllocation {

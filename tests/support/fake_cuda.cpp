@@ -1,5 +1,7 @@
 #include "support/fake_cuda.h"
 
+#include "support/failing_allocations.h"
+
 #include "support/fake_cuda_errors.h"
 #include "support/fake_cuda_host_memory.h"
 #include "support/fake_cuda_memory.h"
@@ -244,6 +246,7 @@ std::optional<cudaError_t> begin_call(State& cuda, Call call) {
 /// A call: `body` returns its error.
 template <class Body>
 cudaError_t called(Call call, Body&& body) {
+  const NotFailing memory;
   State& cuda = living_state(call);
   Lock lock(cuda.mutex);
   if (const auto error = begin_call(cuda, call)) return reported(cuda, *error);
@@ -255,6 +258,7 @@ cudaError_t called(Call call, Body&& body) {
 /// One that gives something back, whatever it reports.
 template <class Body>
 cudaError_t called_to_give_back(Call call, Body&& body) {
+  const NotFailing memory;
   State& cuda = living_state(call);
   Lock lock(cuda.mutex);
   const auto error = begin_call(cuda, call);

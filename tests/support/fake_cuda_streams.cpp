@@ -1,5 +1,7 @@
 #include "support/fake_cuda_streams.h"
 
+#include "support/failing_allocations.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -203,6 +205,7 @@ cudaError_t Streams::broken(int device) const {
 }
 
 void Streams::run() {
+  const NotFailing memory;
   Lock lock(mutex_);
   while (!stop_ || !done_.empty()) {
     if (!done_.empty()) {
