@@ -43,7 +43,8 @@ struct CheckpointStagerConfig {
   /// Of those declared volatile in all, likewise; more than that is an error that names the key.
   std::uint64_t capture_volatile_bytes = 64ull << 20;
   /// Compare some cache lines of each tensor in host memory, as they were at `save`, with what was
-  /// staged of it. Finds most writes that raise no version.
+  /// staged of it: 1 to 8 of each, others at each save. Finds what is written to all of a tensor
+  /// without raising its version, and what is written to a part of it only if it meets a line.
   bool sample_unchanged = true;
 };
 

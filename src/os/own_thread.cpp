@@ -17,15 +17,15 @@ namespace ckptring::os {
 namespace {
 
 thread_local bool own = false;
+thread_local bool leaves_others_their_turn = false;
 
-void leave_others_their_turn() noexcept {
-  // A trainer that has chosen another policy for its threads keeps it.
+/// A trainer that has chosen another policy for its threads keeps it.
+/// @return whether it is another one now
+bool change_policy(int from, int to) noexcept {
   int policy = 0;
   ::sched_param priority{};
-  if (::pthread_getschedparam(::pthread_self(), &policy, &priority) != 0) return;
-  if (policy == SCHED_OTHER) {
-    (void)::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &priority);
-  }
+  return ::pthread_getschedparam(::pthread_self(), &policy, &priority) == 0 && policy == from &&
+         ::pthread_setschedparam(::pthread_self(), to, &priority) == 0;
 }
 
 void log_failure(const char* name, const char* why) noexcept {
@@ -45,11 +45,16 @@ OwnThread::OwnThread(const char* name, Priority priority, std::function<void()> 
   const Processors processors = Processors::for_own_thread();
   const SignalsBlocked blocked;
   try {
-    thread_ = std::thread([name, priority, processors, work = std::move(work)] {
+    // What this thread has done to itself is not handed on.
+    const bool made_in_background = leaves_others_their_turn;
+    thread_ = std::thread([name, priority, processors, made_in_background, work = std::move(work)] {
       (void)::pthread_setname_np(::pthread_self(), name);  // without it nothing is lost
       own = true;
       if (processors != Processors::of_this_thread()) processors.use();
-      if (priority == Priority::background) leave_others_their_turn();
+      if (made_in_background) (void)change_policy(SCHED_BATCH, SCHED_OTHER);
+      if (priority == Priority::background) {
+        leaves_others_their_turn = change_policy(SCHED_OTHER, SCHED_BATCH);
+      }
       run_and_log_failure(name, work);
     });
   } catch (const std::system_error& error) {

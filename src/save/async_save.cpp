@@ -546,7 +546,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
     return handle;
   }
   saving.unlock();  // close() waits for save calls, and staging may take long
-  if (!parts_->config.staging_config.use_async_staging) handle.staged.wait();
+  if (!parts_->goes_on_while_staging()) handle.staged.wait();
   return handle;
 }
 

@@ -30,8 +30,7 @@ class Samples {
 
   /// The source of the first sample that differs from what was staged of it, if any does.
   /// @param staged  the bytes of the file from `file_offset` on; of a line that goes on behind
-  /// their
-  ///                end the rest is not looked at
+  ///                their end the rest is not looked at
   [[nodiscard]] std::optional<std::uint32_t> first_changed(std::uint64_t file_offset,
                                                            std::span<const std::byte> staged) const;
 

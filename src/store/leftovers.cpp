@@ -1,6 +1,7 @@
 #include "store/leftovers.h"
 
 #include "base/log.h"
+#include "base/system_words.h"
 #include "store/directories.h"
 #include "store/file_lock.h"
 #include "store/temporary_name.h"
@@ -11,7 +12,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <system_error>
 #include <thread>
 
 namespace ckptring::store {
@@ -112,7 +112,7 @@ void report_locked(const SaveTarget& target, double waited_secs) {
   throw Error(ErrorCode::io, "lock directory", target.directory,
               fmt::format("somebody holds a lock (flock) on it, which a save takes for a moment "
                           "only; waited {:g} seconds for it: {}",
-                          waited_secs, std::generic_category().message(EWOULDBLOCK)),
+                          waited_secs, base::words_of_errno(EWOULDBLOCK)),
               EWOULDBLOCK);
 }
 

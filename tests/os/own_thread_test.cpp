@@ -47,6 +47,18 @@ TEST(OwnThread, PushesNobodyAsideInTheBackground) {
   EXPECT_EQ(::sched_getscheduler(0), usual);
 }
 
+TEST(OwnThread, InTheForegroundIsSoAlsoIfItIsMadeInTheBackground) {
+  const int usual = ::sched_getscheduler(0);
+  OwnThread("ckptring-test", kBackground, [&] {
+    OwnThread("ckptring-test", kForeground, [&] {
+      EXPECT_EQ(::sched_getscheduler(0), usual);
+    }).join();
+    OwnThread("ckptring-test", kBackground, [&] {
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+    }).join();
+  }).join();
+}
+
 TEST(OwnThread, KeepsAPolicyThatSomebodyChose) {
   std::thread([] {
     const ::sched_param priority{};
