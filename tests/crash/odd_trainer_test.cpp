@@ -31,7 +31,8 @@ constexpr std::uint64_t kBytes = 1'500'000;
 /// The program of these tests, as a process of its own.
 class OddTrainer {
  public:
-  OddTrainer(const std::string& mode, const std::string& directory) {
+  OddTrainer(const std::string& mode, const std::string& directory,
+             const char* helper = CKPTRING_DRAIN_PATH) {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe");
     process_ = ::fork();
@@ -39,8 +40,7 @@ class OddTrainer {
     if (process_ == 0) {
       (void)::dup2(ends[1], STDERR_FILENO);
       for (int fd = STDERR_FILENO + 1; fd < 256; ++fd) (void)::close(fd);
-      ::execl(ODD_TRAINER_PATH, ODD_TRAINER_PATH, CKPTRING_DRAIN_PATH, directory.c_str(),
-              mode.c_str(), nullptr);
+      ::execl(ODD_TRAINER_PATH, ODD_TRAINER_PATH, helper, directory.c_str(), mode.c_str(), nullptr);
       ::_exit(127);
     }
     ::close(ends[1]);
@@ -141,6 +141,18 @@ TEST_F(OddTrainers, ThatBecomeAnotherProgramLeaveNoHelperBehind) {
     EXPECT_NE(os::process_state(trainer.id()), 0) << "while the other program runs";
   }
   expect_whole(1);
+}
+
+TEST_F(OddTrainers, ThatBecomeAnotherProgramLeaveNoHelperBehindThatHasNoStandardError) {
+  fs::create_directories(path_of(1));
+  ASSERT_EQ(::setenv("CUSTOM_DRAIN", "no-stderr", 1), 0);
+  for (const char* const mode : {"exec-idle", "exec-once-staged"}) {
+    OddTrainer trainer(mode, run(), CUSTOM_DRAIN_PATH);
+    expect_ended(trainer.read_helper());
+    EXPECT_NE(os::process_state(trainer.id()), 0) << "while the other program runs";
+  }
+  ASSERT_EQ(::unsetenv("CUSTOM_DRAIN"), 0);
+  EXPECT_TRUE(fs::exists(path_of(1) + "/checkpoint_0.pt.custom"));
 }
 
 TEST_F(OddTrainers, ThatBecomeAnotherProgramWhileStagingLeaveNothingLocked) {

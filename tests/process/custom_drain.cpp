@@ -1,6 +1,6 @@
 // A helper program with a writer and a hook of its own. CUSTOM_DRAIN of the environment says how
 // it behaves: "write" (to FINAL.custom), "slow", "hang", "die", "die-committed",
-// "throw", "hook-notes", "hook-refuses".
+// "throw", "no-stderr", "hook-notes", "hook-refuses".
 #include <ckptring/drain.h>
 #include <unistd.h>
 
@@ -74,6 +74,7 @@ class Hook : public ckptring::WriterHook {
 
 ckptring::WriterSetup make_writer(const ckptring::RankInfo&) {
   ckptring::WriterSetup setup;
+  if (behaviour() == "no-stderr" && std::freopen("/dev/null", "w", stderr) == nullptr) std::abort();
   if (behaviour().starts_with("hook")) {
     setup.hook = std::make_unique<Hook>();
   } else {
