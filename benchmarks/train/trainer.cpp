@@ -102,7 +102,7 @@ class Saves {
     held_ += watch.seconds();
   }
   /// Until it is durable, which the next save would wait for too.
-  void finish() { (void)save_.written.get(); }
+  void finish() const { (void)save_.written.get(); }
 
   /// Seconds that the last save kept the loop from going on.
   [[nodiscard]] double held() const noexcept { return held_; }

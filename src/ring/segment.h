@@ -67,7 +67,7 @@ class Segment {
 
   /// Maps a segment that another process made.
   /// @throws Error process_failed if it is none, of another version, or of another size
-  static Segment attach(os::UniqueFd fd);
+  static Segment attach(os::UniqueFd ring);
 
   [[nodiscard]] const SegmentView& view() const noexcept { return view_; }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
