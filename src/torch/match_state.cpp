@@ -451,8 +451,7 @@ class Matcher {
       if (why_not_resolved(made, pair.second.conj(), pair.second.neg())) {
         refuse_contradiction(place, first);
       }
-      plan_.fill_in_place(made, pair.second, plan_.keys.add_borrowed(place.parent, place.step),
-                          /*fresh=*/true);
+      plan_.compare(made, pair.second, plan_.keys.add_borrowed(place.parent, place.step));
     }
   }
 

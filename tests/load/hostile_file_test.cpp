@@ -1,6 +1,8 @@
 // Files made to do harm, from the first byte to the finished state.
+#include <ATen/Functions.h>
 #include <ATen/core/Dict.h>
 #include <ATen/core/List.h>
+#include <ckptring/checkpointer.h>
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
 
@@ -207,6 +209,44 @@ TEST_F(HostileFile, ALongShapeThatIsSharedMakesNoLoadSlow) {
   ASSERT_TRUE(outcome.error);
   EXPECT_LT(outcome.seconds, 5);
   EXPECT_LE(outcome.peak, 32 * pickle.size() + kMiB);
+}
+
+TEST_F(HostileFile, NamingAContradictionTakesNoMoreForMoreTensors) {
+  // The parts of a flat tensor, the last of which differs from it.
+  const auto allocated = [&](std::int64_t parts) {
+    constexpr std::int64_t kSize = 400000;
+    const auto part = [&](const at::Tensor& flat, std::int64_t i) {
+      return flat.narrow(0, i * (kSize / parts), kSize / parts);
+    };
+    const at::Tensor saved = at::arange(kSize, c10::kFloat);
+    const at::Tensor mine = at::zeros({kSize});
+    StateDict file = make_state_dict();
+    StateDict state = make_state_dict();
+    for (std::int64_t i = 0; i < parts; ++i) {
+      const std::string key = "part " + std::to_string(i);
+      file.insert_or_assign(key, part(saved, i).clone());
+      state.insert_or_assign(key, part(mine, i));
+    }
+    file.insert_or_assign("flat", saved.clone());
+    file.at("flat").toTensor()[kSize - 1] = 0.5;
+    state.insert_or_assign("flat", mine);
+    const auto checkpointer = make_sync_checkpointer();
+    checkpointer->save(directory_ / "parts", file).written.get();
+    const AllocationMeter meter;
+    std::string what = "none";
+    try {
+      (void)checkpointer->load(directory_ / "parts", state);
+    } catch (const Error& error) {
+      what = error.what();
+    }
+    const std::size_t total = meter.total();
+    EXPECT_THAT(what, HasSubstr("key flat from"));
+    EXPECT_THAT(what, HasSubstr("as part " + std::to_string(parts - 1) + ","));
+    return total;
+  };
+  (void)allocated(1);
+  const std::size_t few = allocated(10);
+  EXPECT_LE(allocated(400), 2 * few);
 }
 
 TEST_F(HostileFile, NoByteMakesMoreThanItsShare) {
