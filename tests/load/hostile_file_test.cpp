@@ -19,6 +19,7 @@
 #include "plan/pt_archive.h"
 #include "store/file_source.h"
 #include "support/allocation_meter.h"
+#include "support/colliding_ints.h"
 #include "support/fault_row.h"
 #include "support/temporary_directory.h"
 
@@ -34,17 +35,13 @@ using namespace std::string_literals;  // NUL bytes in pickles
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 /// Where the hash of libtorch's dict sends a hash.
-std::uint64_t slot(std::uint64_t hash, unsigned log2) {
-  return (hash * 11400714819323198485U) >> (64 - log2);
-}
+std::uint64_t slot(std::uint64_t hash, unsigned log2) { return (hash * kFibonacci) >> (64 - log2); }
 
 /// Ints that all want the first slot of a table, however large it is.
 std::vector<std::string> colliding_ints(int count) {
-  std::uint64_t inverse = 11400714819323198485U;  // Newton's method, modulo 2^64
-  for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
   std::vector<std::string> keys;
   for (int i = 0; i < count; ++i) {
-    const std::uint64_t key = static_cast<std::uint64_t>(i) * inverse;
+    const std::uint64_t key = colliding_int(static_cast<std::uint64_t>(i));
     EXPECT_EQ(slot(key, 30), 0U);
     keys.push_back(pickled(static_cast<std::int64_t>(key)));
   }
@@ -312,11 +309,9 @@ TEST_F(HostileFile, LibtorchsDictIsAsLargeAsIsForeseen) {
     plain.push_back(i);
     spread.push_back(i * 0x9E3779B9 + i * i * 7919);
   }
-  std::uint64_t inverse = 11400714819323198485U;
-  for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
   std::vector<std::int64_t> colliding;
   for (std::uint64_t i = 0; i < 12; ++i) {
-    colliding.push_back(static_cast<std::int64_t>(i * inverse));
+    colliding.push_back(static_cast<std::int64_t>(colliding_int(i)));
   }
   (void)make_state_dict();
   for (const std::vector<std::int64_t>& all : {plain, spread, colliding}) {
