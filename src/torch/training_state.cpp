@@ -1,8 +1,8 @@
 #include "torch/bare_tensor.h"
-#include "torch/dtype_map.h"
 #include "torch/libtorch_error.h"
 #include "torch/optimizer_codecs.h"
 #include "torch/overlaps.h"
+#include "torch/volatile_mark.h"
 
 #include <ckptring/error.h>
 #include <ckptring/training_state.h>
@@ -172,12 +172,6 @@ class PendingCopies {
     }
   }
 
-  /// For places: of the dtype or, where files have none such, of its size.
-  static plan::DType dtype_of(const at::Tensor& tensor) {
-    if (const auto dtype = torch_state::to_dtype(tensor.scalar_type())) return *dtype;
-    return *torch_state::to_dtype(torch_state::carrier(tensor.itemsize()));
-  }
-
   /// Tensors that lie in the same memory, as tied weights do, have to get the same. The state's
   /// storages stand for a file's records.
   void check_overlaps() const {
@@ -191,7 +185,7 @@ class PendingCopies {
             .name = {}, .data_offset = i, .size = source.storage().nbytes(), .crc32 = 0});
       }
       fills.fills.push_back({.target = copies_[i].target,
-                             .view = {.dtype = dtype_of(source),
+                             .view = {.dtype = torch_state::dtype_or_carrier(source),
                                       .offset = static_cast<std::uint64_t>(source.storage_offset()),
                                       .sizes = source.sizes().vec(),
                                       .strides = source.strides().vec(),
@@ -462,8 +456,11 @@ c10::ArrayRef<IValue> ids_of(const IValue& params, std::size_t expected, const s
 StateDict tensors_of(const torch::nn::Module& module, const CollectModuleOptions& options) {
   StateDict state = make_state_dict();
   for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool written) {
-    state.insert_or_assign(
-        name, written && options.declare_volatile ? declare_volatile(tensor) : tensor.detach());
+    in_own_words(ErrorCode::unsupported_value, "collect key", name, [&] {
+      state.insert_or_assign(name, written && options.declare_volatile
+                                       ? torch_state::marked_volatile(tensor)
+                                       : tensor.detach());
+    });
   });
   return state;
 }

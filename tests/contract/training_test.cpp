@@ -520,6 +520,13 @@ TEST_F(TrainingState, WhatHoldsTensorsThatTellNothingIsCollectedOrRefusedWithIts
       (void)error_of([&] { restore_module(module, state); });
     }
   }
+  Buffers lonely({{"first", at::zeros({2})}, {"odd", lonely_tensor()}});
+  for (const bool declared : {true, false}) {
+    const Error error =
+        error_of([&] { (void)collect_module(lonely, {.declare_volatile = declared}); });
+    EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+    EXPECT_STREQ(error.what(), "collect key odd: libtorch refuses: there is");
+  }
   torch::optim::SGD without_options({at::zeros({2})}, SGDOptions(1.0));
   without_options.param_groups()[0].set_options(std::make_unique<AdamWOptions>());
   const Error other = error_of([&] { (void)collect_optimizer(without_options); });
