@@ -1,6 +1,7 @@
 #include "plan/tensor_bounds.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -10,6 +11,13 @@ std::uint64_t tensor_bytes(DType dtype, std::span<const std::int64_t> sizes) noe
   std::uint64_t bytes = element_size(dtype);
   for (const std::int64_t size : sizes) bytes *= static_cast<std::uint64_t>(size);
   return bytes;
+}
+
+std::string shape_words(std::span<const std::int64_t> sizes) {
+  constexpr std::size_t kLongest = 32;
+  if (sizes.size() <= kLongest) return fmt::format("[{}]", fmt::join(sizes, ", "));
+  return fmt::format("[{}, ...: {} dimensions]", fmt::join(sizes.first(kLongest), ", "),
+                     sizes.size());
 }
 
 std::optional<std::string> tensor_problem(const TensorShape& tensor) {

@@ -24,6 +24,9 @@ struct TensorShape {
 /// outside of the storage, a bit that the dtype cannot have. Nothing if all is well.
 std::optional<std::string> tensor_problem(const TensorShape& tensor);
 
+/// "[2, 3]". Shapes of files may be of any length: of long ones, the beginning and the length.
+std::string shape_words(std::span<const std::int64_t> sizes);
+
 /// Bytes of the elements, each counted once per index. The tensor has no problem.
 std::uint64_t tensor_bytes(DType dtype, std::span<const std::int64_t> sizes) noexcept;
 

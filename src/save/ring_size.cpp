@@ -2,6 +2,7 @@
 
 #include "base/align.h"
 #include "base/launcher.h"
+#include "base/mebibytes.h"
 
 #include <ckptring/error.h>
 #include <fmt/format.h>
@@ -23,10 +24,6 @@ constexpr std::uint64_t kFewestBlocks = 2;
 
 Error invalid(const std::string& what) {
   return {ErrorCode::invalid_argument, kOperation, "", what};
-}
-
-std::string mib(std::uint64_t bytes) {
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
 void check_seconds(double seconds, const char* name) {
@@ -78,8 +75,8 @@ void check_ring_config(const CheckpointerConfig& config, const AskMemoryLeft& le
   }
   if (const os::MemoryLeft now = left(); process.ring_bytes > now.bytes) {
     throw Error(ErrorCode::out_of_memory, kOperation, "",
-                fmt::format("ring_bytes asks for {}, and {} leaves {}", mib(process.ring_bytes),
-                            now.limited_by, mib(now.bytes)));
+                fmt::format("ring_bytes asks for {}, and {} leaves {}",
+                            base::mib(process.ring_bytes), now.limited_by, base::mib(now.bytes)));
   }
 }
 
@@ -104,9 +101,9 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
   }
   const std::uint64_t wanted = base::ceil_div(file_bytes, block);
   size.geometry.slot_count = std::max(wanted, kFewestBlocks);
-  size.why = fmt::format("as large as the file of {}", mib(file_bytes));
+  size.why = fmt::format("as large as the file of {}", base::mib(file_bytes));
   if (wanted < kFewestBlocks) {
-    size.why = fmt::format("the fewest there are; the file has {}", mib(file_bytes));
+    size.why = fmt::format("the fewest there are; the file has {}", base::mib(file_bytes));
   }
   if (wanted <= kFewestBlocks) return size;
   const int sharers = ranks_on_node(process);
@@ -117,7 +114,7 @@ RingSize choose_ring(const CheckpointerConfig& config, std::uint64_t file_bytes,
     size.geometry.slot_count = most;
     size.why = fmt::format(
         "a quarter of the {} that {} leaves, shared by {} rank(s); the file of {} streams through",
-        mib(now.bytes), now.limited_by, sharers, mib(file_bytes));
+        base::mib(now.bytes), now.limited_by, sharers, base::mib(file_bytes));
   }
   return size;
 }

@@ -1,5 +1,7 @@
 #include "stage/capture_selection.h"
 
+#include "base/mebibytes.h"
+
 #include <ckptring/error.h>
 
 #include <fmt/format.h>
@@ -72,10 +74,6 @@ std::vector<std::uint32_t> smallest(std::span<const std::uint32_t> small,
   return chosen;
 }
 
-std::string mib(std::uint64_t bytes) {
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
-}
-
 }  // namespace
 
 std::vector<CaptureAt> select_captured(
@@ -95,7 +93,7 @@ std::vector<CaptureAt> select_captured(
             fmt::format("with it, tensors that are declared volatile (buffers of modules) take {}, "
                         "and capture_volatile_bytes allows {}: raise it, or collect without "
                         "declaring and wait for `staged` before they change",
-                        mib(here.declared_bytes), mib(limits.volatile_bytes)));
+                        base::mib(here.declared_bytes), base::mib(limits.volatile_bytes)));
       }
     } else if (source.size <= kSmallStorageBytes) {
       Candidates& here = candidates.at(source.place);

@@ -1,5 +1,7 @@
 #include "torch/bare_tensor.h"
 
+#include "plan/tensor_bounds.h"
+#include "torch/dtype_map.h"
 #include "torch/libtorch_error.h"
 
 #include <ATen/core/grad_mode.h>
@@ -15,29 +17,16 @@ namespace {
 
 /// Whether all elements lie in the tensor's storage. It may have been shrunk under its tensors.
 bool fits(const at::Tensor& tensor) {
-  if (tensor.numel() == 0) return true;
-  std::uint64_t last = static_cast<std::uint64_t>(tensor.storage_offset());
-  for (std::int64_t d = 0; d < tensor.dim(); ++d) {
-    std::uint64_t reach = 0;
-    if (__builtin_mul_overflow(static_cast<std::uint64_t>(tensor.size(d) - 1),
-                               static_cast<std::uint64_t>(tensor.stride(d)), &reach) ||
-        __builtin_add_overflow(last, reach, &last)) {
-      return false;
-    }
-  }
-  return last < tensor.storage().nbytes() / tensor.itemsize();
+  return !plan::tensor_problem({.dtype = dtype_or_carrier(tensor),
+                                .storage_bytes = tensor.storage().nbytes(),
+                                .offset = tensor.storage_offset(),
+                                .sizes = {tensor.sizes().data(), tensor.sizes().size()},
+                                .strides = {tensor.strides().data(), tensor.strides().size()}});
 }
 
 std::optional<std::string> why_not(const at::Tensor& tensor, bool write) {
-  const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
-  if (tensor.layout() != c10::kStrided) {
-    return fmt::format("of layout {}", c10::str(tensor.layout()));
-  }
-  if (tensor.is_quantized()) return "quantized";
-  if (tensor.is_nested()) return "nested";
+  if (auto why = why_no_view(tensor)) return why;
   if (tensor.is_meta()) return "on the meta device, without memory";
-  if (impl.has_symbolic_sizes_strides()) return "of symbolic sizes";
-  if (!tensor.has_storage() || tensor._is_zerotensor()) return "without memory of its own";
   if (!fits(tensor)) {
     return fmt::format("reaching beyond its storage of {} bytes", tensor.storage().nbytes());
   }
@@ -56,6 +45,16 @@ std::optional<std::string> why_not_or_refused(const at::Tensor& tensor, bool wri
 }
 
 }  // namespace
+
+std::optional<std::string> why_no_view(const at::Tensor& tensor) {
+  const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
+  if (impl.layout() != c10::kStrided) return fmt::format("of layout {}", c10::str(impl.layout()));
+  if (tensor.is_quantized()) return "quantized";
+  if (tensor.is_nested()) return "nested";
+  if (impl.has_symbolic_sizes_strides()) return "of symbolic sizes";
+  if (!impl.has_storage() || tensor._is_zerotensor()) return "without memory of its own";
+  return std::nullopt;
+}
 
 std::optional<std::string> why_not_readable(const at::Tensor& tensor) {
   return why_not_or_refused(tensor, false);
@@ -83,6 +82,11 @@ c10::ScalarType carrier(std::size_t element_size) {
     default:
       return c10::kComplexDouble;
   }
+}
+
+plan::DType dtype_or_carrier(const at::Tensor& tensor) {
+  if (const auto dtype = to_dtype(tensor.scalar_type())) return *dtype;
+  return *to_dtype(carrier(tensor.itemsize()));
 }
 
 at::Tensor bits_of(const at::Tensor& tensor) {

@@ -3,6 +3,8 @@
 // theirs.
 #pragma once
 
+#include "plan/dtype.h"
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/Storage.h>
 
@@ -12,8 +14,13 @@
 
 namespace ckptring::torch_state {
 
-/// Why it has no memory that bytes could be read from, in words that follow "it is": sparse,
-/// quantized, nested, on the meta device, its sizes cannot be asked, it reaches beyond its storage.
+/// Why it is no strided view of a storage, in words that follow "it is": sparse, quantized, nested,
+/// its sizes cannot be asked. Nothing if it is.
+/// @throws c10::Error what libtorch refuses to say
+std::optional<std::string> why_no_view(const at::Tensor& tensor);
+
+/// Why it has no memory that bytes could be read from, in words that follow "it is": no
+/// view of a storage, on the meta device, reaching beyond its storage.
 /// Nothing if it has. Asks for nothing that libtorch may refuse.
 std::optional<std::string> why_not_readable(const at::Tensor& tensor);
 
@@ -27,6 +34,9 @@ at::Tensor view_of_storage(const c10::Storage& storage, c10::ScalarType type, st
 
 /// An integer type of the same size: copying is moving bits, whatever they mean.
 c10::ScalarType carrier(std::size_t element_size);
+
+/// The tensor's dtype as files have it; where they have none such, its carrier's.
+plan::DType dtype_or_carrier(const at::Tensor& tensor);
 
 /// The tensor's memory as integers.
 at::Tensor bits_of(const at::Tensor& tensor);

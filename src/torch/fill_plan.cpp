@@ -93,15 +93,24 @@ at::Tensor FillPlan::make_over(RecordState& state, const plan::Tensor& tensor,
   return made;
 }
 
-void FillPlan::fill_in_place(const at::Tensor& target, const plan::Tensor& tensor,
-                             KeyTree::Node key, bool fresh) {
-  record_of(tensor).fills.fills.push_back({
+Fill& FillPlan::add_fill(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key) {
+  return record_of(tensor).fills.fills.emplace_back(Fill{
       .target = target,
       .view = {tensor.dtype(), static_cast<std::uint64_t>(tensor.offset()), tensor.sizes(),
                tensor.strides(), tensor.conj(), tensor.neg()},
       .key = key,
-      .fresh = fresh,
   });
+}
+
+void FillPlan::fill_in_place(const at::Tensor& target, const plan::Tensor& tensor,
+                             KeyTree::Node key) {
+  add_fill(target, tensor, key);
+}
+
+void FillPlan::compare(const at::Tensor& made, const plan::Tensor& tensor, KeyTree::Node key) {
+  Fill& fill = add_fill(made, tensor, key);
+  fill.fresh = true;
+  fill.compared = true;
 }
 
 std::vector<RecordFills> FillPlan::take_records() {

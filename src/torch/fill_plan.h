@@ -34,8 +34,9 @@ struct Fill {
   at::Tensor target;
   FileView view;
   KeyTree::Node key;
-  bool fresh = false;    ///< made by this load: overwriting it is no news to the caller
-  bool touched = false;  ///< a byte of `target` may have been written
+  bool fresh = false;     ///< made by this load: overwriting it is no news to the caller
+  bool compared = false;  ///< `target` is filled from elsewhere, with what must be the same
+  bool touched = false;   ///< a byte of `target` may have been written
 
   /// Says so, and tells autograd.
   void touch();
@@ -70,10 +71,11 @@ class FillPlan {
   ///         device that cannot be used)
   at::Tensor make_tensor(const plan::Tensor& tensor, KeyTree::Node key);
 
-  /// `target` (of the same shape and dtype, with elements) is to be filled from the file. `fresh`:
-  /// it was made by this plan.
-  void fill_in_place(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key,
-                     bool fresh = false);
+  /// `target` (of the same shape and dtype, with elements) is to be filled from the file.
+  void fill_in_place(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key);
+  /// `made` by this plan, of the same shape and dtype: what it is filled with has to be the same as
+  /// `tensor`.
+  void compare(const at::Tensor& made, const plan::Tensor& tensor, KeyTree::Node key);
 
   /// Keeps a container until the plan is gone. They are let go in the reverse order, so that those
   /// that hold others come first: libtorch would free what is nested by recursion, and a thread's
@@ -95,6 +97,7 @@ class FillPlan {
     c10::Storage fresh;  ///< null until a tensor is made over it
   };
   RecordState& record_of(const plan::Tensor& tensor);
+  Fill& add_fill(const at::Tensor& target, const plan::Tensor& tensor, KeyTree::Node key);
   at::Tensor make_over(RecordState& state, const plan::Tensor& tensor, KeyTree::Node key) const;
   [[nodiscard]] c10::Storage make_storage(std::uint64_t bytes) const;
 

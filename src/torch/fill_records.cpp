@@ -143,18 +143,21 @@ class Filler {
     read(whole, true);
   }
 
-  /// Before anything is changed: the file must have the same for the same memory.
+  /// Before anything is changed: the file must have the same for the same memory. What was there
+  /// to be compared only is gone then.
   void check_overlaps() {
     for (const Overlap& overlap : find_overlaps(records_)) {
       for (const Overlap::Part& part : overlap.parts) one_by_one_.insert(part.record);
-      const auto found = contradiction(overlap, [&](RecordFills& record) { fill(record); });
+      const auto found = contradiction_in(overlap);
       if (!found) continue;
-      throw plan_.error(
-          ErrorCode::mismatch, plan_.keys.path(found->second->key),
-          fmt::format("in the state it lies in the same memory as {}, for which the file has "
-                      "other values; nothing of the state was changed",
-                      plan_.keys.path(found->first->key)));
+      const std::string earlier =
+          found->earlier != nullptr ? plan_.keys.path(found->earlier->key) : "";
+      throw plan_.error(ErrorCode::mismatch, plan_.keys.path(found->fill->key),
+                        fmt::format("in the state {}; nothing of the state was changed",
+                                    found->words("the file", earlier)));
     }
+    for (RecordFills& record : records_) std::erase_if(record.fills, &is_compared);
+    std::erase_if(records_, [](const RecordFills& record) { return record.fills.empty(); });
   }
 
   void fill_all() {
@@ -173,6 +176,16 @@ class Filler {
   }
 
  private:
+  static bool is_compared(const Fill& fill) { return fill.compared; }
+
+  std::optional<Contradiction> contradiction_in(const Overlap& overlap) {
+    try {
+      return contradiction(overlap, [&](RecordFills& record) { fill(record); });
+    } catch (const std::bad_alloc&) {
+      throw failed(overlap.front(), no_memory());
+    }
+  }
+
   void fill(RecordFills& record) {
     const auto at_hand = [&]() -> const Fill& {
       const Fill* const at = reader_.failed_at();

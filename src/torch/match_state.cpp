@@ -1,5 +1,6 @@
 #include "torch/match_state.h"
 
+#include "plan/tensor_bounds.h"
 #include "torch/bare_tensor.h"
 #include "torch/build_value.h"
 #include "torch/dtype_map.h"
@@ -11,7 +12,6 @@
 #include <ATen/core/jit_type.h>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <bit>
 #include <cstddef>
@@ -44,14 +44,6 @@ struct InWords {
 };
 
 std::string in_words(const plan::Value& value) { return std::visit(InWords{}, value.data); }
-
-/// Shapes of files may be of any length.
-std::string shape(c10::IntArrayRef sizes) {
-  constexpr std::size_t kLongest = 32;
-  if (sizes.size() <= kLongest) return fmt::format("[{}]", fmt::join(sizes, ", "));
-  return fmt::format("[{}, ...: {} dimensions]", fmt::join(sizes.slice(0, kLongest), ", "),
-                     sizes.size());
-}
 
 /// Whether a container whose elements have `type` may hold the file's value.
 bool may_hold(const c10::TypePtr& type, const plan::Value& value) {
@@ -385,8 +377,8 @@ class Matcher {
     }
     const std::vector<std::int64_t> sizes = file.sizes();
     if (mine.sizes() != c10::IntArrayRef(sizes)) {
-      refuse(
-          fmt::format("shape {} in the file, {} in the state", shape(sizes), shape(mine.sizes())));
+      refuse(fmt::format("shape {} in the file, {} in the state", plan::shape_words(sizes),
+                         plan::shape_words({mine.sizes().data(), mine.sizes().size()})));
     }
     if (mine.numel() == 0) return;
     const std::vector<std::int64_t> strides = file.strides();
@@ -451,8 +443,7 @@ class Matcher {
       if (why_not_resolved(made, pair.second.conj(), pair.second.neg())) {
         refuse_contradiction(place, first);
       }
-      plan_.fill_in_place(made, pair.second, plan_.keys.add_borrowed(place.parent, place.step),
-                          /*fresh=*/true);
+      plan_.compare(made, pair.second, plan_.keys.add_borrowed(place.parent, place.step));
     }
   }
 

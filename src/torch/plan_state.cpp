@@ -4,6 +4,7 @@
 #include "plan/pickle_opcodes.h"
 #include "plan/pt_plan_builder.h"
 #include "plan/tensor_bounds.h"
+#include "torch/bare_tensor.h"
 #include "torch/current_stream.h"
 #include "torch/dtype_map.h"
 #include "torch/key_tree.h"
@@ -57,7 +58,7 @@ struct Step {
   Kind kind;
   std::uint32_t length = 0;  ///< of a text, in bytes
   union {
-    std::int64_t integer;  ///< integer, key_number; index into tensors
+    std::int64_t integer;  ///< integer, key_number; index into tensors; node of a dict that ends
     double real;
     std::uint64_t text;  ///< where it begins in `texts_`
   };
@@ -152,7 +153,7 @@ class Survey {
     }
   }
 
-  /// Second half: hands everything to the builder. Nothing can fail any more.
+  /// Second half: hands everything to the builder. Nothing can fail any more but a dict's keys.
   void emit() {
     for (const Step& step : steps_) {
       switch (step.kind) {
@@ -160,7 +161,7 @@ class Survey {
           builder_.begin_dict();
           break;
         case Step::Kind::end_dict:
-          builder_.end_dict();
+          end_dict(static_cast<Node>(step.integer));
           break;
         case Step::Kind::begin_list:
           builder_.begin_list();
@@ -277,7 +278,7 @@ class Survey {
       }
       if (open_.size() != open) return;
     }
-    push(Step::Kind::end_dict);
+    push_integer(Step::Kind::end_dict, in.node);
     open_.pop_back();
   }
 
@@ -328,15 +329,9 @@ class Survey {
   void tensor(const at::Tensor& tensor, Node parent, const KeyStep& step) {
     if (!tensor.defined()) return push(Step::Kind::none);
     const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-    if (impl->layout() != c10::kStrided) {
-      refuse(parent, step,
-             fmt::format("a tensor of layout {} cannot be stored", c10::str(impl->layout())));
-    }
-    if (tensor.is_quantized()) refuse(parent, step, "a quantized tensor cannot be stored");
-    if (tensor.is_nested()) refuse(parent, step, "a nested tensor cannot be stored");
     if (!impl->device().is_cpu()) check_device(impl->device(), parent, step);
-    if (!impl->has_storage() || tensor._is_zerotensor() || impl->has_symbolic_sizes_strides()) {
-      refuse(parent, step, "a tensor without a storage of its own cannot be stored");
+    if (const auto why = why_no_view(tensor)) {
+      refuse(parent, step, "the tensor cannot be stored: it is " + *why);
     }
     const auto dtype = to_dtype(tensor.scalar_type());
     if (!dtype) {
@@ -410,6 +405,15 @@ class Survey {
     storages_.push_back(storage);
     seen_.storages.push_back({impl, data, impl->nbytes(), place, node});
     return found->second;
+  }
+
+  void end_dict(Node node) {
+    try {
+      builder_.end_dict();
+    } catch (const Error& failure) {
+      if (failure.code() == ErrorCode::unsupported_value) refuse_node(node, failure.cause());
+      throw;
+    }
   }
 
   void emit_tensor(const SurveyedTensor& tensor) {

@@ -2,6 +2,7 @@
 #include "torch/libtorch_error.h"
 #include "torch/optimizer_codecs.h"
 #include "torch/overlaps.h"
+#include "torch/volatile_mark.h"
 
 #include <ckptring/error.h>
 #include <ckptring/training_state.h>
@@ -106,7 +107,11 @@ class PendingCopies {
              fmt::format("dtype {} in the state, {} expected", c10::toString(source.scalar_type()),
                          c10::toString(target.scalar_type())));
     }
-    if (target.numel() == 0 || same_place(target, source)) return;
+    if (target.numel() == 0) return;
+    if (same_place(target, source)) {
+      copies_.push_back({.key = key, .target = target, .source = source, .done = true});
+      return;
+    }
     for (std::int64_t d = 0; d < target.dim(); ++d) {
       if (target.size(d) > 1 && target.stride(d) == 0) {
         refuse(ErrorCode::mismatch, key,
@@ -120,7 +125,7 @@ class PendingCopies {
           ErrorCode::mismatch, key,
           "its conjugation or negation differs in the state, and torch cannot compute it: " + *why);
     }
-    copies_.push_back({key, target, source});
+    copies_.push_back({.key = key, .target = target, .source = source});
   }
 
   /// @throws Error mismatch, before anything is changed; device_failed, out_of_memory and what else
@@ -131,6 +136,7 @@ class PendingCopies {
     take_shared_sources();
     for (std::size_t i = 0; i < copies_.size(); ++i) {
       const Copy& copy = copies_[i];
+      if (copy.done) continue;
       try {
         torch_state::through_libtorch(copy.target.device(),
                                       torch_state::copy_to(copy.target.device()),
@@ -149,6 +155,7 @@ class PendingCopies {
     std::string key;
     at::Tensor target;
     at::Tensor source;
+    bool done = false;  ///< the source is the target: it only has to stay as it is
   };
 
   static bool same_place(const at::Tensor& a, const at::Tensor& b) {
@@ -178,7 +185,7 @@ class PendingCopies {
             .name = {}, .data_offset = i, .size = source.storage().nbytes(), .crc32 = 0});
       }
       fills.fills.push_back({.target = copies_[i].target,
-                             .view = {.dtype = {},
+                             .view = {.dtype = torch_state::dtype_or_carrier(source),
                                       .offset = static_cast<std::uint64_t>(source.storage_offset()),
                                       .sizes = source.sizes().vec(),
                                       .strides = source.strides().vec(),
@@ -190,15 +197,39 @@ class PendingCopies {
     records.reserve(by_storage.size());
     for (auto& [storage, fills] : by_storage) records.push_back(std::move(fills));
     for (const torch_state::Overlap& overlap : torch_state::find_overlaps(records)) {
-      const auto found = contradiction(overlap, [&](torch_state::RecordFills& reads) {
-        for (const torch_state::Fill& read : reads.fills) {
-          move(read.target, copies_[read.key].source);
-        }
-      });
+      const auto found = contradiction_in(overlap);
       if (!found) continue;
-      refuse(ErrorCode::mismatch, copies_[found->second->key].key,
-             fmt::format("it lies in the same memory as {}, for which the state has other values",
-                         copies_[found->first->key].key));
+      const std::string earlier = found->earlier != nullptr ? copies_[found->earlier->key].key : "";
+      refuse(ErrorCode::mismatch, copies_[found->fill->key].key,
+             found->words("the state", earlier));
+    }
+  }
+
+  [[nodiscard]] std::optional<torch_state::Contradiction> contradiction_in(
+      const torch_state::Overlap& overlap) const {
+    try {
+      return contradiction(overlap, [&](torch_state::RecordFills& reads) {
+        for (const torch_state::Fill& read : reads.fills) read_view(read);
+      });
+    } catch (const std::bad_alloc&) {
+      refuse(ErrorCode::out_of_memory, copies_[overlap.front().key].key,
+             "there is no memory left to compare it with others in the same memory");
+    }
+  }
+
+  /// From the storage of the copy's source.
+  void read_view(const torch_state::Fill& read) const {
+    const at::Tensor& source = copies_[read.key].source;
+    try {
+      const at::Tensor view = torch_state::view_of_storage(
+          source.storage(), read.target.scalar_type(), static_cast<std::int64_t>(read.view.offset),
+          read.view.sizes, read.view.strides);
+      view.unsafeGetTensorImpl()->_set_conj(read.view.conj);
+      view.unsafeGetTensorImpl()->_set_neg(read.view.neg);
+      move(read.target, view);
+    } catch (const c10::Error& failure) {
+      refuse(torch_state::code_of(failure, source.device()), copies_[read.key].key,
+             torch_state::words_of(failure));
     }
   }
 
@@ -207,10 +238,10 @@ class PendingCopies {
   void take_shared_sources() {
     std::set<const c10::StorageImpl*> written;
     for (const Copy& copy : copies_) {
-      written.insert(copy.target.storage().unsafeGetStorageImpl());
+      if (!copy.done) written.insert(copy.target.storage().unsafeGetStorageImpl());
     }
     for (Copy& copy : copies_) {
-      if (!written.contains(copy.source.storage().unsafeGetStorageImpl())) continue;
+      if (copy.done || !written.contains(copy.source.storage().unsafeGetStorageImpl())) continue;
       try {
         const at::Tensor bits = torch_state::bits_of(copy.source).clone();
         at::Tensor own = torch_state::view_of_storage(bits.storage(), copy.source.scalar_type(), 0,
@@ -228,7 +259,9 @@ class PendingCopies {
   /// In words. The copy that failed may have changed its target as well.
   [[nodiscard]] std::string overwritten(std::size_t failed) const {
     std::vector<std::string> keys;
-    for (std::size_t i = 0; i <= failed; ++i) keys.push_back(copies_[i].key);
+    for (std::size_t i = 0; i <= failed; ++i) {
+      if (!copies_[i].done) keys.push_back(copies_[i].key);
+    }
     return fmt::format("already overwritten: {}", fmt::join(keys, ", "));
   }
 
@@ -423,8 +456,11 @@ c10::ArrayRef<IValue> ids_of(const IValue& params, std::size_t expected, const s
 StateDict tensors_of(const torch::nn::Module& module, const CollectModuleOptions& options) {
   StateDict state = make_state_dict();
   for_each_tensor(module, "", [&](const std::string& name, const at::Tensor& tensor, bool written) {
-    state.insert_or_assign(
-        name, written && options.declare_volatile ? declare_volatile(tensor) : tensor.detach());
+    in_own_words(ErrorCode::unsupported_value, "collect key", name, [&] {
+      state.insert_or_assign(name, written && options.declare_volatile
+                                       ? torch_state::marked_volatile(tensor)
+                                       : tensor.detach());
+    });
   });
   return state;
 }

@@ -13,6 +13,7 @@
 #include "contract/contract.h"
 #include "contract/odd_tensors.h"
 #include "contract/states.h"
+#include "support/colliding_ints.h"
 #include "support/launch_environment.h"
 
 namespace ckptring::test {
@@ -63,7 +64,14 @@ TEST_P(Errors, WhatCannotBeStoredIsNamedBeforeAnythingIsWritten) {
   bool_key.insert_or_assign(true, 1);
   StateDict bad_key = make_state_dict();
   bad_key.insert_or_assign("\xff", 1);
+  // A dict as large as this one holds them; one that grows as they come does not.
+  StateDict colliding = make_state_dict();
+  colliding.reserve(1 << 18);
+  for (std::uint64_t i = 0; i < 15; ++i) {
+    colliding.insert_or_assign(static_cast<std::int64_t>(colliding_int(i)), 1);
+  }
   const std::vector<std::pair<IValue, std::string>> cases = {
+      {colliding, "keys of a dict are such"},
       {at::ones({2, 2}).to_sparse(), "Sparse"},
       {at::quantize_per_tensor(at::ones({2}), 0.1, 0, c10::kQInt8), "quantized"},
       {at::empty({2}, c10::kMeta), "meta"},

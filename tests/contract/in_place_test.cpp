@@ -304,6 +304,67 @@ TEST_P(InPlace, TargetsInTheSameMemoryForWhichTheFileDiffersAreAMismatch) {
   EXPECT_EQ(bits(rows.slice(0, 0, 299)), bits(first.slice(0, 0, 299)));
 }
 
+TEST_P(InPlace, ATargetThatLiesInItsOwnMemoryGetsWhatFitsTogetherOnly) {
+  const at::Tensor saved = noise({3, 2}, c10::kFloat);
+  const at::Tensor base = noise({4}, c10::kFloat);
+  const at::Tensor windows = base.unfold(0, 2, 1);
+  save("it",
+       dict({{"first", base}, {"odd", saved}, {"same", windows.contiguous()}, {"as", windows}}));
+  const at::Tensor first = at::zeros({4});
+  const at::Tensor mine = at::zeros({4});
+  const auto version = mine._version();
+  const StateDict state = dict({{"first", first}, {"odd", mine.as_strided({3, 2}, {1, 1})}});
+  const Error error = error_of([&] { load(state); });
+  EXPECT_EQ(error.code(), ErrorCode::mismatch);
+  EXPECT_THAT(error.what(), testing::ContainsRegex(
+                                "key odd .* its elements lie in the same memory, for which the "
+                                "file has several values; nothing of the state was changed"));
+  EXPECT_EQ(mine._version(), version);
+  for (const at::Tensor& untouched : {first, mine}) EXPECT_TRUE(untouched.equal(at::zeros({4})));
+
+  for (const char* key : {"same", "as"}) {
+    const at::Tensor filled = at::zeros({4});
+    load(dict({{key, filled.unfold(0, 2, 1)}}));
+    EXPECT_EQ(bits(filled), bits(base)) << key;
+  }
+  // Rows that only look as if they met each other.
+  const at::Tensor between = at::zeros({8});
+  load(dict({{"odd", between.as_strided({3, 2}, {2, 3})}}));
+  EXPECT_EQ(bits(between.as_strided({3, 2}, {2, 3})), bits(saved));
+}
+
+TEST_P(InPlace, TargetsOfTheSameStepsAreComparedByTheirBytes) {
+  // Columns, rows and all of it at once, one of them from elsewhere.
+  const at::Tensor saved = noise({64, 48}, c10::kFloat);
+  const at::Tensor other = saved.clone();
+  const auto views = [](const at::Tensor& all, const at::Tensor& last) {
+    StateDict made = make_state_dict();
+    for (int i = 0; i < 48; i += 5) {
+      made.insert_or_assign("column" + std::to_string(i), all.slice(1, i, i + 3));
+      made.insert_or_assign("row" + std::to_string(i), all.slice(0, i, i + 17));
+      made.insert_or_assign("turned" + std::to_string(i), all.t().slice(0, i, i + 2));
+    }
+    made.insert_or_assign("last", last);
+    return made;
+  };
+  for (const bool differs : {false, true}) {
+    if (differs) other[63][46] = 0.5;  // in column45 and turned45
+    save("it", views(saved, other.slice(0, 60)));
+    const at::Tensor mine = at::zeros({64, 48});
+    const StateDict state = views(mine, mine.slice(0, 60));
+    if (!differs) {
+      load(state);
+      EXPECT_TRUE(mine.view(c10::kInt).equal(saved.view(c10::kInt)));
+      continue;
+    }
+    const Error error = error_of([&] { load(state); });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch);
+    EXPECT_THAT(error.what(),
+                testing::ContainsRegex("key last .* same memory as (column45|turned45),"));
+    EXPECT_TRUE(mine.equal(at::zeros({64, 48})));
+  }
+}
+
 TEST_P(InPlace, AContainerUnderTwoKeysIsChangedOnce) {
   const auto items = [] { return list({0, 1, noise({3}, c10::kFloat), dict({{"x", 2}})}); };
   const auto options = [] {

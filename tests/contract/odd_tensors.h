@@ -34,6 +34,25 @@ inline at::Tensor shapeless_tensor() {
   return at::Tensor(c10::make_intrusive<Impl>(at::ones({4})));
 }
 
+/// No other tensor can be made of it.
+inline at::Tensor lonely_tensor() {
+  struct Impl final : c10::TensorImpl {
+    explicit Impl(const at::Tensor& of)
+        : TensorImpl(c10::Storage(of.storage()), c10::DispatchKeySet(c10::DispatchKey::CPU),
+                     of.dtype()) {}
+    [[noreturn]] static void refuse() { TORCH_CHECK(false, "there is\nonly one"); }
+    c10::intrusive_ptr<TensorImpl> shallow_copy_and_detach(const c10::VariableVersion& /*counter*/,
+                                                           bool /*allowed*/) const override {
+      refuse();
+    }
+    c10::intrusive_ptr<TensorImpl> shallow_copy_and_detach(c10::VariableVersion&& /*counter*/,
+                                                           bool /*allowed*/) const override {
+      refuse();
+    }
+  };
+  return at::Tensor(c10::make_intrusive<Impl>(at::ones({4})));
+}
+
 /// Its memory was taken away, as some ways of sharding do between steps.
 inline at::Tensor freed_tensor() {
   at::Tensor made = at::ones({4});

@@ -406,6 +406,64 @@ TEST_F(TrainingState, TiedTensorsAreRestoredFromEqualOnesOnly) {
   }
 }
 
+TEST_F(TrainingState, TensorsInTheSameMemoryGetWhatFitsTogetherOnly) {
+  const at::Tensor values = noise({100}, c10::kFloat);
+  const auto part = [&](std::int64_t first) { return values.narrow(0, first, 8); };
+  struct Case {
+    StateDict state;
+    std::string names;  ///< empty: they fit together
+  };
+  // Of one storage, at distances that fit as elements, and as bytes only.
+  for (const Case& one : {Case{dict({{"p1", part(0)}, {"p2", part(2)}}), ""},
+                          Case{dict({{"p1", part(0)}, {"p2", part(8)}}), "key p2: .* as p1"},
+                          Case{dict({{"p1", part(0)}, {"p2", part(9)}}), "key p2: .* as p1"}}) {
+    const at::Tensor memory = at::zeros({10});
+    Buffers module({{"p1", memory.narrow(0, 0, 8)}, {"p2", memory.narrow(0, 2, 8)}});
+    if (one.names.empty()) {
+      restore_module(module, one.state);
+      EXPECT_EQ(bits(memory), bits(values.narrow(0, 0, 10)));
+      continue;
+    }
+    const Error error = error_of([&] { restore_module(module, one.state); });
+    EXPECT_EQ(error.code(), ErrorCode::mismatch);
+    EXPECT_THAT(error.what(), testing::ContainsRegex(one.names));
+    EXPECT_TRUE(memory.equal(at::zeros({10})));
+  }
+
+  // One that is restored from itself stays as it is.
+  const at::Tensor tied = at::ones({4});
+  Buffers pair({{"a", tied}, {"b", tied.detach()}});
+  const Error changed = error_of([&] {
+    restore_module(pair, dict({{"a", tied}, {"b", at::zeros({4})}}));
+  });
+  EXPECT_EQ(changed.code(), ErrorCode::mismatch);
+  EXPECT_THAT(changed.what(), testing::ContainsRegex("key (b: .* as a|a: .* as b),"));
+  EXPECT_TRUE(tied.equal(at::ones({4})));
+  const auto version = tied._version();
+  restore_module(pair, dict({{"a", tied}, {"b", at::ones({4})}}));
+  restore_module(pair, dict({{"a", tied}, {"b", tied}}));
+  EXPECT_LE(tied._version(), version + 1);
+  Buffers expanded({{"e", at::ones({1}).expand({4})}});
+  restore_module(expanded, dict({{"e", expanded.named_buffers()["e"]}}));
+
+  // One that meets itself.
+  const at::Tensor base = at::zeros({4});
+  Buffers windows({{"first", at::zeros({2})}, {"w", base.as_strided({3, 2}, {1, 1})}});
+  const Error several = error_of([&] {
+    restore_module(windows, dict({{"first", at::ones({2})},
+                                  {"w", at::arange(6).to(c10::kFloat).view({3, 2})}}));
+  });
+  EXPECT_EQ(several.code(), ErrorCode::mismatch);
+  EXPECT_THAT(several.what(), HasSubstr("key w:"));
+  EXPECT_THAT(several.what(), HasSubstr("for which the state has several values"));
+  EXPECT_TRUE(base.equal(at::zeros({4})));
+  EXPECT_TRUE(windows.named_buffers()["first"].equal(at::zeros({2})));
+  const at::Tensor from = at::arange(4).to(c10::kFloat);
+  restore_module(windows,
+                 dict({{"first", at::ones({2})}, {"w", from.unfold(0, 2, 1).contiguous()}}));
+  EXPECT_EQ(bits(base), bits(from));
+}
+
 TEST_F(TrainingState, NumbersMayBeTensorsAsInPython) {
   TrainingRun source(adamw({}));
   source.step(0);
@@ -461,6 +519,13 @@ TEST_F(TrainingState, WhatHoldsTensorsThatTellNothingIsCollectedOrRefusedWithIts
     for (const StateDict& state : {dict({{"odd", odd}}), dict({{"odd", 1}}), dict({})}) {
       (void)error_of([&] { restore_module(module, state); });
     }
+  }
+  Buffers lonely({{"first", at::zeros({2})}, {"odd", lonely_tensor()}});
+  for (const bool declared : {true, false}) {
+    const Error error =
+        error_of([&] { (void)collect_module(lonely, {.declare_volatile = declared}); });
+    EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+    EXPECT_STREQ(error.what(), "collect key odd: libtorch refuses: there is");
   }
   torch::optim::SGD without_options({at::zeros({2})}, SGDOptions(1.0));
   without_options.param_groups()[0].set_options(std::make_unique<AdamWOptions>());

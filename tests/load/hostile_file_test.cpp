@@ -1,6 +1,8 @@
 // Files made to do harm, from the first byte to the finished state.
+#include <ATen/Functions.h>
 #include <ATen/core/Dict.h>
 #include <ATen/core/List.h>
+#include <ckptring/checkpointer.h>
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
 
@@ -17,6 +19,7 @@
 #include "plan/pt_archive.h"
 #include "store/file_source.h"
 #include "support/allocation_meter.h"
+#include "support/colliding_ints.h"
 #include "support/fault_row.h"
 #include "support/temporary_directory.h"
 
@@ -32,17 +35,13 @@ using namespace std::string_literals;  // NUL bytes in pickles
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 /// Where the hash of libtorch's dict sends a hash.
-std::uint64_t slot(std::uint64_t hash, unsigned log2) {
-  return (hash * 11400714819323198485U) >> (64 - log2);
-}
+std::uint64_t slot(std::uint64_t hash, unsigned log2) { return (hash * kFibonacci) >> (64 - log2); }
 
 /// Ints that all want the first slot of a table, however large it is.
 std::vector<std::string> colliding_ints(int count) {
-  std::uint64_t inverse = 11400714819323198485U;  // Newton's method, modulo 2^64
-  for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
   std::vector<std::string> keys;
   for (int i = 0; i < count; ++i) {
-    const std::uint64_t key = static_cast<std::uint64_t>(i) * inverse;
+    const std::uint64_t key = colliding_int(static_cast<std::uint64_t>(i));
     EXPECT_EQ(slot(key, 30), 0U);
     keys.push_back(pickled(static_cast<std::int64_t>(key)));
   }
@@ -209,6 +208,44 @@ TEST_F(HostileFile, ALongShapeThatIsSharedMakesNoLoadSlow) {
   EXPECT_LE(outcome.peak, 32 * pickle.size() + kMiB);
 }
 
+TEST_F(HostileFile, NamingAContradictionTakesNoMoreForMoreTensors) {
+  // The parts of a flat tensor, the last of which differs from it.
+  const auto allocated = [&](std::int64_t parts) {
+    constexpr std::int64_t kSize = 400000;
+    const auto part = [&](const at::Tensor& flat, std::int64_t i) {
+      return flat.narrow(0, i * (kSize / parts), kSize / parts);
+    };
+    const at::Tensor saved = at::arange(kSize, c10::kFloat);
+    const at::Tensor mine = at::zeros({kSize});
+    StateDict file = make_state_dict();
+    StateDict state = make_state_dict();
+    for (std::int64_t i = 0; i < parts; ++i) {
+      const std::string key = "part " + std::to_string(i);
+      file.insert_or_assign(key, part(saved, i).clone());
+      state.insert_or_assign(key, part(mine, i));
+    }
+    file.insert_or_assign("flat", saved.clone());
+    file.at("flat").toTensor()[kSize - 1] = 0.5;
+    state.insert_or_assign("flat", mine);
+    const auto checkpointer = make_sync_checkpointer();
+    checkpointer->save(directory_ / "parts", file).written.get();
+    const AllocationMeter meter;
+    std::string what = "none";
+    try {
+      (void)checkpointer->load(directory_ / "parts", state);
+    } catch (const Error& error) {
+      what = error.what();
+    }
+    const std::size_t total = meter.total();
+    EXPECT_THAT(what, HasSubstr("key flat from"));
+    EXPECT_THAT(what, HasSubstr("as part " + std::to_string(parts - 1) + ","));
+    return total;
+  };
+  (void)allocated(1);
+  const std::size_t few = allocated(10);
+  EXPECT_LE(allocated(400), 2 * few);
+}
+
 TEST_F(HostileFile, NoByteMakesMoreThanItsShare) {
   constexpr std::size_t kSize = 2 * kMiB;
   const std::string global = "cos\nsystem\nq\x00"s + "0";
@@ -272,11 +309,9 @@ TEST_F(HostileFile, LibtorchsDictIsAsLargeAsIsForeseen) {
     plain.push_back(i);
     spread.push_back(i * 0x9E3779B9 + i * i * 7919);
   }
-  std::uint64_t inverse = 11400714819323198485U;
-  for (int i = 0; i < 6; ++i) inverse *= 2 - 11400714819323198485U * inverse;
   std::vector<std::int64_t> colliding;
   for (std::uint64_t i = 0; i < 12; ++i) {
-    colliding.push_back(static_cast<std::int64_t>(i * inverse));
+    colliding.push_back(static_cast<std::int64_t>(colliding_int(i)));
   }
   (void)make_state_dict();
   for (const std::vector<std::int64_t>& all : {plain, spread, colliding}) {

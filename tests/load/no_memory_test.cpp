@@ -1,4 +1,5 @@
 // Loading where there is not enough memory for it.
+#include <ATen/core/Dict.h>
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
 
@@ -9,7 +10,9 @@
 
 #include <cstdint>
 #include <fstream>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "load/files.h"
 #include "support/temporary_directory.h"
@@ -28,10 +31,23 @@ std::uint64_t address_space() {
   return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-enum Outcome : int { loaded, out_of_memory, other_error, no_error_of_ours, ended };
+enum Outcome : int { loaded, out_of_memory, mismatch, other_error, no_error_of_ours, ended };
+
+Outcome outcome_of(const Error& error, const std::string& path) {
+  if (error.cause().empty() || error.path() != path) return other_error;
+  switch (error.code()) {
+    case ErrorCode::out_of_memory:
+      return out_of_memory;
+    case ErrorCode::mismatch:
+      return mismatch;
+    default:
+      return other_error;
+  }
+}
 
 /// Loads in a child that may take so much more than it has.
-Outcome load_with(const std::string& path, std::uint64_t more) {
+Outcome load_with(const std::string& path, std::uint64_t more,
+                  const std::optional<StateDict>& into = {}) {
   const pid_t child = ::fork();
   if (child == 0) {
     (void)::malloc_trim(0);  // what the parent has left to it
@@ -39,13 +55,10 @@ Outcome load_with(const std::string& path, std::uint64_t more) {
     const struct ::rlimit limits { limit, limit };
     if (::setrlimit(RLIMIT_AS, &limits) != 0) ::_exit(ended);
     try {
-      const LoadResult result = CheckpointReader().read(path, {}, {.threads = 1});
+      const LoadResult result = CheckpointReader().read(path, into, {.threads = 1});
       ::_exit(result.state.empty() ? other_error : loaded);
     } catch (const Error& error) {
-      ::_exit(error.code() == ErrorCode::out_of_memory && !error.cause().empty() &&
-                      error.path() == path
-                  ? out_of_memory
-                  : other_error);
+      ::_exit(outcome_of(error, path));
     } catch (...) {
       ::_exit(no_error_of_ours);
     }
@@ -86,6 +99,53 @@ TEST(NoMemory, WhatDoesNotFitIsAnErrorThatSaysSo) {
     }
     EXPECT_GE(refused, 1);
     EXPECT_EQ(load_with(path, 4 * one.enough), loaded);
+  }
+}
+
+/// torch's tensor of floats over data/{record}, of as many elements in each dimension.
+std::string float_tensor(int record, std::int64_t elements, std::int64_t size,
+                         const std::vector<std::int64_t>& strides) {
+  const auto tuple = [](const std::vector<std::int64_t>& numbers) {
+    std::string made = "(";
+    for (const std::int64_t number : numbers) made += pickled(number);
+    return made + "t";
+  };
+  return "ctorch._utils\n_rebuild_tensor_v2\n((" + pickled("storage") + "ctorch\nFloatStorage\n" +
+         pickled(std::to_string(record)) + pickled("cpu") + pickled(elements) + "tQ" +
+         pickled(std::int64_t{0}) + tuple(std::vector(strides.size(), size)) + tuple(strides) +
+         "\x89" + "ccollections\nOrderedDict\n)RtR";
+}
+
+TEST(NoMemory, ComparingTakesAsMuchAsTheFileHas) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "file.pt";
+  write_archive(path, "}" + pickled("w") + "N" + "s.");
+  (void)CheckpointReader().read(path);  // what libtorch makes once
+  struct Case {
+    std::int64_t size;
+    std::vector<std::int64_t> strides;  ///< of the second tensor; the first one's are 1
+    Outcome expected;
+  };
+  // Two tensors for one place, both of far more elements than bytes.
+  for (const Case& one :
+       {Case{20000, {1, 1}, loaded}, Case{300000, {1, 1}, loaded}, Case{300, {2, 1}, mismatch},
+        Case{20000, {2, 1}, mismatch}, Case{300000, {2, 3}, mismatch}}) {
+    const std::int64_t first = 2 * one.size - 1;
+    const std::int64_t second = (one.size - 1) * (one.strides[0] + one.strides[1]) + 1;
+    const auto dict_of = [&](const std::string& tensor) {
+      return "}" + pickled("x") + tensor + "s";
+    };
+    write_archive(path,
+                  "}(" + pickled("a") + dict_of(float_tensor(0, first, one.size, {1, 1})) +
+                      pickled("b") + dict_of(float_tensor(1, second, one.size, one.strides)) + "u.",
+                  {static_cast<std::size_t>(first) * 4, static_cast<std::size_t>(second) * 4});
+    StateDict shared = make_state_dict();
+    shared.insert_or_assign("x", c10::IValue());
+    StateDict state = make_state_dict();
+    state.insert_or_assign("a", shared);
+    state.insert_or_assign("b", shared);
+    EXPECT_EQ(load_with(path, 200 * kMiB, state), one.expected)
+        << one.size << ", " << one.strides[0];
   }
 }
 

@@ -6,16 +6,13 @@
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
 
-#include <pthread.h>
-
 #include <cstddef>
-#include <exception>
-#include <functional>
 #include <optional>
 #include <string>
 
 #include "load/files.h"
 #include "plan/pickle_opcodes.h"
+#include "support/small_stack.h"
 #include "support/temporary_directory.h"
 
 #include <gmock/gmock.h>
@@ -27,34 +24,6 @@ namespace {
 using c10::IValue;
 using ::testing::HasSubstr;
 using namespace std::string_literals;  // NUL bytes in pickles
-
-/// Runs `call` on a stack of 128 KiB; what it throws is thrown here.
-void on_small_stack(const std::function<void()>& call) {
-  struct Run {
-    const std::function<void()>& call;
-    std::exception_ptr failure;
-  } run{call, nullptr};
-  pthread_attr_t attributes;
-  ASSERT_EQ(::pthread_attr_init(&attributes), 0);
-  ASSERT_EQ(::pthread_attr_setstacksize(&attributes, 128 << 10), 0);
-  pthread_t thread{};
-  ASSERT_EQ(::pthread_create(
-                &thread, &attributes,
-                [](void* argument) -> void* {
-                  auto& given = *static_cast<Run*>(argument);
-                  try {
-                    given.call();
-                  } catch (...) {
-                    given.failure = std::current_exception();
-                  }
-                  return nullptr;
-                },
-                &run),
-            0);
-  (void)::pthread_attr_destroy(&attributes);
-  ASSERT_EQ(::pthread_join(thread, nullptr), 0);
-  if (run.failure) std::rethrow_exception(run.failure);
-}
 
 const std::string kTensor = "ctorch._utils\n_rebuild_tensor_v2\n(" +
                             ("(" + pickled("storage") + "ctorch\nFloatStorage\n" + pickled("0") +

@@ -9,16 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "support/colliding_ints.h"
+
 namespace ckptring::plan {
 namespace {
 
-constexpr std::uint64_t kFibonacci = 11400714819323198485U;
-
-std::uint64_t inverse_of_fibonacci() {
-  std::uint64_t inverse = kFibonacci;  // Newton's method, modulo 2^64
-  for (int i = 0; i < 6; ++i) inverse *= 2 - kFibonacci * inverse;
-  return inverse;
-}
+using test::colliding_int;
 
 TEST(DictTable, IsHalfFullAtMost) {
   EXPECT_EQ(dict_slots({}), 4U);
@@ -50,14 +46,13 @@ TEST(DictTable, StaysSmallForKeysThatAnybodyHas) {
 }
 
 TEST(DictTable, OfKeysThatWantOneSlotDoublesWithEachUntilItIsTooMuch) {
-  const std::uint64_t inverse = inverse_of_fibonacci();
   std::vector<std::uint64_t> hashes;
-  for (std::uint64_t i = 0; i < 14; ++i) hashes.push_back(i * inverse);
+  for (std::uint64_t i = 0; i < 14; ++i) hashes.push_back(colliding_int(i));
   EXPECT_EQ(dict_slots(std::span(hashes).first(8)), 256U + 8);
   EXPECT_EQ(dict_slots(std::span(hashes).first(12)), 4096U + 12);
   EXPECT_FALSE(dict_slots(hashes));
   for (std::uint64_t i = 14; i < 100; ++i) {
-    hashes.push_back(i * inverse);
+    hashes.push_back(colliding_int(i));
     EXPECT_FALSE(dict_slots(hashes)) << hashes.size();
   }
 }

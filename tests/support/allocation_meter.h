@@ -16,6 +16,8 @@ class AllocationMeter {
 
   /// Bytes held at once, at most, since the meter was made.
   [[nodiscard]] std::size_t peak() const noexcept;
+  /// Bytes allocated since then, whether or not they were given back.
+  [[nodiscard]] std::size_t total() const noexcept;
   /// Bytes held now.
   [[nodiscard]] std::size_t held() const noexcept;
 };

@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import pty
+import re
+import resource
 import subprocess
 import time
 
@@ -92,6 +94,54 @@ def test_inspect_prints_json_for_programs(file):
         "key": "tied[0]", "dtype": "float32", "shape": [2], "strides": [4], "offset": 1, "bytes": 8,
         "storage": "0", "storage_bytes": 48, "location": "cpu", "requires_grad": False,
     }  # fmt: skip
+
+
+def inspect_within(mib, path, *arguments):
+    """So many bytes it prints with no more memory than this; and the beginning of them."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
+
+    process = subprocess.Popen([COMMAND, "inspect", path, *arguments], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, preexec_fn=limit)  # fmt: skip
+    begin, printed = b"", 0
+    while part := process.stdout.read(1 << 20):
+        begin = begin or part
+        printed += len(part)
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
+    return printed, begin.decode()
+
+
+def test_one_long_shape_or_key_makes_no_other_row_longer(tmp_path):
+    (tmp_path / "raw").write_bytes(bytes(48))
+    rows = {"list": [tensor(0, "float32", [1], [1])] * 20000}
+    many = {"list": [tensor(0, "float32", [1], [1])] * 40000}
+    states = {
+        "shape": [["rows", rows], ["long", tensor(0, "float32", [1] * 100000, [1] * 100000)]],
+        "keys": [["k" * 5000, tensor(0, "float32", [1], [1])], ["rows", rows]],
+        "deep": [["x" * 990, {"dict": [["y" * 990, {"dict": [["z" * 990, many]]}]]}]],
+    }
+    for name, state in states.items():
+        (tmp_path / "x.json").write_text(json.dumps({
+            "storages": [{"bytes": 48, "data": str(tmp_path / "raw")}], "rank": 0, "world_size": 1,
+            "metadata": {}, "state": {"dict": state}}))  # fmt: skip
+        subprocess.run([ARCHIVE_TOOL, "write", tmp_path / "x.json", tmp_path / name], check=True)
+    printed, begin = inspect_within(128, tmp_path / "shape")
+    assert printed < 20000 * 200
+    assert re.search(r"rows\[7\] +float32 +\[1\] +4 B  shares the storage of rows\[0\]\n", begin)
+    lines = ckptring("inspect", tmp_path / "shape").stdout.splitlines()
+    assert f"[{'1, ' * 32}...: 100000 dimensions]" in lines[-2]
+    printed, begin = inspect_within(128, tmp_path / "keys")
+    assert printed < 20000 * 300 and "shares the storage of kkk" in begin
+    printed, begin = inspect_within(128, tmp_path / "deep")
+    assert printed < 40000 * 400 and "zzz[7] " in begin
+    printed, _ = inspect_within(128, tmp_path / "deep", "--json")
+    assert printed > 40000 * 2000
+    with open(tmp_path / "out.json", "w") as out:
+        subprocess.run([COMMAND, "inspect", tmp_path / "keys", "--json"], stdout=out, check=True)
+    (found,) = json.loads((tmp_path / "out.json").read_text())["files"]
+    assert found["tensors"][0]["key"].startswith("k" * 1000)
+    assert found["totals"]["tensors"] == len(found["tensors"]) == 20001
 
 
 def test_a_directory_means_all_its_ranks_in_order(tmp_path):

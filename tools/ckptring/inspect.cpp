@@ -1,5 +1,6 @@
 #include "inspect.h"
 
+#include "output.h"
 #include "plan/key_tree.h"
 #include "plan/pt_archive.h"
 #include "plan/tensor_bounds.h"
@@ -10,7 +11,6 @@
 #include <ckptring/checkpoints.h>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -20,6 +20,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -159,7 +162,43 @@ Json json_of(const MetadataValue& value) {
       value);
 }
 
-Json json_of(const Contents& contents) {
+/// The standard output, some of it at a time: tables may be longer than memory.
+class Output {
+ public:
+  void add(std::string_view text) {
+    held_ += text;
+    if (held_.size() >= kEnough) flush();
+  }
+  void flush() {
+    print(held_);
+    held_.clear();
+  }
+
+ private:
+  static constexpr std::size_t kEnough = 1 << 16;
+  std::string held_;
+};
+
+// JSON, with every key and shape as the file has them.
+
+/// A path need not be UTF-8.
+std::string dumped(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// One line for each item.
+template <class Items, class JsonOf>
+void add_list(Output& out, const char* name, const Items& items, const JsonOf& json_of) {
+  const char* before = "\n";
+  out.add(fmt::format("      \"{}\": [", name));
+  for (const auto& item : items) {
+    out.add(std::exchange(before, ",\n"));
+    out.add("        " + dumped(json_of(item)));
+  }
+  out.add(items.empty() ? "],\n" : "\n      ],\n");
+}
+
+Json head_of(const Contents& contents) {
   Json file{{"path", contents.path},
             {"file_bytes", contents.file_bytes},
             {"format_version", contents.info.format_version}};
@@ -171,109 +210,160 @@ Json json_of(const Contents& contents) {
     for (const auto& [key, value] : contents.info.metadata) metadata[key] = json_of(value);
     file["metadata"] = std::move(metadata);
   }
-  Json tensors = Json::array();
-  std::uint64_t tensor_bytes = 0;
-  for (const auto& [key, tensor] : contents.tensors) {
-    const std::vector<std::int64_t> sizes = tensor.sizes();
-    const std::uint64_t bytes = plan::tensor_bytes(tensor.dtype(), sizes);
-    tensor_bytes += bytes;
-    tensors.push_back({{"key", contents.keys.path(key)},
-                       {"dtype", plan::name(tensor.dtype())},
-                       {"shape", sizes},
-                       {"strides", tensor.strides()},
-                       {"offset", tensor.offset()},
-                       {"bytes", bytes},
-                       {"storage", tensor.storage_key()},
-                       {"storage_bytes", tensor.storage_bytes()},
-                       {"location", tensor.location()},
-                       {"requires_grad", tensor.requires_grad()}});
-  }
-  Json shared = Json::array();
-  for (const auto& [key, first] : contents.shared) {
-    shared.push_back({{"key", contents.keys.path(key)}, {"same_as", contents.keys.path(first)}});
-  }
-  Json unsupported = Json::array();
-  for (const auto& [key, what] : contents.unsupported) {
-    unsupported.push_back({{"key", contents.keys.path(key)}, {"what", what}});
-  }
   file["checksums"] = contents.has_checksums;
-  file["tensors"] = std::move(tensors);
-  file["shared"] = std::move(shared);
-  file["unsupported"] = std::move(unsupported);
-  file["totals"] = {{"tensors", contents.tensors.size()},
-                    {"tensor_bytes", tensor_bytes},
-                    {"storages", contents.storages.size()},
-                    {"storage_bytes", contents.storage_bytes()},
-                    {"other_values", contents.other_values}};
   return file;
 }
 
-std::string text_of(const Contents& contents) {
-  std::string out = printable(contents.path) + "\n";
+void add_json(Output& out, const Contents& contents) {
+  const auto path = [&](Node node) { return contents.keys.path(node); };
+  out.add("    {\n");
+  const Json head = head_of(contents);
+  for (const auto& [name, value] : head.items()) {
+    out.add(fmt::format("      \"{}\": {},\n", name, dumped(value)));
+  }
+  std::uint64_t tensor_bytes = 0;
+  add_list(out, "tensors", contents.tensors, [&](const FoundTensor& found) {
+    const plan::Tensor& tensor = found.tensor;
+    const std::vector<std::int64_t> sizes = tensor.sizes();
+    const std::uint64_t bytes = plan::tensor_bytes(tensor.dtype(), sizes);
+    tensor_bytes += bytes;
+    return Json{{"key", path(found.key)},
+                {"dtype", plan::name(tensor.dtype())},
+                {"shape", sizes},
+                {"strides", tensor.strides()},
+                {"offset", tensor.offset()},
+                {"bytes", bytes},
+                {"storage", tensor.storage_key()},
+                {"storage_bytes", tensor.storage_bytes()},
+                {"location", tensor.location()},
+                {"requires_grad", tensor.requires_grad()}};
+  });
+  add_list(out, "shared", contents.shared, [&](const Shared& found) {
+    return Json{{"key", path(found.key)}, {"same_as", path(found.first)}};
+  });
+  add_list(out, "unsupported", contents.unsupported, [&](const Note& found) {
+    return Json{{"key", path(found.key)}, {"what", found.what}};
+  });
+  out.add(fmt::format("      \"totals\": {}\n    }}",
+                      dumped({{"tensors", contents.tensors.size()},
+                              {"tensor_bytes", tensor_bytes},
+                              {"storages", contents.storages.size()},
+                              {"storage_bytes", contents.storage_bytes()},
+                              {"other_values", contents.other_values}})));
+}
+
+// A table, with what somebody may read of each key and shape.
+
+std::string words_of_key(const Contents& contents, Node key) {
+  return printable(shortened(contents.keys.path(key)));
+}
+
+class Table {
+ public:
+  explicit Table(const Contents& contents) : contents_(contents) {
+    for (const FoundTensor& found : contents.tensors) {
+      const Row row = row_of(found);
+      for (std::size_t i = 0; i < widths_.size(); ++i) {
+        widths_[i] = std::max(widths_[i], std::min(row[i].size(), kWidest));
+      }
+    }
+  }
+
+  void add_to(Output& out) {
+    if (contents_.tensors.empty()) return;
+    out.add(line_of(kHead));
+    for (const FoundTensor& found : contents_.tensors) out.add(line_of(row_of(found)));
+  }
+
+ private:
+  using Row = std::array<std::string, 5>;
+  inline static const Row kHead{"KEY", "DTYPE", "SHAPE", "BYTES", ""};
+  static constexpr std::size_t kWidest = 60;  ///< column; what is longer moves the rest of its line
+  struct Size {
+    std::string shape;
+    std::string bytes;
+  };
+
+  Row row_of(const FoundTensor& found) {
+    const plan::Tensor& tensor = found.tensor;
+    const Node first = contents_.storages.at(tensor.record()).first_user;
+    const Size& size = size_of(tensor);
+    return {words_of_key(contents_, found.key), std::string(plan::name(tensor.dtype())), size.shape,
+            size.bytes,
+            first == found.key ? "" : "shares the storage of " + words_of_key(contents_, first)};
+  }
+
+  /// A file may have one tensor, of a long shape, at many places.
+  const Size& size_of(const plan::Tensor& tensor) {
+    const auto [found, is_new] = sizes_.try_emplace(tensor.id());
+    if (is_new) {
+      const std::vector<std::int64_t> sizes = tensor.sizes();
+      found->second = {plan::shape_words(sizes),
+                       human_bytes(plan::tensor_bytes(tensor.dtype(), sizes))};
+    }
+    return found->second;
+  }
+
+  [[nodiscard]] std::string line_of(const Row& row) const {
+    std::string line =
+        fmt::format("  {:<{}}  {:<{}}  {:<{}}  {:>{}}  {}", row[0], widths_[0], row[1], widths_[1],
+                    row[2], widths_[2], row[3], widths_[3], row[4]);
+    line.erase(line.find_last_not_of(' ') + 1);
+    return line + "\n";
+  }
+
+  const Contents& contents_;
+  std::array<std::size_t, 4> widths_{kHead[0].size(), kHead[1].size(), kHead[2].size(),
+                                     kHead[3].size()};
+  std::unordered_map<std::uint32_t, Size> sizes_;
+};
+
+void add_text(Output& out, const Contents& contents) {
+  out.add(printable(contents.path) + "\n");
   if (contents.info.format_version > 0) {
-    out += fmt::format("  ckptring format {}, rank {} of {}", contents.info.format_version,
-                       contents.info.rank, contents.info.world_size);
-    if (contents.info.step) out += fmt::format(", step {}", *contents.info.step);
-    out += '\n';
+    out.add(fmt::format("  ckptring format {}, rank {} of {}", contents.info.format_version,
+                        contents.info.rank, contents.info.world_size));
+    if (contents.info.step) out.add(fmt::format(", step {}", *contents.info.step));
+    out.add("\n");
     for (const auto& [key, value] : contents.info.metadata) {
-      out += fmt::format("  {} = {}\n", printable(key), json_of(value).dump());
+      out.add(fmt::format("  {} = {}\n", printable(key), json_of(value).dump()));
     }
   } else {
-    out += "  not written by ckptring\n";
+    out.add("  not written by ckptring\n");
   }
-  if (!contents.has_checksums) out += "  checksums were not computed: damage cannot be noticed\n";
-
-  std::vector<std::array<std::string, 5>> rows{{"KEY", "DTYPE", "SHAPE", "BYTES", ""}};
-  for (const auto& [key, tensor] : contents.tensors) {
-    const std::vector<std::int64_t> sizes = tensor.sizes();
-    const Node first = contents.storages.at(tensor.record()).first_user;
-    rows.push_back(
-        {printable(contents.keys.path(key)), std::string(plan::name(tensor.dtype())),
-         fmt::format("[{}]", fmt::join(sizes, ", ")),
-         human_bytes(plan::tensor_bytes(tensor.dtype(), sizes)),
-         first == key ? "" : "shares the storage of " + printable(contents.keys.path(first))});
+  if (!contents.has_checksums) {
+    out.add("  checksums were not computed: damage cannot be noticed\n");
   }
-  std::array<std::size_t, 4> widths{};
-  for (const auto& row : rows) {
-    for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  if (rows.size() > 1) {
-    for (const auto& row : rows) {
-      std::string line =
-          fmt::format("  {:<{}}  {:<{}}  {:<{}}  {:>{}}  {}", row[0], widths[0], row[1], widths[1],
-                      row[2], widths[2], row[3], widths[3], row[4]);
-      line.erase(line.find_last_not_of(' ') + 1);
-      out += line + "\n";
-    }
-  }
+  Table(contents).add_to(out);
   for (const auto& [key, first] : contents.shared) {
-    out += fmt::format("  {}: the same object as {}\n", printable(contents.keys.path(key)),
-                       printable(contents.keys.path(first)));
+    out.add(fmt::format("  {}: the same object as {}\n", words_of_key(contents, key),
+                        words_of_key(contents, first)));
   }
   for (const auto& [key, what] : contents.unsupported) {
-    out += fmt::format("  {}: cannot be loaded here, it is {}\n",
-                       printable(contents.keys.path(key)), printable(what));
+    out.add(fmt::format("  {}: cannot be loaded here, it is {}\n", words_of_key(contents, key),
+                        printable(shortened(what))));
   }
-  return out +
-         fmt::format(
-             "  {} in {} of {}, {}; the file has {}\n", count(contents.tensors.size(), "tensor"),
-             count(contents.storages.size(), "storage"), human_bytes(contents.storage_bytes()),
-             count(contents.other_values, "other value"), human_bytes(contents.file_bytes));
+  out.add(fmt::format(
+      "  {} in {} of {}, {}; the file has {}\n", count(contents.tensors.size(), "tensor"),
+      count(contents.storages.size(), "storage"), human_bytes(contents.storage_bytes()),
+      count(contents.other_values, "other value"), human_bytes(contents.file_bytes)));
 }
 
 }  // namespace
 
-std::string inspect(const std::vector<std::string>& files, bool json) {
-  if (json) {
-    Json all = Json::array();
-    for (const std::string& file : files) all.push_back(json_of(read(file)));
-    // A path need not be UTF-8.
-    return Json{{"files", std::move(all)}}.dump(2, ' ', false, Json::error_handler_t::replace) +
-           "\n";
+void inspect(const std::vector<std::string>& files, bool json) {
+  // All of them first: where one cannot be read, nothing is printed.
+  std::vector<Contents> all;
+  for (const std::string& file : files) all.push_back(read(file));
+  Output out;
+  if (json) out.add("{\n  \"files\": [\n");
+  const char* before = "";
+  for (const Contents& contents : all) {
+    out.add(std::exchange(before, json ? ",\n" : "\n"));
+    json ? add_json(out, contents) : add_text(out, contents);
   }
-  std::string out;
-  for (const std::string& file : files) out += (out.empty() ? "" : "\n") + text_of(read(file));
-  return out;
+  if (json) out.add("\n  ]\n}\n");
+  out.flush();
 }
 
 }  // namespace ckptring::command

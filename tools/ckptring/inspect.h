@@ -6,8 +6,9 @@
 
 namespace ckptring::command {
 
-/// The files as tables, or as one JSON document {"files": [...]}.
-/// @throws Error if a file cannot be read or is damaged
-std::string inspect(const std::vector<std::string>& files, bool json);
+/// Prints the files as tables, or as one JSON document {"files": [...]}. Takes memory for what the
+/// files hold, not for what is printed.
+/// @throws Error if a file cannot be read or is damaged, before anything is printed
+void inspect(const std::vector<std::string>& files, bool json);
 
 }  // namespace ckptring::command

@@ -78,7 +78,7 @@ int run(int argc, char** argv) {
 
   try {
     if (inspecting->parsed()) {
-      print(inspect(checkpoint_files(path), json));
+      inspect(checkpoint_files(path), json);
     } else if (verifying->parsed()) {
       if (!verify(checkpoint_files(path))) return kDamaged;
     } else {

@@ -31,6 +31,21 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string shortened(std::string_view text) {
+  constexpr std::size_t kBegin = 70;
+  constexpr std::size_t kEnd = 40;
+  if (text.size() <= kBegin + kEnd) return std::string(text);
+  // Not within a character.
+  const auto is_within = [&](std::size_t at) {
+    return (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+  };
+  std::size_t begin = kBegin;
+  std::size_t end = text.size() - kEnd;
+  while (begin > 0 && is_within(begin)) --begin;
+  while (end < text.size() && is_within(end)) ++end;
+  return std::string(text.substr(0, begin)) + "..." + std::string(text.substr(end));
+}
+
 std::string count(std::uint64_t number, std::string_view singular) {
   return fmt::format("{} {}{}", number, singular, number == 1 ? "" : "s");
 }
