@@ -352,8 +352,11 @@ class Survey {
                                   .storage_bytes = sources_[storage].size,
                                   .offset = impl->storage_offset(),
                                   .sizes = {impl->sizes().data(), impl->sizes().size()},
-                                  .strides = {impl->strides().data(), impl->strides().size()}})) {
-      refuse(parent, step, "the tensor does not lie in its storage: " + *problem);
+                                  .strides = {impl->strides().data(), impl->strides().size()},
+                                  .conj = impl->is_conj(),
+                                  .neg = tensor.is_neg(),
+                                  .requires_grad = impl->requires_grad()})) {
+      refuse(parent, step, "the tensor could not be read again: " + *problem);
     }
     builder_.note_view(storage, *dtype);
     if (is_volatile(*impl)) sources_[storage].is_volatile = true;
