@@ -134,8 +134,14 @@ struct SeenState {
   }
 };
 
+/// Without a path it is `prepare`'s.
+std::string operation(const std::string& key, const std::string& path) {
+  return fmt::format("{} key {}{}", path.empty() ? "prepare" : "save", key,
+                     path.empty() ? "" : " to");
+}
+
 Error device_failed(const std::string& key, const std::string& path, std::string cause) {
-  return {ErrorCode::device_failed, fmt::format("save key {} to", key), path, std::move(cause)};
+  return {ErrorCode::device_failed, operation(key, path), path, std::move(cause)};
 }
 
 /// Walks a state once: checks every value and writes down steps, tensors and storages.
@@ -475,7 +481,7 @@ class Survey {
     refuse_path(seen_.keys.path(node), std::move(cause));
   }
   [[noreturn]] void refuse_path(const std::string& key, std::string cause) const {
-    throw Error(ErrorCode::unsupported_value, fmt::format("save key {} to", key), seen_.path,
+    throw Error(ErrorCode::unsupported_value, operation(key, seen_.path), seen_.path,
                 std::move(cause));
   }
 
@@ -577,7 +583,7 @@ save::SaveJob survey_state(const std::string& path, const StateDict& state,
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
                          const SaveOptions& options, const RankInfo& rank,
                          stage::DeviceAccess& devices) {
-  return in_own_words(ErrorCode::unsupported_value, "save to", path,
+  return in_own_words(ErrorCode::unsupported_value, path.empty() ? "prepare" : "save to", path,
                       [&] { return survey_state(path, state, options, rank, devices); });
 }
 
