@@ -8,9 +8,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -47,7 +48,7 @@ struct Sink {
   std::mutex mutex;
   std::shared_ptr<LogHandler> handler;  ///< null: stderr
   bool busy = false;                    ///< a handler runs, in one thread
-  std::deque<Line> waiting;             ///< for that thread
+  std::list<Line> waiting;              ///< for that thread; empty it takes no memory
   /// ENDED edge: counted up by the thread that a handler ran in, with release, and waited for with
   /// acquire by whoever has replaced that handler: what it did has been done.
   std::atomic<std::uint32_t> ended{0};
@@ -73,7 +74,8 @@ void after_fork_in_child() {
 
 // Never destroyed: background threads may log while the process exits.
 Sink& sink() noexcept {
-  static Sink& instance = *new Sink;
+  alignas(Sink) static std::byte memory[sizeof(Sink)];
+  static Sink& instance = *new (memory) Sink;
   // Refused for want of memory only. Then a child may wait for ever, if it logs, and was forked in
   // just the moment in which a line was handed over.
   static const int refused =

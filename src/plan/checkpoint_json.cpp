@@ -7,23 +7,31 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace ckptring::plan {
 namespace {
 
-using Json = nlohmann::json;  // keeps its keys sorted
+// Values of one kind only, never a tree of them: to let go of a tree, the library allocates.
+using Json = nlohmann::json;
 
 // JSON has no number for these; a loss of infinity must not cost anybody a checkpoint.
 constexpr const char* kFloat = "float";
 
-Json json_of(double value) {
-  if (std::isfinite(value)) return value;
-  return Json{{kFloat, std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf"}};
+std::string json_of(const MetadataValue& value) {
+  const auto* const real = std::get_if<double>(&value);
+  if (real != nullptr && !std::isfinite(*real)) {
+    return fmt::format(R"({{"{}":"{}"}})", kFloat,
+                       std::isnan(*real) ? "nan"
+                       : *real > 0       ? "inf"
+                                         : "-inf");
+  }
+  return std::visit([](const auto& plain) { return Json(plain).dump(); }, value);
 }
 
 [[noreturn]] void damaged(const std::string& path, const std::string& field) {
@@ -37,91 +45,207 @@ void require_text(std::string_view text, const char* what) {
   }
 }
 
-int small_number(const Json& json, const char* field, std::int64_t least, const std::string& path) {
-  const auto found = json.find(field);
-  if (found == json.end()) damaged(path, fmt::format("{} is missing", field));
-  if (!found->is_number_integer() || *found < least || *found > std::numeric_limits<int>::max()) {
-    damaged(path, fmt::format("{} is not a whole number from {} on", field, least));
-  }
-  return found->get<int>();
-}
-
-MetadataValue metadata_value(const Json& json, const std::string& key, const std::string& path) {
-  if (json.is_boolean()) return json.get<bool>();
-  if (json.is_number_unsigned() &&
-      json.get<std::uint64_t>() <=
-          static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-    return json.get<std::int64_t>();
-  }
-  if (json.is_number_integer() && !json.is_number_unsigned()) return json.get<std::int64_t>();
-  if (json.is_number_float()) return json.get<double>();
-  if (json.is_string()) return json.get<std::string>();
-  if (json.is_object() && json.size() == 1 && json.contains(kFloat)) {
-    const Json& which = json.at(kFloat);
-    if (which == "nan") return std::numeric_limits<double>::quiet_NaN();
-    if (which == "inf") return std::numeric_limits<double>::infinity();
-    if (which == "-inf") return -std::numeric_limits<double>::infinity();
-  }
-  damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string", key));
-}
-
-/// Keeps what has a meaning here. The rest is read over, so that it takes no memory: a byte could
-/// make a value of a hundred. What metadata cannot hold is noted only: a newer format may have it.
-class Filter {
+/// Notes what has a meaning here, and reads over the rest, so that it takes no memory: a byte could
+/// make a value of a hundred. What is wrong is told at the end: a newer format may have it. Of
+/// equal keys the last one counts.
+class Facts final : public nlohmann::json_sax<Json> {
  public:
-  Filter(const std::string& path, bool& odd_metadata) : path_(path), odd_metadata_(odd_metadata) {}
+  /// A field that is to be a whole number.
+  struct Number {
+    bool there = false;
+    std::optional<std::int64_t> value;  ///< none: it is something else
+  };
 
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    using Event = Json::parse_event_t;
-    if (depth > kMaxNesting) damaged(path_, "it is nested too deeply");
-    if (event == Event::key && depth == 1) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      in_metadata_ = key == "metadata";
-      return in_metadata_ || std::ranges::find(kKeys, key) != kKeys.end();
+  explicit Facts(const std::string& path) : path_(path) {}
+
+  bool is_object = false;
+  Number format_version;
+  Number rank;
+  Number world_size;
+  Number step;
+  Metadata metadata;
+  bool metadata_is_object = true;
+  bool odd_metadata = false;                 ///< they hold what no metadata hold
+  std::optional<std::string> odd_metadatum;  ///< its key
+
+  bool null() override { return other(); }
+  bool boolean(bool value) override { return plain(value); }
+  bool number_integer(number_integer_t value) override { return integer(value); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (!std::in_range<std::int64_t>(value)) return other();
+    return integer(static_cast<std::int64_t>(value));
+  }
+  bool number_float(number_float_t value, const string_t& /*text*/) override {
+    return plain(value);
+  }
+  bool string(string_t& value) override {
+    if (depth_ == 3 && place_ == Place::metadata) {
+      if (special_key_) special_ = special_value(value);
+      return true;
     }
-    if (event != Event::object_start && event != Event::array_start) return true;
-    if (depth == 0) return true;
-    // {"metadata": {key: {"float": "nan"}}}
-    const bool known = in_metadata_ && depth <= 2 && event == Event::object_start;
-    if (in_metadata_ && !known) odd_metadata_ = true;
-    return known;
+    return plain(std::move(value));
+  }
+  bool binary(binary_t& /*value*/) override { return other(); }
+
+  bool start_object(std::size_t /*elements*/) override {
+    enter();
+    if (depth_ == 1) is_object = true;
+    if (place_ != Place::metadata) return true;
+    if (depth_ == 2) {
+      metadata.clear();
+      metadata_is_object = true;
+    } else if (depth_ == 3) {  // {"float": "nan"}
+      only_special_ = true;
+      special_.reset();
+    } else {
+      odd_metadata = true;
+    }
+    return true;
+  }
+  bool key(string_t& key) override {
+    if (depth_ == 1) {
+      place_ = place_of(key);
+    } else if (place_ == Place::metadata && depth_ == 2) {
+      key_ = std::move(key);
+    } else if (place_ == Place::metadata && depth_ == 3) {
+      special_key_ = key == kFloat;
+      only_special_ = only_special_ && special_key_;
+    }
+    return true;
+  }
+  bool end_object() override {
+    if (depth_ == 3 && place_ == Place::metadata) {
+      if (special_ && only_special_) {
+        metadata.insert_or_assign(std::move(key_), *special_);
+      } else {
+        note_odd_metadatum();
+      }
+    }
+    leave();
+    return true;
+  }
+  bool start_array(std::size_t /*elements*/) override {
+    enter();
+    if (place_ == Place::metadata) odd_metadata = true;
+    return true;
+  }
+  bool end_array() override {
+    leave();
+    return true;
+  }
+  bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
+                   const Json::exception& /*error*/) override {
+    return false;
   }
 
  private:
-  static constexpr int kMaxNesting = 100;
-  static constexpr std::array<std::string_view, 4> kKeys{"format_version", "rank", "step",
-                                                         "world_size"};
+  enum class Place { elsewhere, format_version, rank, world_size, step, metadata };
+
+  static Place place_of(std::string_view key) {
+    if (key == "format_version") return Place::format_version;
+    if (key == "rank") return Place::rank;
+    if (key == "world_size") return Place::world_size;
+    if (key == "step") return Place::step;
+    return key == "metadata" ? Place::metadata : Place::elsewhere;
+  }
+  static std::optional<double> special_value(std::string_view text) {
+    if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
+    if (text == "inf") return std::numeric_limits<double>::infinity();
+    if (text == "-inf") return -std::numeric_limits<double>::infinity();
+    return std::nullopt;
+  }
+
+  void enter() {
+    if (depth_ == 1) (void)other();
+    if (++depth_ > kMaxJsonDepth) damaged(path_, "it is nested too deeply");
+  }
+  void leave() {
+    if (--depth_ <= 1) place_ = Place::elsewhere;
+  }
+
+  [[nodiscard]] Number* number_at_hand() {
+    switch (place_) {
+      case Place::format_version:
+        return &format_version;
+      case Place::rank:
+        return &rank;
+      case Place::world_size:
+        return &world_size;
+      case Place::step:
+        return &step;
+      default:
+        return nullptr;
+    }
+  }
+
+  bool integer(std::int64_t value) {
+    Number* const number = depth_ == 1 ? number_at_hand() : nullptr;
+    if (number == nullptr) return plain(value);
+    *number = {true, value};
+    return true;
+  }
+
+  /// What metadata may have.
+  bool plain(MetadataValue value) {
+    if (depth_ != 2 || place_ != Place::metadata) return other();
+    metadata.insert_or_assign(std::move(key_), std::move(value));
+    return true;
+  }
+
+  /// What no field that is known may have.
+  bool other() {
+    if (depth_ == 1) {
+      if (Number* const number = number_at_hand()) *number = {true, std::nullopt};
+      if (place_ == Place::metadata) metadata_is_object = false;
+    } else if (depth_ == 2 && place_ == Place::metadata) {
+      note_odd_metadatum();
+    } else if (depth_ == 3 && place_ == Place::metadata) {
+      if (special_key_) special_.reset();
+    }
+    return true;
+  }
+
+  void note_odd_metadatum() {
+    if (!odd_metadatum) odd_metadatum = std::move(key_);
+  }
+
   const std::string& path_;
-  bool& odd_metadata_;
-  bool in_metadata_ = false;
+  int depth_ = 0;  ///< containers that are open
+  Place place_ = Place::elsewhere;
+  std::string key_;  ///< in the metadata
+  // Of the object at hand, which stands for a float.
+  bool special_key_ = false;   ///< the key at hand is the one that it has to have
+  bool only_special_ = false;  ///< so were all before
+  std::optional<double> special_;
 };
+
+int small_number(const Facts::Number& number, const char* field, std::int64_t least,
+                 const std::string& path) {
+  if (!number.there) damaged(path, fmt::format("{} is missing", field));
+  if (!number.value || *number.value < least || *number.value > std::numeric_limits<int>::max()) {
+    damaged(path, fmt::format("{} is not a whole number from {} on", field, least));
+  }
+  return static_cast<int>(*number.value);
+}
 
 }  // namespace
 
 std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
                     const Metadata& metadata) {
-  Json facts = Json::object();
-  for (const auto& [key, value] : metadata) {
+  // The keys are sorted, as a reader of JSON would write them.
+  std::string text = fmt::format(R"({{"format_version":{},"metadata":{{)", kFormatVersion);
+  for (bool first = true; const auto& [key, value] : metadata) {
     require_text(key, "a metadata key");
-    if (const auto* text = std::get_if<std::string>(&value)) {
-      require_text(*text, fmt::format("the metadata value of \"{}\"", key).c_str());
+    if (const auto* words = std::get_if<std::string>(&value)) {
+      require_text(*words, fmt::format("the metadata value of \"{}\"", key).c_str());
     }
-    facts[key] = std::visit(
-        [](const auto& plain) -> Json {
-          if constexpr (std::is_same_v<std::decay_t<decltype(plain)>, double>) {
-            return json_of(plain);
-          } else {
-            return plain;
-          }
-        },
-        value);
+    if (!std::exchange(first, false)) text += ',';
+    text.append(Json(key).dump()).append(":").append(json_of(value));
   }
-  Json json{{"format_version", kFormatVersion},
-            {"rank", rank.global_rank},
-            {"world_size", rank.global_world_size},
-            {"metadata", std::move(facts)}};
-  if (step) json["step"] = *step;
-  std::string text = json.dump() + "\n";
+  text += fmt::format(R"(}},"rank":{})", rank.global_rank);
+  if (step) text += fmt::format(R"(,"step":{})", *step);
+  text += fmt::format(R"(,"world_size":{}}})", rank.global_world_size);
+  text += '\n';
   if (text.size() > kMaxJson) {
     throw Error(
         ErrorCode::unsupported_value, "plan the file", "",
@@ -131,38 +255,36 @@ std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
 }
 
 CheckpointInfo from_json(std::string_view text, const std::string& path) {
-  bool odd_metadata = false;
-  const Json json = Json::parse(text, Filter(path, odd_metadata), /*allow_exceptions=*/false);
-  if (!json.is_object()) damaged(path, "it is not a JSON object");
+  Facts facts(path);
+  if (!Json::sax_parse(text.begin(), text.end(), &facts) || !facts.is_object) {
+    damaged(path, "it is not a JSON object");
+  }
 
   CheckpointInfo info;
   info.path = path;
-  info.format_version = small_number(json, "format_version", 1, path);
+  info.format_version = small_number(facts.format_version, "format_version", 1, path);
   // Before anything else is looked at: a newer format may have changed it.
   if (info.format_version > kFormatVersion) {
     throw Error(ErrorCode::newer_format, "read", path,
                 fmt::format("it is written in format version {}; this build reads up to version {}",
                             info.format_version, kFormatVersion));
   }
-  if (odd_metadata) damaged(path, "metadata are more than bools, integers, floats and strings");
-  info.rank = small_number(json, "rank", 0, path);
-  info.world_size = small_number(json, "world_size", 1, path);
+  if (facts.odd_metadata) {
+    damaged(path, "metadata are more than bools, integers, floats and strings");
+  }
+  info.rank = small_number(facts.rank, "rank", 0, path);
+  info.world_size = small_number(facts.world_size, "world_size", 1, path);
   if (info.rank >= info.world_size) damaged(path, "rank is not below world_size");
-  if (const auto step = json.find("step"); step != json.end()) {
-    if (!step->is_number_integer() ||
-        (step->is_number_unsigned() &&
-         step->get<std::uint64_t>() >
-             static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))) {
-      damaged(path, "step is not a whole number of 64 bits");
-    }
-    info.step = step->get<std::int64_t>();
+  if (facts.step.there && !facts.step.value) {
+    damaged(path, "step is not a whole number of 64 bits");
   }
-  if (const auto metadata = json.find("metadata"); metadata != json.end()) {
-    if (!metadata->is_object()) damaged(path, "metadata is not an object");
-    for (const auto& [key, value] : metadata->items()) {
-      info.metadata.emplace(key, metadata_value(value, key, path));
-    }
+  info.step = facts.step.value;
+  if (!facts.metadata_is_object) damaged(path, "metadata is not an object");
+  if (facts.odd_metadatum) {
+    damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string",
+                              *facts.odd_metadatum));
   }
+  info.metadata = std::move(facts.metadata);
   return info;
 }
 

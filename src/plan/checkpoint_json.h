@@ -16,6 +16,8 @@ inline constexpr int kFormatVersion = 1;
 
 /// Bytes that the record may have.
 inline constexpr std::uint64_t kMaxJson = 16 * 1024 * 1024;
+/// Levels of objects and arrays in it. It has 2 or 3; more are for what a newer format adds.
+inline constexpr int kMaxJsonDepth = 100;
 
 /// The same text for the same facts, always.
 /// @throws Error unsupported_value for text that is not UTF-8, or too much of it

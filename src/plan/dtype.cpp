@@ -71,6 +71,10 @@ bool is_complex(DType dtype) noexcept {
          dtype == DType::bcomplex32;
 }
 
+bool is_floating(DType dtype) noexcept {
+  return name(dtype).starts_with("float") || name(dtype) == "bfloat16";
+}
+
 std::string_view name(DType dtype) noexcept { return row(dtype).name; }
 
 std::optional<DType> dtype_from_name(std::string_view name) noexcept {

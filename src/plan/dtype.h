@@ -60,6 +60,8 @@ inline constexpr std::size_t kDTypeCount = 42;
 std::uint32_t element_size(DType dtype) noexcept;
 
 bool is_complex(DType dtype) noexcept;
+/// Of any width; not complex.
+bool is_floating(DType dtype) noexcept;
 
 /// As in `torch.float32`, without "torch.".
 std::string_view name(DType dtype) noexcept;

@@ -355,7 +355,9 @@ class Checker {
                             .offset = tensor.offset,
                             .sizes = sizes_,
                             .strides = strides_,
-                            .conj = tensor.conj})) {
+                            .conj = tensor.conj,
+                            .neg = tensor.neg,
+                            .requires_grad = tensor.requires_grad})) {
       damaged(*problem);
     }
   }

@@ -77,7 +77,7 @@ struct PtPlanBuilder::State {
   std::vector<Storage> storages;
   std::vector<std::string> locations;
   std::size_t views = 0;                  // of all storages
-  int open = 0;                           // containers begun and not ended
+  std::vector<bool> open;                 // containers begun and not ended: whether it is a dict
   ValueMemory memory;                     // of whoever reads it
   std::vector<std::uint64_t> key_hashes;  // of the dicts that are open
   std::vector<std::size_t> open_dicts;    // where each one's begin
@@ -92,17 +92,23 @@ struct PtPlanBuilder::State {
 
   void value() {
     require(!complete, "a second value after the state");
-    if (open == 0) complete = true;
-    memory.add_items(1);
+    if (open.empty()) complete = true;
+    count_item();
   }
-  void begin() {
+  void begin(bool is_dict) {
     require(!complete, "a second value after the state");
-    if (open++ == 0) pickle.reserve(views * kTypicalTensor);
-    memory.add_items(1);
+    if (open.empty()) pickle.reserve(views * kTypicalTensor);
+    count_item();
+    open.push_back(is_dict);
   }
   void end() {
-    require(open > 0, "an end without a begin");
-    if (--open == 0) complete = true;
+    require(!open.empty(), "an end without a begin");
+    open.pop_back();
+    if (open.empty()) complete = true;
+  }
+  /// A dict's values lie in its table.
+  void count_item() {
+    if (!open.empty() && !open.back()) memory.add_items(1);
   }
 
   /// Whether all views of the storage are written as v3 tensors of an untyped storage: a typed
@@ -165,7 +171,7 @@ void PtPlanBuilder::note_view(std::uint32_t storage, DType dtype) {
 }
 
 void PtPlanBuilder::begin_dict() {
-  state_->begin();
+  state_->begin(true);
   state_->pickle.begin_dict();
   state_->open_dicts.push_back(state_->key_hashes.size());
 }
@@ -181,7 +187,7 @@ void PtPlanBuilder::end_dict() {
   state_->key_hashes.resize(first);
 }
 void PtPlanBuilder::begin_list() {
-  state_->begin();
+  state_->begin(false);
   state_->pickle.begin_list();
   state_->memory.add_list();
 }
@@ -190,7 +196,7 @@ void PtPlanBuilder::end_list() {
   state_->pickle.end_list();
 }
 void PtPlanBuilder::begin_tuple() {
-  state_->begin();
+  state_->begin(false);
   state_->pickle.begin_tuple();
   state_->memory.add_tuple();
 }
@@ -200,12 +206,12 @@ void PtPlanBuilder::end_tuple() {
 }
 
 void PtPlanBuilder::key(std::string_view text) {
-  require(state_->open > 0, "a key outside of a dict");
+  require(!state_->open.empty(), "a key outside of a dict");
   state_->pickle.string(text);
   state_->key_hashes.push_back(dict_hash(text));
 }
 void PtPlanBuilder::key(std::int64_t number) {
-  require(state_->open > 0, "a key outside of a dict");
+  require(!state_->open.empty(), "a key outside of a dict");
   state_->pickle.integer(number);
   state_->key_hashes.push_back(dict_hash(number));
 }

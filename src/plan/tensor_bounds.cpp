@@ -29,6 +29,10 @@ std::optional<std::string> tensor_problem(const TensorShape& tensor) {
   if (tensor.conj && !is_complex(tensor.dtype)) {
     return fmt::format("it is {} and conjugated", name(tensor.dtype));
   }
+  if (tensor.neg && tensor.dtype == DType::boolean) return "it is bool and negated";
+  if (tensor.requires_grad && !is_complex(tensor.dtype) && !is_floating(tensor.dtype)) {
+    return fmt::format("it is {} and requires a gradient", name(tensor.dtype));
+  }
 
   // Signed, as those who index with it will do.
   std::int64_t bytes = element_size(tensor.dtype);

@@ -18,6 +18,8 @@ struct TensorShape {
   std::span<const std::int64_t> sizes;
   std::span<const std::int64_t> strides;
   bool conj = false;
+  bool neg = false;
+  bool requires_grad = false;
 };
 
 /// What is wrong with offset, sizes and strides, in words: negative numbers, overflow, elements

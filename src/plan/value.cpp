@@ -165,6 +165,11 @@ Document& Document::operator=(Document&&) noexcept = default;
 
 Value Document::root() const { return value_of(*pickle_, pickle_->root); }
 std::size_t Document::strings() const noexcept { return pickle_->objects.strings.size(); }
+std::size_t Document::containers() const noexcept {
+  const PickleObjects& objects = pickle_->objects;
+  return objects.lists.size() + objects.tuples.size() + objects.dicts.size();
+}
+std::size_t Document::tensors() const noexcept { return pickle_->objects.tensors.size(); }
 std::uint64_t Document::value_bytes() const noexcept { return pickle_->value_bytes; }
 
 }  // namespace ckptring::plan

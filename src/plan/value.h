@@ -96,11 +96,11 @@ class Tuple : public Sequence {
 
 /// Python's keys that have no counterpart.
 struct OtherKey {
-  std::string words;  ///< "True", "1.5", "a tuple"
+  std::string words;  ///< "True", "1.5", "a tuple", "a string that is not UTF-8"
 };
 
-/// Insertion order. No key comes twice: as in Python, the last of equal keys gives the value and
-/// the first the place.
+/// Insertion order. No string and no int comes twice as a key: as in Python, the last of equal keys
+/// gives the value and the first the place. Keys without a counterpart are not compared.
 class Dict : public Container {
  public:
   using Container::Container;
@@ -135,6 +135,9 @@ class Document {
 
   /// One more than the largest number of a string.
   [[nodiscard]] std::size_t strings() const noexcept;
+  /// The same of a container, and of a tensor.
+  [[nodiscard]] std::size_t containers() const noexcept;
+  [[nodiscard]] std::size_t tensors() const noexcept;
 
   /// Bytes that its values take as libtorch's objects, about, without their elements: see
   /// value_memory.h.

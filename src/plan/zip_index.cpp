@@ -18,7 +18,8 @@
 namespace ckptring::plan {
 namespace {
 
-/// How far from the end of a file an end record is looked for, where it is not at the end.
+/// How far from the end of a file an end record is looked for, where it is not at the end: what may
+/// have been appended.
 constexpr std::uint64_t kMaxAppended = std::uint64_t{16} << 20;
 
 /// Little-endian fields at byte offsets of a header that was read whole.
@@ -156,7 +157,10 @@ class IndexReader {
     const std::string_view text = as_text(std::span(start).first(length));
     if (text.starts_with("PK\3\4")) {
       refuse_appended();
-      damaged("the end of central directory record is missing: the file is cut off");
+      damaged(source_.size() <= kMaxAppended
+                  ? "the end of central directory record is missing: the file is cut off"
+                  : "the end of central directory record is missing: the file is cut off, or more "
+                    "than 16 MiB were appended to it");
     }
     if (const std::string_view kind = kind_of(text, source_.size()); !kind.empty()) {
       fail(ErrorCode::unsupported_value, std::string(kind));
@@ -172,31 +176,35 @@ class IndexReader {
     std::vector<std::byte> bytes;
     for (std::uint64_t end = size; end > 0 && size - end < kMaxAppended;) {
       const std::uint64_t begin = end - std::min(end, kStep);
-      // With what belongs to a signature that begins before `end`.
-      bytes.resize(std::min(size, end + zip::kEndSize - 1) - begin);
-      source_.read(begin, bytes);
+      // With what belongs to a signature that is at `begin`, or begins before `end`.
+      const std::uint64_t before = std::min(begin, zip::kLocator64Size);
+      bytes.resize(std::min(size, end + zip::kEndSize - 1) - (begin - before));
+      source_.read(begin - before, bytes);
       const std::string_view text = as_text(bytes);
-      for (std::size_t at = text.rfind(kSignature); at != std::string_view::npos;
+      for (std::size_t at = text.rfind(kSignature); at != std::string_view::npos && at >= before;
            at = at == 0 ? std::string_view::npos : text.rfind(kSignature, at - 1)) {
         if (text.size() - at < zip::kEndSize) continue;
-        const Header record(std::span<const std::byte>(bytes).subspan(at));
-        const std::uint64_t length = zip::kEndSize + record.u16(zip::kEndCommentLengthAt);
-        if (length >= size - begin - at || !ends_an_archive(record, begin + at)) continue;
+        const std::uint64_t offset = begin - before + at;
+        const std::uint64_t length =
+            zip::kEndSize +
+            Header(std::span<const std::byte>(bytes).subspan(at)).u16(zip::kEndCommentLengthAt);
+        if (length >= size - offset || !ends_an_archive(bytes, at, offset)) continue;
         damaged(fmt::format("{} bytes follow the end of the archive: something was appended to it",
-                            size - begin - at - length));
+                            size - offset - length));
       }
       end = begin;
     }
   }
 
-  /// Whether the end record at `offset` is this file's, not one of an archive in a payload.
-  [[nodiscard]] bool ends_an_archive(const Header& record, std::uint64_t offset) const {
+  /// Whether the end record at `offset` of the file, and `at` of the bytes, is this file's, not one
+  /// of an archive in a payload. The bytes have what may lie before it.
+  static bool ends_an_archive(std::span<const std::byte> bytes, std::size_t at,
+                              std::uint64_t offset) {
+    const Header record(bytes.subspan(at));
     const std::uint64_t size = record.u32(zip::kEndCentralSizeAt);
     if (size <= offset && record.u32(zip::kEndCentralOffsetAt) == offset - size) return true;
     if (offset < zip::kLocator64Size + zip::kEnd64Size) return false;
-    std::array<std::byte, zip::kLocator64Size> bytes{};
-    source_.read(offset - zip::kLocator64Size, bytes);
-    const Header locator(bytes);
+    const Header locator(bytes.subspan(at - zip::kLocator64Size));
     return locator.u32(0) == zip::kLocator64Signature &&
            locator.u64(zip::kLocator64EndOffsetAt) ==
                offset - zip::kLocator64Size - zip::kEnd64Size;

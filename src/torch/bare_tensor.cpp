@@ -40,6 +40,7 @@ std::optional<std::string> why_not_or_refused(const at::Tensor& tensor, bool wri
   try {
     return why_not(tensor, write);
   } catch (const c10::Error& failure) {
+    if (is_out_of_memory(failure)) throw;
     return "one that libtorch tells nothing of: " + words_of(failure);
   }
 }
@@ -120,6 +121,7 @@ std::optional<std::string> why_not_resolved(const at::Tensor& target, bool conj,
     one(options.device(target.device()), target.is_conj(), target.is_neg())
         .copy_(one(options, conj, neg));
   } catch (const c10::Error& failure) {
+    if (is_out_of_memory(failure)) throw;
     return words_of(failure);
   }
   return std::nullopt;

@@ -1,9 +1,19 @@
 #include "torch/build_value.h"
 
+#include "os/memory_left.h"
+#include "plan/value_memory.h"
+
 #include <ckptring/error.h>
 
 #include <ATen/core/jit_type.h>
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -30,7 +40,23 @@ KeyStep step_of(const plan::Dict::Key& key) {
                     key);
 }
 
+/// As much as nobody has to ask for.
+constexpr std::uint64_t kLittle = std::uint64_t{256} << 20;
+
+// What there is here of each value, beside itself: its places in the tables of the builder and of
+// the plan.
+constexpr std::uint64_t kForObject = 160;
+constexpr std::uint64_t kForString = 96;  // with libtorch's object
+
 }  // namespace
+
+ValueBuilder::ValueBuilder(const plan::Document& document, FillPlan& plan)
+    : plan_(plan),
+      all_bytes_(document.value_bytes() +
+                 kForObject * (document.containers() + document.tensors()) +
+                 kForString * document.strings()),
+      next_check_(kLittle),
+      strings_(document.strings()) {}
 
 c10::IValue ValueBuilder::build(const plan::Value& value, Node parent, const KeyStep& step) {
   const std::size_t height = open_.size();
@@ -39,6 +65,8 @@ c10::IValue ValueBuilder::build(const plan::Value& value, Node parent, const Key
 }
 
 void ValueBuilder::fill(const StateDict& dict, const plan::Dict& source, Node node) {
+  if (all_bytes_ > kLittle) require_memory(all_bytes_, plan_.keys.path(node));
+  next_check_ = std::numeric_limits<std::uint64_t>::max();
   dict.reserve(source.size());
   open_.push_back(
       {.source = {source}, .size = source.size(), .node = node, .made = IValue(dict), .items = {}});
@@ -63,9 +91,11 @@ std::optional<c10::IValue> ValueBuilder::meet_next() {
   if (const auto* const dict = std::get_if<plan::Dict>(&at_hand.source.data)) {
     const plan::Dict::Key key = dict->key(index);
     const KeyStep step = step_of(key);
-    if (std::holds_alternative<plan::OtherKey>(key)) {
-      refuse(plan_.keys.path(node, step),
-             "the file has a key there that is neither a string nor an int");
+    if (const auto* const other = std::get_if<plan::OtherKey>(&key)) {
+      refuse(
+          plan_.keys.path(node, step),
+          fmt::format("the file has a key there that is neither a string of UTF-8 nor an int: {}",
+                      other->words));
     }
     return meet(dict->value(index), node, step);
   }
@@ -92,7 +122,10 @@ std::optional<c10::IValue> ValueBuilder::meet(const plan::Value& value, Node par
           [](bool flag) -> Result { return IValue(flag); },
           [](std::int64_t number) -> Result { return IValue(number); },
           [](double number) -> Result { return IValue(number); },
-          [&](const plan::String& text) -> Result { return string(text); },
+          [&](const plan::String& text) -> Result {
+            count(0, parent, step);
+            return string(text);
+          },
           [&](const plan::Tensor& found) -> Result { return tensor(found, parent, step); },
           [&](const plan::List& list) -> Result { return once(list); },
           [&](const plan::Tuple& tuple) -> Result { return once(tuple); },
@@ -111,6 +144,14 @@ void ValueBuilder::open(const plan::Value& value, std::size_t size, Node parent,
             .node = plan_.keys.add_borrowed(parent, step),
             .made = {},
             .items = {}};
+  plan::ValueMemory memory;
+  if (std::holds_alternative<plan::Dict>(value.data)) {
+    memory.add_dict(2 * std::bit_ceil(size));
+  } else {
+    memory.add_list();
+    memory.add_items(size);
+  }
+  count(kForObject + memory.bytes(), parent, step);
   if (std::holds_alternative<plan::Dict>(value.data)) {
     StateDict dict = make_state_dict();
     dict.reserve(size);
@@ -123,6 +164,25 @@ void ValueBuilder::open(const plan::Value& value, std::size_t size, Node parent,
     made.items.reserve(size);
   }
   open_.push_back(std::move(made));
+}
+
+void ValueBuilder::require_memory(std::uint64_t bytes, const std::string& key) const {
+  const os::MemoryLeft left = os::memory_left();
+  if (bytes <= left.bytes) return;
+  throw plan_.error(
+      ErrorCode::out_of_memory, key,
+      fmt::format("the file's values take about {} MiB beside the tensors' elements, {} MiB are "
+                  "left ({})",
+                  all_bytes_ >> 20, left.bytes >> 20, left.limited_by));
+}
+
+/// A part of the file's values is made, one after the other: how large it will be is known last.
+void ValueBuilder::count(std::uint64_t bytes, Node parent, const KeyStep& step) {
+  made_bytes_ += bytes;
+  if (made_bytes_ < next_check_) return;
+  next_check_ = made_bytes_ + kLittle;
+  const std::uint64_t more = all_bytes_ - std::min(all_bytes_, made_bytes_);
+  require_memory(std::min(more, kLittle), plan_.keys.path(parent, step));
 }
 
 /// Into the container at hand, as what was met there last.
@@ -160,13 +220,19 @@ c10::IValue ValueBuilder::close() {
 
 c10::IValue ValueBuilder::string(const plan::String& text) {
   IValue& made = strings_[text.id];
-  if (made.isNone()) made = IValue(std::string(text.text));
+  if (made.isNone()) {
+    made = IValue(std::string(text.text));
+    made_bytes_ += kForString + text.text.size();
+  }
   return made;
 }
 
 c10::IValue ValueBuilder::tensor(const plan::Tensor& tensor, Node parent, const KeyStep& step) {
   IValue& made = tensors_[tensor.id()];
   if (made.isNone()) {
+    plan::ValueMemory memory;
+    memory.add_tensor(tensor.dimensions());
+    count(kForObject + memory.bytes(), parent, step);
     made = IValue(plan_.make_tensor(tensor, plan_.keys.add_borrowed(parent, step)));
   }
   return made;

@@ -1,4 +1,5 @@
-// Values of a file that have no place in the state yet, as new IValues.
+// Values of a file that have no place in the state yet, as new IValues. Before they take much
+// memory it is asked how much is left: no one file is to take it from all others.
 #pragma once
 
 #include "plan/value.h"
@@ -19,13 +20,13 @@ namespace ckptring::torch_state {
 class ValueBuilder {
  public:
   /// `plan` collects the tensors' fills, and keeps what is made. Both outlive this.
-  ValueBuilder(const plan::Document& document, FillPlan& plan)
-      : plan_(plan), strings_(document.strings()) {}
+  ValueBuilder(const plan::Document& document, FillPlan& plan);
 
-  /// @throws Error unsupported_value, naming the key, if the file's value has no counterpart
+  /// @throws Error unsupported_value, naming the key, if the file's value has no counterpart;
+  ///         out_of_memory, naming it as well
   c10::IValue build(const plan::Value& value, KeyTree::Node parent, const KeyStep& step);
 
-  /// Adds all items of the file's dict to `dict`.
+  /// Adds all items of the file's dict, which is all that it holds, to `dict`.
   void fill(const StateDict& dict, const plan::Dict& source, KeyTree::Node node);
 
  private:
@@ -50,8 +51,13 @@ class ValueBuilder {
   c10::IValue string(const plan::String& text);
   c10::IValue tensor(const plan::Tensor& tensor, KeyTree::Node parent, const KeyStep& step);
   [[noreturn]] void refuse(const std::string& key, const std::string& cause) const;
+  void count(std::uint64_t bytes, KeyTree::Node parent, const KeyStep& step);
+  void require_memory(std::uint64_t bytes, const std::string& key) const;
 
   FillPlan& plan_;
+  std::uint64_t all_bytes_;       ///< that all values of the file take
+  std::uint64_t made_bytes_ = 0;  ///< that those take which were made
+  std::uint64_t next_check_;      ///< so many may be made before it is asked what is left
   std::vector<Open> open_;
   std::unordered_map<std::uint32_t, c10::IValue> containers_;
   std::unordered_map<std::uint32_t, c10::IValue> tensors_;

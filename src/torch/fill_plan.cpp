@@ -12,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 namespace ckptring::torch_state {
@@ -50,14 +52,9 @@ FillPlan::RecordState& FillPlan::record_of(const plan::Tensor& tensor) {
 
 c10::Storage FillPlan::make_storage(std::uint64_t bytes) const {
   const auto options = at::TensorOptions().dtype(c10::kByte).device(device_);
-  try {
-    return at::empty({static_cast<std::int64_t>(bytes)}, options).storage();
-  } catch (const c10::Error& failure) {
-    // The host's allocator has one kind of error for everything, and nothing else to complain of.
-    throw Error(device_.is_cpu() ? ErrorCode::out_of_memory : code_of(failure, device_),
-                fmt::format("cannot make {} bytes on device {}", bytes, device_.str()), "",
-                words_of(failure));
-  }
+  return through_libtorch(
+      device_, fmt::format("cannot make {} bytes on device {}", bytes, device_.str()),
+      [&] { return at::empty({static_cast<std::int64_t>(bytes)}, options).storage(); });
 }
 
 at::Tensor FillPlan::make_tensor(const plan::Tensor& tensor, KeyTree::Node key) {
@@ -111,6 +108,19 @@ void FillPlan::compare(const at::Tensor& made, const plan::Tensor& tensor, KeyTr
   Fill& fill = add_fill(made, tensor, key);
   fill.fresh = true;
   fill.compared = true;
+}
+
+void FillPlan::make_room_for_changes() const {
+  std::unordered_map<std::size_t, std::size_t> sizes;  // of lists, by identity
+  for (const Change& change : changes) {
+    if (!change.container.isList() || !change.key.isNone()) continue;
+    std::size_t& size = sizes[c10::IValue::HashIdentityIValue{}(change.container)];
+    size = std::max(size, change.container.toListRef().size()) + 1;
+  }
+  for (const Change& change : changes) {
+    if (!change.container.isList() || !change.key.isNone()) continue;
+    change.container.toList().reserve(sizes[c10::IValue::HashIdentityIValue{}(change.container)]);
+  }
 }
 
 std::vector<RecordFills> FillPlan::take_records() {

@@ -84,6 +84,9 @@ class FillPlan {
 
   [[nodiscard]] Error error(ErrorCode code, const std::string& key, std::string cause) const;
 
+  /// Applying the changes takes no memory after this.
+  void make_room_for_changes() const;
+
   /// In file order, so that a disk reads forward.
   std::vector<RecordFills> take_records();
 

@@ -64,7 +64,7 @@ bool are_plain(const std::vector<Fill>& fills, const DeviceTargets& devices) {
 class Parts {
  public:
   /// `devices` outlives this.
-  explicit Parts(const DeviceTargets& devices) noexcept : devices_(devices) {}
+  explicit Parts(const DeviceTargets& devices) : devices_(devices) {}
 
   /// All of a record, only to be checked.
   void add_whole(const RecordFills& record) { add(record, 0, record.record->size, {}); }

@@ -21,10 +21,15 @@ std::string words_of(const c10::Error& failure) {
   return std::string(words.substr(0, words.find('\n')));
 }
 
+bool is_out_of_memory(const c10::Error& failure) {
+  // The host's allocator throws the kind of error that everything throws.
+  const std::string_view words = failure.what_without_backtrace();
+  return dynamic_cast<const c10::OutOfMemoryError*>(&failure) != nullptr ||
+         words.find("DefaultCPUAllocator: ") != std::string_view::npos;
+}
+
 ErrorCode code_of(const c10::Error& failure, const c10::Device& device) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&failure) != nullptr) {
-    return ErrorCode::out_of_memory;
-  }
+  if (is_out_of_memory(failure)) return ErrorCode::out_of_memory;
   if (device.is_cpu()) return ErrorCode::internal;
   return device.is_cuda() && is_there(device) ? ErrorCode::device_failed
                                               : ErrorCode::invalid_argument;

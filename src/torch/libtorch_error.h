@@ -15,6 +15,9 @@ namespace ckptring::torch_state {
 /// Libtorch's own words, without the list of kernels and where it was raised that may follow.
 std::string words_of(const c10::Error& failure);
 
+/// Whether there was no memory for it, of a device or of the host, which libtorch has no kind for.
+bool is_out_of_memory(const c10::Error& failure);
+
 /// The code for what failed on `device`: out_of_memory; device_failed on a CUDA device that there
 /// is; invalid_argument on a device that cannot be used at all; internal on the host.
 ErrorCode code_of(const c10::Error& failure, const c10::Device& device);
@@ -42,12 +45,14 @@ auto in_own_words(ErrorCode code, const char* operation, const std::string& path
   try {
     return std::forward<Use>(use)();
   } catch (const Error& failure) {
-    if (!failure.path().empty()) throw;
+    // Without a path there is nothing to add.
+    if (!failure.path().empty() || path.empty()) throw;
     throw Error(failure.code(), operation, path, failure.operation() + ": " + failure.cause(),
                 failure.errno_value());
-  } catch (const c10::OutOfMemoryError& failure) {
-    throw Error(ErrorCode::out_of_memory, operation, path, words_of(failure));
   } catch (const c10::Error& failure) {
+    if (is_out_of_memory(failure)) {
+      throw Error(ErrorCode::out_of_memory, operation, path, words_of(failure));
+    }
     throw Error(code, operation, path, "libtorch refuses: " + words_of(failure));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCode::out_of_memory, operation, path, "there is no memory left for it");

@@ -135,8 +135,14 @@ struct SeenState {
   }
 };
 
+/// Without a path it is `prepare`'s.
+std::string operation(const std::string& key, const std::string& path) {
+  return fmt::format("{} key {}{}", path.empty() ? "prepare" : "save", key,
+                     path.empty() ? "" : " to");
+}
+
 Error device_failed(const std::string& key, const std::string& path, std::string cause) {
-  return {ErrorCode::device_failed, fmt::format("save key {} to", key), path, std::move(cause)};
+  return {ErrorCode::device_failed, operation(key, path), path, std::move(cause)};
 }
 
 /// Walks a state once: checks every value and writes down steps, tensors and storages.
@@ -347,8 +353,11 @@ class Survey {
                                   .storage_bytes = sources_[storage].size,
                                   .offset = impl->storage_offset(),
                                   .sizes = {impl->sizes().data(), impl->sizes().size()},
-                                  .strides = {impl->strides().data(), impl->strides().size()}})) {
-      refuse(parent, step, "the tensor does not lie in its storage: " + *problem);
+                                  .strides = {impl->strides().data(), impl->strides().size()},
+                                  .conj = impl->is_conj(),
+                                  .neg = tensor.is_neg(),
+                                  .requires_grad = impl->requires_grad()})) {
+      refuse(parent, step, "the tensor could not be read again: " + *problem);
     }
     builder_.note_view(storage, *dtype);
     if (is_volatile(*impl)) sources_[storage].is_volatile = true;
@@ -476,7 +485,7 @@ class Survey {
     refuse_path(seen_.keys.path(node), std::move(cause));
   }
   [[noreturn]] void refuse_path(const std::string& key, std::string cause) const {
-    throw Error(ErrorCode::unsupported_value, fmt::format("save key {} to", key), seen_.path,
+    throw Error(ErrorCode::unsupported_value, operation(key, seen_.path), seen_.path,
                 std::move(cause));
   }
 
@@ -578,7 +587,7 @@ save::SaveJob survey_state(const std::string& path, const StateDict& state,
 save::SaveJob plan_state(const std::string& path, const StateDict& state,
                          const SaveOptions& options, const RankInfo& rank,
                          stage::DeviceAccess& devices) {
-  return in_own_words(ErrorCode::unsupported_value, "save to", path,
+  return in_own_words(ErrorCode::unsupported_value, path.empty() ? "prepare" : "save to", path,
                       [&] { return survey_state(path, state, options, rank, devices); });
 }
 

@@ -1,4 +1,3 @@
-#include "os/memory_left.h"
 #include "plan/pt_archive.h"
 #include "store/file_source.h"
 #include "torch/build_value.h"
@@ -14,7 +13,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cstdint>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -35,19 +33,6 @@ void check_world_size(const CheckpointInfo& info, const RankInfo& rank, const st
                           info.world_size, rank.global_world_size));
 }
 
-/// Values take memory that no one file is to take from all others.
-void check_memory(const plan::Document& document, const std::string& file) {
-  // As much as nobody has to ask for.
-  constexpr std::uint64_t kLittle = std::uint64_t{256} << 20;
-  if (document.value_bytes() <= kLittle) return;
-  const os::MemoryLeft left = os::memory_left();
-  if (document.value_bytes() <= left.bytes) return;
-  throw Error(ErrorCode::out_of_memory, "load", file,
-              fmt::format("its values take about {} MiB beside the tensors' elements, {} MiB are "
-                          "left ({})",
-                          document.value_bytes() >> 20, left.bytes >> 20, left.limited_by));
-}
-
 LoadResult read_file(const std::string& path, const store::FileSource& source,
                      const std::optional<StateDict>& state, const LoadOptions& options,
                      const RankInfo& rank) {
@@ -65,7 +50,6 @@ LoadResult read_file(const std::string& path, const store::FileSource& source,
     throw Error(ErrorCode::unsupported_value, "load", file,
                 "the file does not hold a dict at its top level");
   }
-  if (!state) check_memory(document, file);
 
   FillPlan fill_plan(archive, file, options.default_map_location.value_or(c10::Device(c10::kCPU)));
   const StateDict result = state ? *state : make_state_dict();
@@ -80,13 +64,14 @@ LoadResult read_file(const std::string& path, const store::FileSource& source,
                             fmt::join(fill_plan.missing_keys, ", ")));
   }
 
+  // What is filled cannot be taken back: all that takes memory comes before.
+  LoadResult loaded{result, std::move(fill_plan.missing_keys), archive.info()};
+  loaded.info.path = path;
+  fill_plan.make_room_for_changes();
   std::vector<RecordFills> records = fill_plan.take_records();
   fill_records(source, fill_plan, records, options, {rank.global_rank});
   for (const torch_state::Change& change : fill_plan.changes) change.apply();
-
-  CheckpointInfo info = archive.info();
-  info.path = path;
-  return {result, std::move(fill_plan.missing_keys), std::move(info)};
+  return loaded;
 }
 
 }  // namespace

@@ -138,13 +138,9 @@ void RecordReader::cut_view(Fill& fill, const at::Tensor& part, const FileView& 
 
 std::byte* RecordReader::buffer() {
   if (!buffer_.defined()) {
-    try {
-      buffer_ =
-          at::empty({static_cast<std::int64_t>(kWindow)}, at::TensorOptions().dtype(c10::kByte));
-    } catch (const c10::Error& failure) {
-      throw Error(ErrorCode::out_of_memory, fmt::format("make a window of {} bytes", kWindow), "",
-                  words_of(failure));
-    }
+    buffer_ = through_libtorch(c10::kCPU, fmt::format("make a window of {} bytes", kWindow), [] {
+      return at::empty({static_cast<std::int64_t>(kWindow)}, at::TensorOptions().dtype(c10::kByte));
+    });
   }
   return static_cast<std::byte*>(buffer_.mutable_data_ptr());
 }

@@ -6,9 +6,18 @@
 #include <ATen/core/List.h>
 #include <ATen/core/jit_type.h>
 
+#include <cstddef>
+#include <new>
+
 namespace ckptring {
 
-StateDict make_state_dict() { return StateDict(c10::AnyType::get(), c10::AnyType::get()); }
+StateDict make_state_dict() {
+  // Libtorch's dict allocates where it must not throw: it ends the process if it gets nothing. So
+  // it is asked first whether there is something. (As calls, which no compiler leaves out.)
+  constexpr std::size_t kMoreThanADictTakes = 4096;
+  ::operator delete(::operator new(kMoreThanADictTakes), kMoreThanADictTakes);
+  return StateDict(c10::AnyType::get(), c10::AnyType::get());
+}
 
 at::Tensor declare_volatile(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;

@@ -131,6 +131,15 @@ TEST_F(Capture, IsToldByPrepare) {
   EXPECT_EQ(saved.captured_storages, report.captured_keys.size());
 }
 
+TEST_F(Capture, PreparingWhatCannotBeStoredSaysThatAndNamesTheKey) {
+  const auto checkpointer = make(config());
+  const Error error = error_of([&] {
+    (void)checkpointer->prepare(dict({{"n", at::ones({2}).to_sparse()}}));
+  });
+  EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+  EXPECT_THAT(error.what(), testing::StartsWith("prepare key n: "));
+}
+
 TEST_F(Capture, OfMoreThanIsAllowedIsRefusedWithTheKey) {
   CheckpointerConfig little = config();
   little.staging_config.capture_volatile_bytes = 5000;

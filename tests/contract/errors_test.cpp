@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <ATen/ops/_neg_view.h>
 #include <ATen/ops/quantize_per_tensor.h>
 #include <cerrno>
 #include <cstdlib>
@@ -86,6 +87,7 @@ TEST_P(Errors, WhatCannotBeStoredIsNamedBeforeAnythingIsWritten) {
       {shapeless_tensor(), "there are no sizes"},
       {freed_tensor(), "number 3 of a storage of 0"},
       {at::ones({1}).expand({std::int64_t{1} << 62}), "its size overflows 64 bits"},
+      {at::_neg_view(at::zeros({2}, c10::kBool)), "it is bool and negated"},
   };
   for (const auto& [value, cause] : cases) {
     const StateDict state = dict({{"ok", 1}, {"a", dict({{"b", list({dict({{"c", value}})})}})}});

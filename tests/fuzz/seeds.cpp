@@ -113,6 +113,23 @@ Seeds pickle_seeds() {
   const std::string hooks = "ccollections\nOrderedDict\n)R";
   const std::string v2 = "ctorch._utils\n_rebuild_tensor_v2\n(" + storage +
                          "K\x01K\x02K\x03\x86K\x04K\x01\x86\x89" + hooks + "tR";
+  // Bits that a dtype may have, or not.
+  const auto tensor_of = [](const std::string& type, int count, const std::string& grad,
+                            const std::string& bits) {
+    return test::joined({"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n"s, type,
+                         "Storage\nX\x01\0\0\0"
+                         "0X\x03\0\0\0cpuK"s,
+                         std::string(1, static_cast<char>(count)), "tQK\x00))"s, grad,
+                         "ccollections\nOrderedDict\n)R", bits, "tR"});
+  };
+  const std::string neg = "}X\x03\0\0\0neg\x88s"s;
+  const std::string conj = "}X\x04\0\0\0conj\x88s"s;
+  for (const std::string& tensor :
+       {tensor_of("Long", 6, "\x88", ""), tensor_of("Bool", 48, "\x89", neg),
+        tensor_of("Float", 12, "\x88", neg), tensor_of("Float", 12, "\x89", conj),
+        tensor_of("ComplexFloat", 6, "\x88", conj)}) {
+    seeds.push_back(bytes_of("}X\x01\0\0\0w"s + tensor + "s."));
+  }
   // States: what optimizers have, and what is shared.
   const std::string key = "X\x01\0\0\0"s;
   for (const std::string& state :

@@ -253,7 +253,7 @@ def test_a_file_without_checksums_is_loaded_unchecked_only(peer, folder):
 def test_an_odd_key_does_not_hide_the_others(peer, folder):
     tensor = states.noise((3,))
     torch.save({True: 1, "a": tensor, 1.5: 2, (1, 2): 3, None: 4, 7: 5}, folder / "x.pt")
-    refused(peer, folder / "x.pt", "key True from", "neither a string nor an int")
+    refused(peer, folder / "x.pt", "key True from", "neither a string of UTF-8 nor an int")
     peer.ask("ask", **{"from": folder / "x.pt"}, to=folder / "ours", keys=["a"])
     loaded = torch.load(folder / "ours" / "checkpoint_0.pt", weights_only=True)
     states.assert_same({"a": tensor}, loaded)

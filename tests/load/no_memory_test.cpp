@@ -1,5 +1,6 @@
 // Loading where there is not enough memory for it.
 #include <ATen/core/Dict.h>
+#include <ATen/ops/empty.h>
 #include <ckptring/error.h>
 #include <ckptring/reader.h>
 
@@ -8,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <fstream>
 #include <optional>
@@ -15,7 +17,10 @@
 #include <vector>
 
 #include "load/files.h"
+#include "support/error_of.h"
+#include "support/own_mounts.h"
 #include "support/temporary_directory.h"
+#include "torch/libtorch_error.h"
 
 #include <gtest/gtest.h>
 
@@ -147,6 +152,59 @@ TEST(NoMemory, ComparingTakesAsMuchAsTheFileHas) {
     EXPECT_EQ(load_with(path, 200 * kMiB, state), one.expected)
         << one.size << ", " << one.strides[0];
   }
+}
+
+TEST(NoMemory, WhatLeavesTooLittleToOthersIsRefusedWhereverItIsBuilt) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "file.pt";
+  // {"few": None, "l": [[None], ...]}
+  write_archive(path, "}" + pickled("few") + "Ns" + pickled("l") + "](" +
+                          repeated("]Na", 5 * kMiB / 2) + "es.");
+  const std::string meminfo = directory / "meminfo";
+  std::ofstream(meminfo) << "MemTotal: 200000 kB\nMemAvailable: 100000 kB\n";
+  const InOwnMounts ended = in_own_mounts([&]() -> std::string {
+    if (::mount(meminfo.c_str(), "/proc/meminfo", nullptr, MS_BIND, nullptr) != 0) {
+      throw Refused("a file in place of /proc/meminfo", errno);
+    }
+    const auto outcome = [&](const std::optional<StateDict>& state) -> std::string {
+      try {
+        (void)CheckpointReader().read(path, state, {.threads = 1});
+        return "loaded";
+      } catch (const Error& error) {
+        return std::string(to_string(error.code())) + ": " + error.what();
+      }
+    };
+    const auto refused = [](const std::string& words, const std::string& key) {
+      return words.starts_with("out_of_memory: load key " + key) &&
+             words.find("MiB are left (MemAvailable)") != std::string::npos;
+    };
+    if (const std::string words = outcome({}); !refused(words, "(the whole state)")) return words;
+    StateDict all = make_state_dict();
+    all.insert_or_assign("l", c10::IValue());
+    if (const std::string words = outcome(all); !refused(words, "l[")) return "in place: " + words;
+    if (!all.at("l").isNone()) return "the state was changed";
+    StateDict few = make_state_dict();
+    few.insert_or_assign("few", c10::IValue());
+    if (const std::string words = outcome(few); words != "loaded") return "few: " + words;
+    return "";
+  });
+  if (!ended.refused.empty()) GTEST_SKIP() << ended.refused;
+  EXPECT_EQ(ended.failure, "");
+}
+
+TEST(NoMemory, LibtorchsAllocatorOfTheHostIsUnderstoodEverywhere) {
+  const auto make = [] { return at::empty({std::int64_t{1} << 60}, c10::kByte); };
+  const Error direct =
+      error_of([&] { (void)torch_state::through_libtorch(c10::kCPU, "make it", make); });
+  EXPECT_EQ(direct.code(), ErrorCode::out_of_memory) << direct.what();
+  const Error whole = error_of(
+      [&] { (void)torch_state::in_own_words(ErrorCode::internal, "load", "/file.pt", make); });
+  EXPECT_EQ(whole.code(), ErrorCode::out_of_memory) << whole.what();
+  // Only that.
+  const auto misuse = [] { return at::empty({2}, c10::kByte).view({3}); };
+  EXPECT_EQ(
+      error_of([&] { (void)torch_state::through_libtorch(c10::kCPU, "view it", misuse); }).code(),
+      ErrorCode::internal);
 }
 
 }  // namespace

@@ -22,7 +22,9 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 
 namespace ckptring::plan {
 namespace {
@@ -630,6 +632,55 @@ TEST(HostileArchive, CountsThatCannotBeAreRefusedBeforeMemoryIsTaken) {
   // A directory of which every byte is a record's, in a file that is otherwise empty.
   EXPECT_THAT(refused(archive_saying({}, {}, 0)), HasSubstr("no records"));
   report("counts", cases + 1);
+}
+
+/// Counts how often it is asked.
+class CountedSource final : public ByteSource {
+ public:
+  explicit CountedSource(const Bytes& bytes) : source_(bytes) {}
+  [[nodiscard]] std::uint64_t size() const override { return source_.size(); }
+  [[nodiscard]] const std::string& path() const override { return source_.path(); }
+  void read(std::uint64_t offset, std::span<std::byte> bytes) const override {
+    ++reads_;
+    source_.read(offset, bytes);
+  }
+  [[nodiscard]] std::size_t reads() const { return reads_; }
+
+ private:
+  MemorySource source_;
+  mutable std::size_t reads_ = 0;
+};
+
+TEST(HostileArchive, WhatWasAppendedIsNamedAndTakesFewReads) {
+  constexpr std::size_t kMiB = 1024 * kKiB;
+  const auto with = [](std::size_t size) {
+    Bytes file = file_of({48});
+    constexpr std::string_view kSignature = "PK\5\6";
+    for (std::size_t i = 0; i < size; ++i) {
+      file.push_back(static_cast<std::byte>(kSignature[i % kSignature.size()]));
+    }
+    return file;
+  };
+  const auto words = [](const CountedSource& source) {
+    try {
+      (void)PtArchive::open(source);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::damaged);
+      return std::string(error.what());
+    }
+    return std::string("read");
+  };
+  for (const std::size_t size : {100 * kKiB, 15 * kMiB}) {
+    const CountedSource source(with(size));
+    EXPECT_THAT(words(source), HasSubstr(fmt::format("{} bytes follow the end", size)));
+    EXPECT_LT(source.reads(), 300U);
+  }
+  const CountedSource more(with(17 * kMiB));
+  EXPECT_THAT(words(more), HasSubstr("cut off, or more than 16 MiB were appended"));
+  EXPECT_LT(more.reads(), 300U);
+  Bytes short_file = file_of({48});
+  short_file.resize(short_file.size() - 30);
+  EXPECT_THAT(words(CountedSource(short_file)), ::testing::EndsWith("the file is cut off"));
 }
 
 TEST(HostileArchive, NamesThatLeadOutAreRefused) {

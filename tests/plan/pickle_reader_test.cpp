@@ -298,6 +298,33 @@ TEST(PickleReader, TensorsDescribedWronglyAreDamage) {
   EXPECT_THAT(error(huge), HasSubstr("elements"));
 }
 
+TEST(PickleReader, BitsThatADTypeCannotHaveAreDamage) {
+  const auto with_bits = [](const std::string& type, const std::string& grad,
+                            const std::string& bits) {
+    const std::string storage = "(" + text("storage") + "ctorch\n" + type + "Storage\n" +
+                                text("0") + text("cpu") + "K\x02tQ";
+    return kV2 + "(" + storage + "K\x00))"s + grad + kHooks + bits + "tR";
+  };
+  const std::string conj = "}" + text("conj") + "\x88s";
+  const std::string neg = "}" + text("neg") + "\x88s";
+  for (const char* const type : {"Long", "Byte", "Bool"}) {
+    EXPECT_THAT(error(with_bits(type, "\x88", "") + "."),
+                AllOf(HasSubstr("damaged"), HasSubstr("and requires a gradient")))
+        << type;
+    EXPECT_THAT(error("ctorch._utils\n_rebuild_parameter\n" + with_bits(type, "\x89", "") + "\x88" +
+                      kHooks + "\x87R."),
+                HasSubstr("and requires a gradient"))
+        << type;
+  }
+  for (const char* const type : {"Half", "BFloat16", "Float", "Double", "ComplexFloat"}) {
+    EXPECT_THAT(error(with_bits(type, "\x88", neg) + "."), HasSubstr("none: ")) << type;
+  }
+  EXPECT_THAT(error(with_bits("Bool", "\x89", neg) + "."), HasSubstr("it is bool and negated"));
+  EXPECT_THAT(error(with_bits("Long", "\x89", neg) + "."), HasSubstr("none: "));
+  EXPECT_THAT(error(with_bits("Float", "\x89", conj) + "."),
+              HasSubstr("it is float32 and conjugated"));
+}
+
 TEST(PickleReader, AnotherProtocolIsUnsupportedByName) {
   EXPECT_THAT(error("\x80\x04N."), HasSubstr("unsupported_value: read /file.pt"));
   EXPECT_THAT(error("\x80\x04N."), HasSubstr("protocol 4 is newer than 2"));

@@ -166,6 +166,27 @@ TEST(CheckpointJson, IsTheSameTextForTheSameFacts) {
             "\"world_size\":1}\n");
 }
 
+TEST(CheckpointJson, OfEqualKeysTheLastOneCounts) {
+  const CheckpointInfo info =
+      from_json(R"({"rank":[],"rank":1,"metadata":7,"metadata":{"a":1},"metadata":{"b":1,"b":"x"},)"
+                R"("world_size":4,"world_size":3,"format_version":1,"step":"x","step":9})",
+                "/file.pt");
+  EXPECT_EQ(info.rank, 1);
+  EXPECT_EQ(info.world_size, 3);
+  EXPECT_EQ(info.step, 9);
+  EXPECT_EQ(info.metadata, (Metadata{{"b", std::string("x")}}));
+}
+
+TEST(CheckpointJson, NestedDeeperThanAllowedIsDamage) {
+  const auto nested = [](int levels) {
+    const auto count = static_cast<std::size_t>(levels - 1);  // within the outermost object
+    return R"({"format_version":1,"rank":0,"world_size":1,"x":)" + std::string(count, '[') +
+           std::string(count, ']') + "}";
+  };
+  EXPECT_EQ(code_of(nested(kMaxJsonDepth)), ErrorCode::ok);
+  EXPECT_EQ(code_of(nested(kMaxJsonDepth + 1)), ErrorCode::damaged);
+}
+
 TEST(CheckpointJson, RefusesTextThatIsNotUtf8) {
   EXPECT_THROW((void)to_json({}, {}, {{"k", std::string("\xff")}}), Error);
   EXPECT_THROW((void)to_json({}, {}, {{"\xff", true}}), Error);

@@ -3,6 +3,7 @@
 #include "plan/pt_archive.h"
 #include "plan/pt_plan_builder.h"
 #include "plan/show.h"
+#include "plan/value_memory.h"
 #include "support/colliding_ints.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -111,6 +113,42 @@ TEST(WrittenAndRead, AsManyEmptyContainersAsMemoryAllows) {
       (can_write(middle) ? can : cannot) = middle;
     }
   }
+}
+
+TEST(WrittenAndRead, TheWriterCountsMemoryAsTheReaderDoes) {
+  const auto file_of = [](std::size_t count) -> std::optional<Bytes> {
+    PtPlanBuilder b;
+    b.begin_list();
+    for (std::size_t i = 0; i < count; ++i) {
+      b.begin_dict();
+      for (const std::int64_t key : {1, 2}) {
+        b.key(key);
+        b.begin_dict();
+        b.end_dict();
+      }
+      b.end_dict();
+    }
+    b.end_list();
+    try {
+      return materialize(b.finish({}, {}, {}), {});
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  };
+  std::size_t can = 10000;
+  std::size_t cannot = 200000;
+  while (cannot - can > 1) {
+    const std::size_t middle = can + (cannot - can) / 2;
+    (file_of(middle) ? can : cannot) = middle;
+  }
+  const std::optional<Bytes> file = file_of(can);
+  ASSERT_TRUE(file);
+  const MemorySource source(*file);
+  const PtArchive archive = PtArchive::open(source);
+  const std::uint64_t limit = ValueMemory::limit(archive.find("data.pkl")->size);
+  const std::uint64_t counted = archive.read_value(source).value_bytes();
+  EXPECT_LE(counted, limit);
+  EXPECT_GT(counted + 4096, limit) << "one more would be too much for the reader as well";
 }
 
 TEST(WrittenAndRead, KeysThatCollideAreRefusedByBoth) {

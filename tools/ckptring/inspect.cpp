@@ -97,7 +97,8 @@ class Collect {
       const plan::Dict::Key key = dict.key(i);
       if (const auto* const other = std::get_if<plan::OtherKey>(&key)) {
         const Node node = contents_.keys.add(here, plan::KeyStep::of(other->words));
-        contents_.unsupported.push_back({node, "under a key that is neither a string nor an int"});
+        contents_.unsupported.push_back(
+            {node, "under a key that is neither a string of UTF-8 nor an int"});
         continue;
       }
       const auto* const text = std::get_if<plan::String>(&key);
