@@ -120,8 +120,10 @@ void hand_over_for_ever() noexcept {
     std::optional<Line> line;
     {
       const std::scoped_lock lock(from.mutex);
-      if (!from.waiting.empty()) line = take_first(from);
-      from.in_handler = line.has_value();
+      if (!from.waiting.empty()) {
+        line = take_first(from);
+        from.in_handler = true;
+      }
     }
     if (!line) {
       left.wait(seen, std::memory_order_relaxed);  // LEFT
