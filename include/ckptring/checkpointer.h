@@ -52,7 +52,8 @@ class CKPTRING_API Checkpointer {
   virtual LoadResult load(const std::string& path, std::optional<StateDict> state = {},
                           const LoadOptions& options = {}) = 0;
 
-  /// Finishes what was begun, then refuses further use. Idempotent.
+  /// Finishes what was begun, then refuses further use. Idempotent. Where there is a log handler,
+  /// gives it a second to handle what was logged (see log.h).
   virtual void close() = 0;
 };
 

@@ -13,17 +13,30 @@ enum class LogLevel : int { off = 0, error = 1, warn = 2, info = 3, debug = 4 };
 /// Receives one complete line without a newline. The line starts with "[rank R]" and, where it
 /// concerns one save, "[save N]".
 ///
-/// Called from any thread, one call at a time. Nobody waits for it: a line of another thread is
-/// handed over, in its turn, by the thread that it is busy in (behind 4,096 that wait, further ones
-/// go to stderr). It may call into this library; a line that comes of that goes to stderr. But it
-/// must not wait for a save, which may need the thread that it runs in: `save` where it would have
-/// to, `close`, `prepare`, `ready` and the waits of a checkpointer throw invalid_argument there,
-/// only futures and destructors cannot tell.
+/// Called in a thread of this library's own, which is made for the first line and does nothing
+/// else: for one line after the other, in the order in which they were logged. Nothing that this
+/// library does needs that thread. So a handler may take its time, or hang, and may call anything
+/// in this library: it may save and wait for the save, and close the checkpointer. What it throws
+/// is dropped.
+///
+/// Lines wait for it up to 4,096. Further ones go to stderr, in the thread that logs; so do lines
+/// that the handler itself gives rise to in its thread, and all lines while the system refuses the
+/// thread, or memory. What still waits when the process ends is lost: `close` of a checkpointer
+/// waits for the handler for at most a second. It may be called until it is replaced, also while
+/// the process exits: what it uses must be there as long.
 using LogHandler = std::function<void(LogLevel level, std::string_view line)>;
 
-/// Replaces the sink. An empty handler restores the default: stderr, as "ckptring LEVEL line".
-/// When this returns, the handler before does not run any more, unless it is the one that calls
-/// this. A forked child has its parent's handler, but the default if another thread was in it.
+/// Replaces the sink. An empty handler restores the default: stderr, as "ckptring LEVEL line", in
+/// the thread that logs.
+///
+/// Returns when the handler before has been called for every line that was logged before, and does
+/// not run any more: what it used may go. That takes as long as that handler takes, without a
+/// limit, so the caller must hold nothing that it needs. Called by a handler, it waits for nothing:
+/// what waits is for the next one, and only that call goes on.
+///
+/// A forked child has its parent's handler and a thread of its own for it, but the default if the
+/// parent was in the handler just then, unless the handler itself forks. If the handler returns in
+/// a child that it forked, that thread of the child ends.
 CKPTRING_API void set_log_handler(LogHandler handler);
 
 /// Lines above this level are dropped before they are formatted. The default comes from the

@@ -7,10 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
-#include <string>
 #include <string_view>
-#include <utility>
 
 namespace ckptring::base {
 
@@ -18,7 +15,17 @@ namespace ckptring::base {
 /// prefix, come in through here as well.
 void write_log_line(LogLevel level, std::string_view line) noexcept;
 
-/// For what is said once in a process. Not std::call_once: the handler may come here again.
+/// Where lines go instead of stderr. Called in the thread that logs, which may hold anything, and
+/// in several at a time: it must not wait. What it throws goes no further.
+/// @return false: this line goes to stderr
+using LogSink = bool (*)(LogLevel level, std::string_view line);
+/// Replaces the sink. Null: stderr. The one before may be running yet.
+void set_log_sink(LogSink sink) noexcept;
+
+/// To stderr, whatever the sink and the level.
+void print_log_line(LogLevel level, std::string_view line) noexcept;
+
+/// For what is said once in a process.
 class FirstTime {
  public:
   [[nodiscard]] bool operator()() noexcept {
@@ -28,18 +35,6 @@ class FirstTime {
  private:
   std::atomic_flag past_;
 };
-
-/// Whether the calling thread is in the log handler, which may have been called while that thread
-/// did anything at all: what it holds, and what others wait for it to do, waits for the handler.
-[[nodiscard]] bool in_log_handler() noexcept;
-
-/// Of a mutex that is held while lines are logged.
-/// @throws Error invalid_argument in the log handler, where somebody has it: perhaps this thread
-[[nodiscard]] std::unique_lock<std::mutex> lock_unless_handler_waits(std::mutex& mutex,
-                                                                     const char* operation);
-/// Of whatever else waits for other threads of this library.
-/// @throws Error invalid_argument in the log handler
-void refuse_to_wait_in_log_handler(const char* operation);
 
 /// Whom a line is about. Copy freely.
 struct LogContext {

@@ -87,6 +87,8 @@ void run_and_log_failure(const char* name, const std::function<void()>& work) no
 
 bool is_own_thread() noexcept { return own; }
 
+void lend_this_thread() noexcept { own = false; }
+
 void run_in_own_thread(const char* name, const std::function<void()>& work) noexcept {
   try {
     OwnThread(name, OwnThread::Priority::foreground, work).join();

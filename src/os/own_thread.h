@@ -1,5 +1,6 @@
-// Threads of this library, the only ones that it makes. Nobody else's code runs in them: what they
-// leave behind in thread-local state (a current device, for example) is nobody's business.
+// Threads of this library, the only ones that it makes. Nobody else's code runs in them, but for
+// the one that calls the log handler: what they leave behind in thread-local state (a current
+// device, for example) is nobody's business.
 #pragma once
 
 #include <functional>
@@ -43,8 +44,10 @@ class OwnThread {
 /// Runs `work`. What it throws is logged as met by the thread of this name, and goes no further.
 void run_and_log_failure(const char* name, const std::function<void()>& work) noexcept;
 
-/// Whether the calling thread is one.
+/// Whether the calling thread is one, in which nobody else's code runs.
 [[nodiscard]] bool is_own_thread() noexcept;
+/// From now on somebody else's code runs in the calling thread.
+void lend_this_thread() noexcept;
 
 /// Runs `work`, which must not throw, in one that is made for it, and waits until it has returned.
 /// In the calling thread if the system allows no more threads.

@@ -16,18 +16,25 @@ constexpr char kMark = '\x01';
 constexpr std::size_t kLongestLine = 4000;  // below PIPE_BUF, so that lines stay whole
 constexpr std::size_t kRemembered = 5;
 
+/// Set before the sink is, whose SINK edge publishes it.
+int pipe_of_this_process = -1;
+
+bool write_to_pipe(LogLevel level, std::string_view line) {
+  std::string text{kMark, static_cast<char>('0' + static_cast<int>(level))};
+  text += line.substr(0, kLongestLine);
+  text += '\n';
+  while (::write(pipe_of_this_process, text.data(), text.size()) < 0 && errno == EINTR) {
+  }
+  return true;
+}
+
 }  // namespace
 
 void log_to_pipe(int fd) {
   // A full pipe must not stop the drain; if the flag cannot be set, neither can anything be lost.
   (void)::fcntl(fd, F_SETFL, O_NONBLOCK);
-  set_log_handler([fd](LogLevel level, std::string_view line) {
-    std::string text{kMark, static_cast<char>('0' + static_cast<int>(level))};
-    text += line.substr(0, kLongestLine);
-    text += '\n';
-    while (::write(fd, text.data(), text.size()) < 0 && errno == EINTR) {
-    }
-  });
+  pipe_of_this_process = fd;
+  base::set_log_sink(write_to_pipe);
 }
 
 void LogReader::pump() {

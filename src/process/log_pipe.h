@@ -12,8 +12,9 @@
 
 namespace ckptring::process {
 
-/// In the helper: sends this process's log to `fd`. Lines that do not fit into a full pipe are
-/// dropped: the helper never waits for the trainer's log.
+/// In the helper: sends this process's log to `fd`, in the threads that log: no word is lost at its
+/// end. Lines that do not fit into a full pipe are dropped: the helper never waits for the
+/// trainer's log. To be called once.
 void log_to_pipe(int fd);
 
 /// In the trainer: takes lines apart, hands them to the log, remembers the last ones.

@@ -457,7 +457,7 @@ AsyncSave::~AsyncSave() {
 
 void AsyncSave::check_usable() {
   parts_->check_process();
-  const auto saving = base::lock_unless_handler_waits(parts_->saving, "save");
+  const std::scoped_lock saving(parts_->saving);
   const bool throws = parts_->config.throw_previous_failure;
   {
     std::unique_lock lock(parts_->life.mutex);
@@ -472,8 +472,7 @@ void AsyncSave::check_usable() {
 
 SaveHandle AsyncSave::submit(SaveJob job) {
   parts_->check_process();
-  if (!parts_->goes_on_while_staging()) base::refuse_to_wait_in_log_handler("save");
-  auto saving = base::lock_unless_handler_waits(parts_->saving, "save");
+  std::unique_lock saving(parts_->saving);
   const std::vector<stage::CaptureAt> selected = parts_->goes_on_while_staging()
                                                      ? parts_->capture.select(job)
                                                      : std::vector<stage::CaptureAt>{};
@@ -572,7 +571,6 @@ PrepareReport report_of(const SaveJob& job, std::span<const stage::CaptureAt> se
 
 PrepareReport AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
-  base::refuse_to_wait_in_log_handler("prepare");
   const auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
@@ -611,7 +609,6 @@ PrepareReport AsyncSave::prepare(const SaveJob& job) {
 
 void AsyncSave::ready() {
   parts_->check_process();
-  base::refuse_to_wait_in_log_handler("wait for the checkpoint process");
   // One that is replaced ends; then its successor is what is asked for.
   while (!parts_->rings.await("wait for the checkpoint process")->process.ready()) {
   }
@@ -619,19 +616,16 @@ void AsyncSave::ready() {
 
 void AsyncSave::wait_prefaulted() {
   parts_->check_process();
-  base::refuse_to_wait_in_log_handler("wait for the ring");
   parts_->rings.wait_prefaulted();
 }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
   parts_->check_process();
-  base::refuse_to_wait_in_log_handler("wait for saves");
   return parts_->saves.wait_written(deadline);
 }
 
 void AsyncSave::close() {
   parts_->check_process();
-  base::refuse_to_wait_in_log_handler("close");
   {
     const std::scoped_lock lock(parts_->life.mutex);
     if (parts_->life.closed) return;

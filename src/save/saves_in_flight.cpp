@@ -38,8 +38,6 @@ void add_warnings(std::vector<std::string>& to, std::vector<std::string> more) n
 
 void SavesInFlight::wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit) {
   const auto is_room = [&] { return life_.closed || in_flight_.size() < limit; };
-  if (is_room()) return;
-  base::refuse_to_wait_in_log_handler("save");
   // Each save in flight ends: committed, failed, timed out, or given up by close().
   life_.changed.wait(lock, is_room);
 }

@@ -24,7 +24,6 @@ class SavesInFlight {
 
   /// For one more beside at most `limit` - 1, or for the end of the checkpointer.
   /// @param lock holds the mutex
-  /// @throws Error invalid_argument where the log handler would have to wait
   void wait_for_room(std::unique_lock<std::mutex>& lock, std::size_t limit);
 
   // With the mutex held.

@@ -1,4 +1,4 @@
-#include "base/log.h"
+#include "os/log_handler.h"
 #include "save/async_save.h"
 #include "store/file_sink.h"
 #include "torch/owner_process.h"
@@ -47,7 +47,7 @@ AsyncCheckpointer::~AsyncCheckpointer() {
 SaveHandle AsyncCheckpointer::save(const std::string& path, const StateDict& state,
                                    const SaveOptions& options) {
   parts_->owner.require("save");
-  const auto lock = base::lock_unless_handler_waits(parts_->saving, "save");
+  const std::scoped_lock lock(parts_->saving);
   parts_->save.check_usable();
   torch_state::check_save_path(path);
   return parts_->save.submit(
@@ -67,6 +67,7 @@ void AsyncCheckpointer::close() {
   parts_->owner.require("close");
   parts_->closed = true;
   parts_->save.close();
+  os::wait_for_log_handler(os::kLogHandlerLimit);
 }
 
 PrepareReport AsyncCheckpointer::prepare(const StateDict& state) {

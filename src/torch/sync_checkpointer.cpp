@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "os/log_handler.h"
 #include "save/sync_save.h"
 #include "store/file_sink.h"
 #include "torch/owner_process.h"
@@ -90,7 +91,7 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
                                   const SaveOptions& options) {
   Parts& parts = *parts_;
   parts.owner.require("save");
-  const auto lock = base::lock_unless_handler_waits(parts.saving, "save");
+  const std::scoped_lock lock(parts.saving);
   parts.check_usable("save");
   if (parts.throw_previous_failure) {
     if (const std::exception_ptr failure = parts.take_previous_failure()) {
@@ -128,9 +129,12 @@ LoadResult SyncCheckpointer::load(const std::string& path, std::optional<StateDi
 
 void SyncCheckpointer::close() {
   parts_->owner.require("close");
-  const auto lock = base::lock_unless_handler_waits(parts_->saving, "close");
-  if (!parts_->closed.exchange(true)) parts_->save.close();
-  (void)parts_->take_previous_failure();
+  {
+    const std::scoped_lock lock(parts_->saving);
+    if (!parts_->closed.exchange(true)) parts_->save.close();
+    (void)parts_->take_previous_failure();
+  }
+  os::wait_for_log_handler(os::kLogHandlerLimit);
 }
 
 std::unique_ptr<SyncCheckpointer> make_sync_checkpointer(const CheckpointerConfig& config,

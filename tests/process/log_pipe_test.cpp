@@ -1,6 +1,7 @@
 #include "process/log_pipe.h"
 
 #include "base/log.h"
+#include "support/forked.h"
 
 #include <ckptring/log.h>
 #include <fcntl.h>
@@ -75,6 +76,19 @@ TEST_F(LogPipe, TakesForeignOutputAsWarnings) {
   EXPECT_EQ(lines[0].second, "[rank 1] checkpoint process: terminate called");
   EXPECT_EQ(lines[1].second, "[rank 1] checkpoint process: without a newline");
   EXPECT_EQ(reader.fd(), -1) << "the pipe is closed";
+}
+
+TEST_F(LogPipe, HasALineBeforeTheHelperThatLoggedItGoesOn) {
+  EXPECT_EQ(test::exit_status_of_fork([this] {
+              log_to_pipe(write_end_.get());
+              base::LogContext{3}.error("the last words");
+              return 0;
+            }),
+            0);
+  LogReader reader = reader_of_rank(3);
+  const auto lines = pumped(reader);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].second, "[rank 3] the last words");
 }
 
 TEST_F(LogPipe, NeverMakesTheHelperWaitForAFullPipe) {

@@ -14,10 +14,7 @@ class LogLines {
  public:
   explicit LogLines(LogLevel level = LogLevel::debug) : level_before_(log_level()) {
     set_log_level(level);
-    set_log_handler([this](LogLevel of_line, std::string_view line) {
-      const std::scoped_lock lock(mutex_);
-      lines_.push_back({of_line, std::string(line)});
-    });
+    take_over();
   }
   ~LogLines() {
     set_log_handler({});
@@ -30,8 +27,9 @@ class LogLines {
     LogLevel level;
     std::string text;
   };
-  /// Those that contain `part`.
+  /// Those that contain `part`, of all that were logged before.
   [[nodiscard]] std::vector<Line> with(std::string_view part) const {
+    take_over();  // waits for them
     const std::scoped_lock lock(mutex_);
     std::vector<Line> found;
     for (const Line& line : lines_) {
@@ -41,9 +39,16 @@ class LogLines {
   }
 
  private:
+  void take_over() const {
+    set_log_handler([this](LogLevel of_line, std::string_view line) {
+      const std::scoped_lock lock(mutex_);
+      lines_.push_back({of_line, std::string(line)});
+    });
+  }
+
   LogLevel level_before_;
   mutable std::mutex mutex_;
-  std::vector<Line> lines_;
+  mutable std::vector<Line> lines_;
 };
 
 }  // namespace ckptring::test
