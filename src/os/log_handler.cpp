@@ -9,9 +9,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -43,8 +44,8 @@ enum class Thread {
 struct HandOver {
   std::mutex mutex;
   // Guarded by mutex.
-  Handler handler;  ///< null: stderr
-  std::deque<Line> waiting;
+  Handler handler;          ///< null: stderr
+  std::list<Line> waiting;  ///< empty it takes no memory
   Thread thread = Thread::none;
   bool in_handler = false;  ///< that thread is
 };
@@ -79,7 +80,8 @@ void after_fork_in_child() {
 
 // Never destroyed: background threads may log while the process exits.
 HandOver& hand_over() noexcept {
-  static HandOver& instance = *new HandOver;
+  alignas(HandOver) static std::byte memory[sizeof(HandOver)];
+  static HandOver& instance = *new (memory) HandOver;
   // Refused for want of memory only. Then a child may wait for ever, if it logs, and was forked in
   // just the moment in which a line was left to the thread.
   static const int refused =
