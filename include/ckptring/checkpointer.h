@@ -85,7 +85,8 @@ class CKPTRING_API AsyncCheckpointer final : public Checkpointer {
   ///         memory, an eventfd, a pidfd), for example in a sandbox
   AsyncCheckpointer(const CheckpointerConfig& config, RankInfo rank_info);
   /// Waits until what was begun is staged, at most `subprocess_shutdown_timeout_secs` without
-  /// progress, and never for the disk beyond that.
+  /// progress, and never for the disk beyond that, but for two seconds in which it looks whether
+  /// another process has replaced its files.
   ~AsyncCheckpointer() override;
 
   SaveHandle save(const std::string& path, const StateDict& state,

@@ -369,6 +369,7 @@ SaveOutcome CheckpointProcess::outcome_of(std::uint64_t save) const {
   const auto code = static_cast<ErrorCode>(from.error_code);
   if (code == ErrorCode::ok) {
     outcome.file = from.file;
+    outcome.renamed_over = from.renamed_over;
     return outcome;
   }
   if (code == ErrorCode::aborted) {

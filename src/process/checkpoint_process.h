@@ -31,9 +31,10 @@ namespace ckptring::process {
 
 /// How a save ended. With an error, `report` holds what is known.
 struct SaveOutcome {
-  SaveReport report;         ///< path, planning and staging are the caller's to fill in
-  std::exception_ptr error;  ///< null: committed
-  os::FileIdentity file{};   ///< then what has the final name; none with a custom writer
+  SaveReport report;                ///< path, planning and staging are the caller's to fill in
+  std::exception_ptr error;         ///< null: committed
+  os::FileIdentity file{};          ///< then what has the final name; none with a custom writer
+  os::FileIdentity renamed_over{};  ///< and the regular file that had it before
 };
 
 /// The bells of one ring and the descriptors that keep them.

@@ -27,7 +27,7 @@ class FinalName {
   void note_locked(std::uint64_t save, const store::SaveTarget& target);
 
   /// The save is about to be renamed, and *renaming* to be stored; or a predecessor has stored it,
-  /// and may have renamed.
+  /// and may have renamed. Notes which file it is, and which one it is renamed over.
   /// @throws Error busy_elsewhere if another checkpointer has saved to the name
   void check(std::uint64_t save, const store::SaveTarget& target);
 

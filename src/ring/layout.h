@@ -29,8 +29,8 @@
 //             description and tables may be read; what the trainer wants.
 //   OUTCOME   Record::consumer_word, store by the consumer, load by the trainer: the outcome's
 //             fields may be read; what became of the save. (Outcome::replaced is for consumers
-//             alone, and so is Outcome::file until the save is committed: no edge, but the death of
-//             the one before the other's start.)
+//             alone, and so are Outcome::file and renamed_over until the save is committed: no
+//             edge, but the death of the one before the other's start.)
 //   FINISH    ConsumerLine::finished_saves, store by the consumer, load by the producer: the
 //             records, tables and blocks of these saves will never be looked at again.
 //   SHUTDOWN  SupervisorLine::shutdown: end once nothing is in flight.
@@ -186,6 +186,8 @@ struct Outcome {
   /// trainer too, once it has it.
   os::FileIdentity replaced;
   os::FileIdentity file;
+  /// The regular file that had the final name right before `file` got it. For the trainer.
+  os::FileIdentity renamed_over;
   std::uint32_t warning_count;
   char warnings[kWarnings][kTextChars];
 };

@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -50,6 +51,7 @@ struct AsyncSave::Parts {
         devices(std::make_shared<stage::DeviceAccess>(log)),
         stager(configuration.staging_config),
         capture(configuration.staging_config, *devices),
+        saved(rank_info.global_rank),
         saves(life, rank_info.global_rank),
         rings(life, saves, config, rank_info, *devices),
         tasks(life) {}
@@ -66,6 +68,7 @@ struct AsyncSave::Parts {
   // --- any thread -------------------------------------------------------------------------
   bool end_tasks();
   bool wait_for_tasks(std::uint64_t since_ns, double patience_secs);
+  [[nodiscard]] double last_look_secs(std::uint64_t since_ns) const;
   bool give_up_tasks();
   void leave_behind();
   void end();
@@ -92,6 +95,7 @@ struct AsyncSave::Parts {
 
   std::mutex saving;  ///< serialises save calls; before the mutex of `life`
   Capture capture;    ///< guarded by `saving`
+  const SavedFiles saved;
   Lifetime life;
   SavesInFlight saves;
   RingKeeper rings;
@@ -170,10 +174,12 @@ void check_sampled(const PendingSave& save, std::uint64_t file_offset,
 }  // namespace
 
 void AsyncSave::Parts::warn_of_replaced(PendingSave& save) const {
-  std::vector<std::string> warnings = warnings_of_replaced(log);
+  std::vector<std::string> warnings = saved.warnings_of_replaced(save.target.device);
+  for (const std::string& warning : warnings) log.warn("{}", warning);
+  auto name = std::make_unique<SaveToName>(saved, save.target);
   const std::scoped_lock lock(life.mutex);
   save.report.warnings = std::move(warnings);
-  save.name.emplace(save.report.path);
+  save.name = std::move(name);
 }
 
 /// The save is announced: whatever happens now, its outcome comes through the ring.
@@ -295,6 +301,12 @@ bool AsyncSave::Parts::wait_for_tasks(std::uint64_t since_ns, double patience_se
     if (rings.secs_without_progress(since_ns) > patience_secs) return false;
   }
   return true;
+}
+
+/// How long what ends may still look at files.
+double AsyncSave::Parts::last_look_secs(std::uint64_t since_ns) const {
+  const double limit = config.process_config.subprocess_shutdown_timeout_secs;
+  return std::min(kLastLookSecs, limit - rings.secs_without_progress(since_ns));
 }
 
 /// Ends the staging of all that is not staged yet.
@@ -447,11 +459,14 @@ AsyncSave::~AsyncSave() {
     (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
     return;
   }
+  const std::uint64_t began = os::monotonic_ns();
   (void)parts_->end_tasks();
+  const double look_secs = parts_->last_look_secs(began);
   const bool left_behind = parts_->is_left_behind();
   if (!left_behind) parts_->end();  // from here on no outcome arrives
   if (!parts_->life.closed) (void)parts_->saves.take_previous_failure();
   (void)parts_->give_up_saves(Parts::destroyed_too_early);
+  parts_->saved.close(look_secs);
   if (left_behind) keep_for_ever(parts_.release());
 }
 
@@ -643,13 +658,14 @@ void AsyncSave::close() {
     (void)oldest->written_future.wait_for(kProgressLook);
     patient = parts_->rings.secs_without_progress(began) <= limit;
   }
+  const double look_secs = parts_->last_look_secs(began);
   const bool all_ended = !parts_->give_up_saves(Parts::closed_too_early);
   if (!parts_->is_left_behind()) {
     if (all_ended) parts_->rings.drop();
     parts_->end();
   }
   (void)parts_->saves.take_previous_failure();
-  (void)warnings_of_replaced(parts_->log);
+  parts_->saved.close(look_secs);
 }
 
 int AsyncSave::process_id() const {

@@ -25,7 +25,8 @@ class AsyncSave {
   ///         is made of
   AsyncSave(const CheckpointerConfig& config, RankInfo rank);
   /// Waits until what was begun is staged, at most subprocess_shutdown_timeout_secs without
-  /// progress. Where a device hangs, what it may still use is left in memory for ever.
+  /// progress, and looks for replaced files, at most kLastLookSecs. Where a device hangs, what it
+  /// may still use is left in memory for ever.
   ~AsyncSave();
   AsyncSave(const AsyncSave&) = delete;
   AsyncSave& operator=(const AsyncSave&) = delete;

@@ -26,7 +26,7 @@ struct PendingSave {
   std::shared_ptr<ChangeWatch> watch;  ///< over the job; shared with the handle
   stage::Samples samples;              ///< of what was not captured
   store::SaveTarget target;
-  std::optional<SaveToName> name;  ///< from staging to its end
+  std::unique_ptr<SaveToName> name;  ///< from staging to its end
   Promise<void> enqueued;  ///< no copy from a device will be begun any more; an error: left behind
   Promise<void> staged;
   Promise<SaveReport> written;

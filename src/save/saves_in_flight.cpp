@@ -27,9 +27,9 @@ void remember(Failures& failures, const Save& save) noexcept {
 }
 
 /// Where there is no memory for them, they are in the log only.
-void add_warnings(std::vector<std::string>& to, std::vector<std::string> more) noexcept {
+void add_warnings(std::vector<std::string>& to, const std::vector<std::string>& more) noexcept {
   try {
-    std::ranges::move(more, std::back_inserter(to));
+    std::ranges::copy(more, std::back_inserter(to));
   } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
   }
 }
@@ -54,6 +54,7 @@ Save SavesInFlight::oldest() const {
 
 void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcome) {
   Save save;
+  std::vector<std::string> replaced;
   {
     const std::scoped_lock lock(life_.mutex);
     const auto found = by_number_.find(number);
@@ -65,11 +66,15 @@ void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcom
     report.fsync_seconds = outcome.report.fsync_seconds;
     report.commit_seconds = outcome.report.commit_seconds;
     report.restarts = outcome.report.restarts;
-    add_warnings(report.warnings, std::move(outcome.report.warnings));
+    add_warnings(report.warnings, outcome.report.warnings);
     // The helper only knows that staging was given up; the reason is known here.
     if (outcome.error && save->staging_error) outcome.error = save->staging_error;
-    if (!outcome.error && save->name) save->name->committed(outcome.file);
+    if (!outcome.error && save->name) {
+      replaced = save->name->committed(outcome.file, outcome.renamed_over);
+      add_warnings(report.warnings, replaced);
+    }
   }
+  for (const std::string& warning : replaced) base::LogContext{rank_, number}.warn("{}", warning);
   finish(save, outcome.error);
 }
 

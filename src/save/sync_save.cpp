@@ -1,10 +1,10 @@
 #include "save/sync_save.h"
 
+#include "base/log.h"
 #include "os/clock.h"
 #include "os/poll.h"
 #include "save/follow_streams.h"
 #include "save/inline_drain.h"
-#include "save/saved_files.h"
 #include "store/directories.h"
 #include "store/file_at.h"
 #include "store/file_sink.h"
@@ -33,7 +33,10 @@ SyncSave::SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSe
     : config_(config),
       rank_(rank),
       writer_(std::move(writer)),
+      saved_(rank.global_rank),
       devices_(base::LogContext{rank.global_rank}) {}
+
+SyncSave::~SyncSave() { close(); }
 
 PrivateBlocks& SyncSave::blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned) {
   const std::size_t count = std::size_t{2} * config_.queue_depth;
@@ -57,8 +60,10 @@ SaveReport SyncSave::run(SaveJob job) {
   store::SaveTarget target = store::make_target(files, job.path, rank_, job.plan.total_bytes());
   target.save = number_;
   report.path = target.directory + "/" + target.final_name;
-  report.warnings = warnings_of_replaced({rank_.global_rank, number_});
-  SaveToName name(report.path);
+  const base::LogContext log{rank_.global_rank, number_};
+  report.warnings = saved_.warnings_of_replaced(target.device);
+  for (const std::string& warning : report.warnings) log.warn("{}", warning);
+  SaveToName name(saved_, target);
   const std::unique_ptr<store::SaveSink> sink =
       writer_.writer ? store::make_stream_sink(*writer_.writer, target, writer_.hook.get())
                      : store::make_file_sink(files, config_, target, writer_.hook.get());
@@ -78,11 +83,16 @@ SaveReport SyncSave::run(SaveJob job) {
     report.drained_seconds = os::seconds_since(began);
     report.staged_seconds = report.drained_seconds;
     os::FileIdentity file{};
-    store::CommitTimes times = sink->commit([&](store::CommitPhase phase, const std::string&) {
-      if (phase != store::CommitPhase::renaming) return;
-      file = store::file_at(files, store::path_in(target.directory, target.temporary_name));
+    os::FileIdentity replaced{};
+    store::CommitTimes times = sink->commit([&](store::CommitPhase phase, const std::string& path) {
+      if (phase != store::CommitPhase::renaming || writer_.writer) return;
+      file = store::regular_file_at(files, store::path_in(target.directory, target.temporary_name));
+      replaced = store::regular_file_at(files, path);
     });
-    name.committed(file);
+    for (const std::string& warning : name.committed(file, replaced)) {
+      log.warn("{}", warning);
+      report.warnings.push_back(warning);
+    }
     report.fsync_seconds = times.fsync_seconds;
     report.commit_seconds = times.commit_seconds;
     std::ranges::move(times.warnings, std::back_inserter(report.warnings));
@@ -94,6 +104,6 @@ SaveReport SyncSave::run(SaveJob job) {
   return report;
 }
 
-void SyncSave::close() const { (void)warnings_of_replaced({rank_.global_rank}); }
+void SyncSave::close() const noexcept { saved_.close(kLastLookSecs); }
 
 }  // namespace ckptring::save

@@ -3,6 +3,7 @@
 
 #include "save/private_blocks.h"
 #include "save/save_job.h"
+#include "save/saved_files.h"
 #include "stage/device_access.h"
 
 #include <ckptring/config.h>
@@ -20,6 +21,10 @@ class SyncSave {
  public:
   /// @throws Error invalid_argument
   SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer);
+  /// Closes it.
+  ~SyncSave();
+  SyncSave(const SyncSave&) = delete;
+  SyncSave& operator=(const SyncSave&) = delete;
 
   /// Where the job's DeviceState come from.
   [[nodiscard]] stage::DeviceAccess& devices() noexcept { return devices_; }
@@ -29,7 +34,7 @@ class SyncSave {
   SaveReport run(SaveJob job);
 
   /// Once nothing more will be saved: what the next save would have noticed goes to the log.
-  void close() const;
+  void close() const noexcept;
 
   /// Which save the last one was, counted from 1. For the log.
   [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
@@ -47,6 +52,7 @@ class SyncSave {
   RankInfo rank_;
   std::uint64_t number_ = 0;  ///< of the last save
   WriterSetup writer_;
+  SavedFiles saved_;
   stage::DeviceAccess devices_;
   std::unique_ptr<PinnedBlocks> pinned_;
 };

@@ -19,4 +19,11 @@ namespace ckptring::store {
   return {};
 }
 
+/// The same of a regular file only; none also if nobody can tell.
+[[nodiscard]] inline os::FileIdentity regular_file_at(FileSystem& files, const std::string& path) {
+  struct ::stat status {};
+  if (files.stat(path, status, /*follow=*/false) != 0 || !S_ISREG(status.st_mode)) return {};
+  return os::FileIdentity::of(status);
+}
+
 }  // namespace ckptring::store

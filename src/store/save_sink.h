@@ -38,6 +38,8 @@ struct SaveTarget {
   /// Of the trainer when it called `save`, where another process writes for it; none: not known,
   /// or it is the writing process's own.
   std::optional<mode_t> umask = {};
+  /// Of the file system that the directory is on, or will be; 0: not known.
+  std::uint64_t device = 0;
 };
 
 /// For lines about that save.

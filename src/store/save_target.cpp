@@ -79,6 +79,7 @@ SaveTarget make_target(FileSystem& files, const std::string& path, const RankInf
       if (!S_ISDIR(status.st_mode)) {
         unusable(path, directory + " is a file, not a directory", ENOTDIR);
       }
+      target.device = status.st_dev;
     } else if (errno == ENOENT) {
       if (!dangling_link_in(files, directory).empty()) throw not_found(files, kOperation, full);
       target.missing_levels = 1;

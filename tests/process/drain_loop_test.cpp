@@ -55,6 +55,7 @@ class WatchedFiles final : public ForwardingFiles {
   Look before_sync;
   Look before_rename;
   Look before_unlink;
+  Look before_look;
 
   int open(const std::string& path, int flags, mode_t mode) override {
     if ((flags & O_CREAT) == 0) return ForwardingFiles::open(path, flags, mode);
@@ -65,6 +66,9 @@ class WatchedFiles final : public ForwardingFiles {
   }
   int rename(const std::string& from, const std::string& to) override {
     return unless(before_rename, to, [&] { return ForwardingFiles::rename(from, to); });
+  }
+  int stat(const std::string& path, struct ::stat& out, bool follow) override {
+    return unless(before_look, path, [&] { return ForwardingFiles::stat(path, out, follow); });
   }
   int unlink(const std::string& path) override {
     return unless(before_unlink, path, [&] { return ForwardingFiles::unlink(path); });
@@ -108,7 +112,7 @@ class DrainLoopTest : public ::testing::Test {
     description.total_bytes = plan.total_bytes();
     description.missing_levels = target.missing_levels;
     description.umask = umask;
-    description.replaced = store::file_at(store::system_files(), file_of(name));
+    description.replaced = file_at(name);
     ring::copy_text(description.directory, sizeof description.directory, target.directory);
     ring::copy_text(description.final_name, sizeof description.final_name, target.final_name);
     ring::copy_text(description.temporary_name, sizeof description.temporary_name,
@@ -146,6 +150,12 @@ class DrainLoopTest : public ::testing::Test {
   }
   [[nodiscard]] ErrorCode failure(std::uint64_t save) const {
     return static_cast<ErrorCode>(segment_.view().record(save).outcome.error_code);
+  }
+  [[nodiscard]] const ring::Outcome& outcome(std::uint64_t save) const {
+    return segment_.view().record(save).outcome;
+  }
+  [[nodiscard]] os::FileIdentity file_at(const std::string& name) const {
+    return store::file_at(store::system_files(), file_of(name));
   }
   [[nodiscard]] std::string file_of(const std::string& name) const {
     return directory_ / name + "/checkpoint_0.pt";
@@ -273,6 +283,69 @@ TEST_F(DrainLoopTest, ALivingTrainersSaveReplacesWhateverIsThere) {
   EXPECT_EQ(run(files), DrainLoop::End::shutdown);
   EXPECT_EQ(progress(1), Progress::committed);
   EXPECT_TRUE(seen("run") == file);
+}
+
+// ---- which file a save was renamed over: the trainer compares it with what it had put there
+
+TEST_F(DrainLoopTest, ASaveTellsWhichFileItWasRenamedOver) {
+  (void)save_elsewhere("run", 1);
+  (void)stage("run", 2);
+  (void)stage("new", 3);
+  (void)save_elsewhere("run", 4);
+  std::filesystem::create_directory(directory_ / "link");
+  std::filesystem::create_symlink(directory_ / "elsewhere", file_of("link"));
+  (void)stage("link", 5);
+  const os::FileIdentity there = file_at("run");
+  WatchedFiles files;
+  files.before_rename = [this](const std::string& to) {
+    if (to == file_of("link")) ask_to_end();
+    return 0;
+  };
+  EXPECT_EQ(run(files), DrainLoop::End::shutdown);
+  EXPECT_EQ(outcome(1).renamed_over, there);
+  EXPECT_EQ(outcome(1).file, file_at("run"));
+  EXPECT_FALSE(outcome(2).renamed_over.exists());
+  EXPECT_FALSE(outcome(3).renamed_over.exists()) << "a link is no file of ours";
+}
+
+TEST_F(DrainLoopTest, ASuccessorTellsWhichFileItsPredecessorHasRenamedOver) {
+  for (const bool renamed : {false, true}) {
+    (void)save_elsewhere("run", 1);
+    const os::FileIdentity there = file_at("run");
+    (void)stage("run", 2);
+    const std::uint64_t save = producer_.current_save();
+    WatchedFiles dying;
+    dying.before_rename = [&](const std::string& to) -> int {
+      if (renamed) std::filesystem::rename(temporaries_[save], to);
+      throw Death{};
+    };
+    EXPECT_THROW(run(dying), Death);
+    ask_to_end();
+    EXPECT_EQ(run(), DrainLoop::End::shutdown);
+    EXPECT_EQ(outcome(save).renamed_over, there);
+  }
+}
+
+TEST_F(DrainLoopTest, ASaveIsCommittedThoughNobodyCanTellWhatItIsRenamedOver) {
+  (void)save_elsewhere("run", 1);
+  const std::string file = stage("run", 2);
+  WatchedFiles files;
+  int refused = 0;
+  files.before_look = [&](const std::string& path) {
+    if (path != file_of("run") || progress(1) != Progress::syncing) return 0;
+    ++refused;
+    return EIO;
+  };
+  files.before_rename = [this](const std::string&) {
+    ask_to_end();
+    return 0;
+  };
+  files.before_unlink = files.before_rename;  // should it fail
+  EXPECT_EQ(run(files), DrainLoop::End::shutdown);
+  EXPECT_EQ(refused, 1);
+  EXPECT_EQ(progress(1), Progress::committed);
+  EXPECT_TRUE(seen("run") == file);
+  EXPECT_FALSE(outcome(1).renamed_over.exists());
 }
 
 // A trainer may make another checkpointer, and save, before the process of the first has begun.

@@ -2,6 +2,7 @@
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -96,6 +97,20 @@ TEST(SaveTarget, NamesALinkThatLeadsToNothing) {
     EXPECT_NE(std::string(error.what()).find(link + " is a symbolic link"), std::string::npos)
         << error.what();
   }
+}
+
+TEST(SaveTarget, KnowsTheFileSystemOfItsDirectory) {
+  const TemporaryDirectory scratch;
+  const auto device_of = [](const std::string& path) {
+    struct ::stat status {};
+    EXPECT_EQ(::stat(path.c_str(), &status), 0);
+    return status.st_dev;
+  };
+  std::filesystem::create_directory_symlink("/proc/self", scratch / "link");
+  EXPECT_NE(device_of(scratch.path()), device_of("/proc"));
+  EXPECT_EQ(target_at(scratch.path()).device, device_of(scratch.path()));
+  EXPECT_EQ(target_at(scratch / "new/a").device, device_of(scratch.path()));
+  EXPECT_EQ(target_at(scratch / "link/new").device, device_of("/proc"));
 }
 
 TEST(SaveTarget, RefusesADirectoryUnderTheFinalName) {
