@@ -15,7 +15,7 @@ StateDict make_state_dict() {
   // Libtorch's dict allocates where it must not throw: it ends the process if it gets nothing. So
   // it is asked first whether there is something. (As calls, which no compiler leaves out.)
   constexpr std::size_t kMoreThanADictTakes = 4096;
-  ::operator delete(::operator new(kMoreThanADictTakes), kMoreThanADictTakes);
+  ::operator delete(::operator new(kMoreThanADictTakes));
   return StateDict(c10::AnyType::get(), c10::AnyType::get());
 }
 
