@@ -39,7 +39,6 @@ void FinalName::check(std::uint64_t save, const store::SaveTarget& target) {
     return;
   }
   outcome.file = own;
-  // For a warning only: where nobody can tell, the save goes on.
   outcome.renamed_over = store::regular_file_at(files_, path);
   if (!orphaned_()) return;
   const os::FileIdentity there = store::file_at(files_, path);

@@ -181,9 +181,13 @@ std::string warning_of(const std::string& path, int rank) {
       path, rank);
 }
 
-/// A file system may take its time, or hang.
+/// A file system may take its time, or hang. None if nobody can tell.
 os::FileIdentity look_at(const Name& name) {
-  return store::regular_file_at(store::system_files(), name.path);
+  try {
+    return store::regular_file_at(store::system_files(), name.path);
+  } catch (const Error&) {
+    return {};
+  }
 }
 
 /// What was found under the names that were looked at so far.

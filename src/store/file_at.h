@@ -19,11 +19,15 @@ namespace ckptring::store {
   return {};
 }
 
-/// The same of a regular file only; none also if nobody can tell.
+/// The same of a regular file only.
+/// @throws Error
 [[nodiscard]] inline os::FileIdentity regular_file_at(FileSystem& files, const std::string& path) {
   struct ::stat status {};
-  if (files.stat(path, status, /*follow=*/false) != 0 || !S_ISREG(status.st_mode)) return {};
-  return os::FileIdentity::of(status);
+  if (files.stat(path, status, /*follow=*/false) == 0) {
+    return S_ISREG(status.st_mode) ? os::FileIdentity::of(status) : os::FileIdentity{};
+  }
+  if (errno != ENOENT) throw Error::from_errno(errno, "look at", path);
+  return {};
 }
 
 }  // namespace ckptring::store

@@ -326,9 +326,9 @@ TEST_F(DrainLoopTest, ASuccessorTellsWhichFileItsPredecessorHasRenamedOver) {
   }
 }
 
-TEST_F(DrainLoopTest, ASaveIsCommittedThoughNobodyCanTellWhatItIsRenamedOver) {
-  (void)save_elsewhere("run", 1);
-  const std::string file = stage("run", 2);
+TEST_F(DrainLoopTest, ASaveFailsWhereNobodyCanTellWhatItIsRenamedOver) {
+  const std::string there = save_elsewhere("run", 1);
+  (void)stage("run", 2);
   WatchedFiles files;
   int refused = 0;
   files.before_look = [&](const std::string& path) {
@@ -343,9 +343,9 @@ TEST_F(DrainLoopTest, ASaveIsCommittedThoughNobodyCanTellWhatItIsRenamedOver) {
   files.before_unlink = files.before_rename;  // should it fail
   EXPECT_EQ(run(files), DrainLoop::End::shutdown);
   EXPECT_EQ(refused, 1);
-  EXPECT_EQ(progress(1), Progress::committed);
-  EXPECT_TRUE(seen("run") == file);
-  EXPECT_FALSE(outcome(1).renamed_over.exists());
+  EXPECT_EQ(progress(1), Progress::failed);
+  EXPECT_EQ(failure(1), ErrorCode::io);
+  EXPECT_TRUE(seen("run") == there);
 }
 
 // A trainer may make another checkpointer, and save, before the process of the first has begun.
