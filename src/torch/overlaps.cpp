@@ -129,8 +129,8 @@ bool touches(const at::Tensor& target, std::uintptr_t address) {
   const auto [begin, end] = memory_range(target);
   if (address < begin || address >= end) return false;
   bool found = false;
-  for_each_row(target, [&](std::uint64_t first, std::uint64_t bytes) {
-    found = address - begin >= first && address - begin - first < bytes;
+  for_each_row(target, [&, offset = address - begin](std::uint64_t first, std::uint64_t bytes) {
+    found = offset >= first && offset - first < bytes;
     return !found;
   });
   return found;
