@@ -61,9 +61,8 @@ TEST_P(SmallStack, RefusesADeeperOneByItsKey) {
   for (const auto& kind_at : kinds_) {
     const StateDict there = placed(nested(kDeep + 100, kind_at, at::zeros({1})));
     std::optional<Error> error;
-    on_small_stack([&] {
-      error = error_of([&] { (void)checkpointer->save(directory / "deeper", there); });
-    });
+    on_small_stack(
+        [&] { error = error_of([&] { (void)checkpointer->save(directory / "deeper", there); }); });
     EXPECT_EQ(error->code(), ErrorCode::unsupported_value);
     EXPECT_NE(std::string(error->what()).find("deep"), std::string::npos) << error->what();
   }
