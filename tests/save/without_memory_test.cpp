@@ -21,7 +21,6 @@ namespace ckptring::save {
 namespace {
 
 using test::job_for;
-using test::noise;
 
 TEST_P(WithoutMemory, AnAsyncSaveEndsAndTheNextOneWorks) {
   AsyncSave async(config(WriteMode::automatic), {});
