@@ -34,7 +34,7 @@ class WithoutMemoryOfADevice : public WithoutMemory {
   }
 
   test::CheckedFakeCuda cuda_{1, test::Schedule::random(1)};
-  const cudaStream_t stream_ = cuda_.training_stream(0);
+  cudaStream_t stream_ = cuda_.training_stream(0);
   const std::shared_ptr<test::Storages> on_device_ = noise({100, 4'000, 7, 300'000}, 1);
   std::vector<stage::Source> places_;
 };

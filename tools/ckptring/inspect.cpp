@@ -355,6 +355,7 @@ void add_text(Output& out, const Contents& contents) {
 void inspect(const std::vector<std::string>& files, bool json) {
   // All of them first: where one cannot be read, nothing is printed.
   std::vector<Contents> all;
+  all.reserve(files.size());
   for (const std::string& file : files) all.push_back(read(file));
   Output out;
   if (json) out.add("{\n  \"files\": [\n");
