@@ -1,4 +1,5 @@
 #include <ckptring/future.h>
+#include <ratio>
 
 #include <gtest/gtest.h>
 
@@ -51,6 +52,18 @@ TEST(Future, WaitsForEverWhereNoClockCanHoldTheEnd) {
   waits_for(Seconds(9.2e9));
   expect_to_wait_until_it_is_there(
       [](const auto& f) { return f.wait_until(steady_clock::time_point::max()); });
+}
+
+TEST(Future, WaitsThroughUnitsThatDoNotDivideTheClocks) {
+  Promise<void> promise;
+  const Future<void> future = promise.future();
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    promise.set_value();
+  });
+  using Frames = std::chrono::duration<std::int64_t, std::ratio<1, 30>>;
+  EXPECT_TRUE(future.wait_for(Frames(120'000'000'000)));
+  later.join();
 }
 
 TEST(Future, OnlyLooksWhereThereIsNothingToWaitFor) {
