@@ -449,6 +449,7 @@ TEST_F(LogHandlerTest, ThatReturnsInAChildThatItForkedEndsTheChild) {
 }
 
 TEST_F(LogHandlerOfAChild, SurvivesForksWhileOthersLog) {
+  if (!test::kForksWhileOthersAllocate) GTEST_SKIP() << test::kNoForksWhileOthersAllocate;
   std::atomic<bool> stop{false};
   set_log_handler([](LogLevel, std::string_view) {});
   std::vector<std::thread> threads;
@@ -476,6 +477,7 @@ TEST_F(LogHandlerOfAChild, SurvivesForksWhileOthersLog) {
 }
 
 TEST_F(LogHandlerOfAChild, SurvivesForksWhileTheThreadIsMade) {
+  if (!test::kForksWhileOthersAllocate) GTEST_SKIP() << test::kNoForksWhileOthersAllocate;
   for (int i = 0; i < 100; ++i) {
     EXPECT_EQ(status_of_child([] {
                 set_log_handler([](LogLevel, std::string_view) {});

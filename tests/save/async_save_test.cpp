@@ -3,6 +3,7 @@
 #include "os/huge_memory.h"
 #include "os/memory_left.h"
 #include "save/sync_save.h"
+#include "support/forked.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
@@ -514,6 +515,7 @@ bool holds_more_than(const Descriptors& before) {
 }
 
 TEST(AsyncSave, ForkedChildrenHoldNothingOfItWhateverIsBeingOpened) {
+  if (!test::kForksWhileOthersAllocate) GTEST_SKIP() << test::kNoForksWhileOthersAllocate;
   const test::TemporaryDirectory directory;
   const Descriptors before = open_descriptors();
   std::atomic<bool> stop{false};
