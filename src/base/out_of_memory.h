@@ -23,9 +23,9 @@ auto or_out_of_memory(const char* operation, const std::string& path, Use&& use)
   }
 }
 
-/// The same of what was caught. Stays std::bad_alloc where there is no memory for the words either.
-inline std::exception_ptr or_out_of_memory(const char* operation, const std::string& path,
-                                           const std::exception_ptr& failure) noexcept {
+/// What was caught, std::bad_alloc as Error out_of_memory: if there is memory for the words.
+inline std::exception_ptr as_error(const char* operation, const std::string& path,
+                                   const std::exception_ptr& failure) noexcept {
   try {
     std::rethrow_exception(failure);
   } catch (const std::bad_alloc&) {

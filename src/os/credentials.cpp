@@ -32,7 +32,8 @@ std::vector<gid_t> groups_of_this_thread() {
 Credentials Credentials::of_this_thread() {
   Credentials found{::geteuid(), ::getegid(), 0, 0, groups_of_this_thread()};
   // An id that nobody has: the call changes nothing, and tells the one that there is. A sandbox may
-  // refuse it, and then nobody can have changed it.
+  // refuse it; then they are taken for the usual ones, which they are unless they were changed
+  // before it came.
   constexpr auto kNobodys = static_cast<unsigned>(-1);
   const int files_user = ::setfsuid(kNobodys);
   const int files_group = ::setfsgid(kNobodys);

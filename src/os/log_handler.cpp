@@ -133,7 +133,7 @@ void hand_over_for_ever() noexcept {
     }
     handle(*line);
     // A child that the handler has forked, and in which it returns: there is nothing to return to.
-    if (::getpid() != process) return;
+    if (::getpid() != process) ::_exit(0);
     {
       const std::scoped_lock lock(from.mutex);
       from.in_handler = false;
@@ -213,6 +213,8 @@ void set_log_handler(LogHandler handler) {
     ended.wait(now, std::memory_order_acquire);  // ENDED
   }
 }
+
+void os::prepare_log_for_forks() noexcept { (void)hand_over(); }
 
 void os::wait_for_log_handler(std::chrono::milliseconds limit) noexcept {
   if (hands_over) return;

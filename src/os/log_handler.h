@@ -16,4 +16,7 @@ inline constexpr std::chrono::seconds kLogHandlerLimit{1};
 /// handler, which would wait for itself.
 void wait_for_log_handler(std::chrono::milliseconds limit) noexcept;
 
+/// Has forks wait for it from now on, after whatever is registered later: see pthread_atfork.
+void prepare_log_for_forks() noexcept;
+
 }  // namespace ckptring::os

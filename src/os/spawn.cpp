@@ -4,6 +4,7 @@
 #include "os/signals_blocked.h"
 
 #include <ckptring/error.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -46,6 +47,35 @@ struct ChildPlan {
 constexpr std::array<unsigned long, 4> kZeros{};
 constexpr std::size_t kKernelMaskBytes = 8;
 
+int number_in(const char* text) noexcept {
+  int number = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) number = 10 * number + (*text - '0');
+  return *text == '\0' ? number : -1;
+}
+
+/// Closes all descriptors from `first` on: those that /proc names, which are few; the limit may be
+/// a billion. Where there is no /proc, all that there may be. As `child_main`.
+__attribute__((no_sanitize("thread", "address"))) void close_one_by_one(int first, int limit) {
+  const auto folder = static_cast<int>(
+      ::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder < 0) {
+    for (int fd = first; fd < limit; ++fd) (void)::syscall(SYS_close, fd);
+    return;
+  }
+  alignas(::dirent64) std::array<char, 4096> entries;  // NOLINT(*-member-init): read into
+  for (;;) {
+    const long got = ::syscall(SYS_getdents64, folder, entries.data(), entries.size());
+    if (got <= 0) break;
+    for (long at = 0; at < got;) {
+      const auto* const entry = reinterpret_cast<const ::dirent64*>(entries.data() + at);
+      const int fd = number_in(entry->d_name);
+      if (fd >= first && fd != folder) (void)::syscall(SYS_close, fd);
+      at += entry->d_reclen;
+    }
+  }
+  (void)::syscall(SYS_close, folder);
+}
+
 /// Runs in the child on its own stack until exec. System calls only, and made directly: the C
 /// library's functions may be intercepted by tools (sanitizers) that keep their books in this
 /// memory, which is the parent's.
@@ -80,9 +110,8 @@ __attribute__((no_sanitize("thread", "address"))) int child_main(void* argument)
     ++end;
   }
   if (prepared && ::syscall(SYS_close_range, static_cast<unsigned>(end), ~0u, 0u) != 0) {
-    // Before Linux 5.9: one by one, up to the limit.
-    plan.one_by_one = true;
-    for (int fd = end; fd < plan.descriptor_limit; ++fd) (void)::syscall(SYS_close, fd);
+    plan.one_by_one = true;  // before Linux 5.9
+    close_one_by_one(end, plan.descriptor_limit);
   }
 
   prepared = prepared && ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, kZeros.data(), nullptr,

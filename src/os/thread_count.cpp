@@ -1,5 +1,7 @@
 #include "os/thread_count.h"
 
+#include "os/affinity.h"
+
 #include <ckptring/error.h>
 
 #include <fmt/format.h>
@@ -21,7 +23,9 @@ unsigned thread_count(const char* setting, unsigned asked, unsigned cores_each) 
                 fmt::format("{} must be at most {}, and is {}", setting, kMost, asked));
   }
   if (asked != 0) return asked;
-  return std::clamp(std::thread::hardware_concurrency() / cores_each, 1u, kMostByDefault);
+  const unsigned given = Processors::for_own_thread().count();  // 0: the system does not say
+  const unsigned cores = given != 0 ? given : std::thread::hardware_concurrency();
+  return std::clamp(cores / cores_each, 1u, kMostByDefault);
 }
 
 }  // namespace ckptring::os

@@ -1,5 +1,6 @@
 #include "os/uninherited_fd.h"
 
+#include "os/log_handler.h"
 #include "os/new_fd.h"
 
 #include <ckptring/error.h>
@@ -65,6 +66,9 @@ void after_fork_in_child() {
 }
 
 void watch_forks_once() {
+  // A fork calls the handlers that were registered first last: so it does not hold the log up while
+  // it waits here.
+  prepare_log_for_forks();
   static const int result =
       ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   if (result != 0) throw Error::from_errno(result, "watch for forks", "");

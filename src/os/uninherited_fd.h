@@ -7,6 +7,7 @@
 
 #include "os/unique_fd.h"
 
+#include <cerrno>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -78,7 +79,7 @@ class UninheritedFd {
 
   /// The same for what may take as long as a file server does not answer, as closing it may: see
   /// ForksDelayed. If a fork did not wait for the end, its child may have what was made. Nothing
-  /// has been done with that yet, so it is dropped, and `make` is called again.
+  /// has been done with that yet, so it is dropped, and `make` is called again; EAGAIN in the end.
   template <class Make>
   static UninheritedFd made_slowly(Make&& make) {
     constexpr int kAttempts = 8;  // a program that forks all the time waits for the next one
@@ -90,7 +91,10 @@ class UninheritedFd {
       ForksHeld held;
       if (!delayed.in_vain(held)) made = {held, std::move(fd)};
     }
-    if (!made) made = made_by(make);
+    if (!made) {  // forks never wait for ever
+      errno = EAGAIN;
+      return made;
+    }
     made.slow_ = true;
     return made;
   }

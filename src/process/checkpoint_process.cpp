@@ -130,20 +130,39 @@ CheckpointProcess::~CheckpointProcess() {
     log_.error("the checkpoint process is left, and perhaps with it saves: {}", error.what());
   }
   if (!helper_runs()) return;
-  // It may have a disk to wait for; this object has not. Somebody must collect its exit status.
+  leave_helper();
+}
+
+/// It may have a disk to wait for; this object has not. Somebody must hand its log on, and collect
+/// its exit status.
+void CheckpointProcess::leave_helper() noexcept {
+  struct Left {
+    os::UninheritedFd pidfd;
+    std::optional<LogReader> log;
+    Left* next = nullptr;
+  };
+  Left* left = nullptr;
   try {
-    struct Left {
-      os::UninheritedFd pidfd;
-      std::optional<LogReader> log;  ///< not read any more; but closed, it would mean our end
-    };
-    const auto left = std::make_shared<Left>(Left{std::move(pidfd_), std::move(log_reader_)});
+    left = new Left{std::move(pidfd_), std::move(log_reader_)};
     os::OwnThread("ckptring-reap", os::OwnThread::Priority::background, [left] {
-      std::array<os::Waitable, 1> ended{os::Waitable{left->pidfd.get()}};
-      (void)os::wait_any(ended, os::Deadline::never());
+      const std::unique_ptr<Left> owned(left);
+      for (bool ended = false; !ended;) {
+        std::array<os::Waitable, 2> news{os::Waitable{left->pidfd.get()},
+                                         os::Waitable{left->log->fd()}};
+        (void)os::wait_any(news, os::Deadline::never());
+        left->log->pump();
+        ended = news[0].ready;
+      }
       (void)os::reap(left->pidfd.get());
     }).detach();
   } catch (const std::exception& error) {
-    log_.debug("the checkpoint process stays unreaped: {}", error.what());
+    log_.info("the checkpoint process stays unreaped: {}", error.what());
+    if (left == nullptr) return;
+    // Its log's pipe stays open: closed, it would mean the end of this process.
+    static std::mutex adding;
+    static Left* kept = nullptr;
+    const std::scoped_lock lock(adding);
+    left->next = std::exchange(kept, left);
   }
 }
 

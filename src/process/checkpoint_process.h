@@ -114,6 +114,7 @@ class CheckpointProcess {
   [[nodiscard]] bool give_up_unwatched(const char* cause) noexcept;
   void start();
   void leave_to_a_process();
+  void leave_helper() noexcept;
   void collect_outcomes();
   void on_death();
   void start_again_after(const std::string& death, const std::string& last_words);

@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>

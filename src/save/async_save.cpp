@@ -1,6 +1,7 @@
 #include "save/async_save.h"
 
 #include "base/log.h"
+#include "base/out_of_memory.h"
 #include "os/clock.h"
 #include "os/umask.h"
 #include "process/plan_tables.h"
@@ -63,7 +64,7 @@ struct AsyncSave::Parts {
   static void check_unchanged(PendingSave& save);
   void take_back(DrainedRing& ring, PendingSave& save);
   void tell_stopped(PendingSave& save);
-  void fail_unannounced(const Save& save, const std::exception_ptr& error);
+  void fail_unannounced(const Save& save, const std::exception_ptr& failure);
 
   // --- any thread -------------------------------------------------------------------------
   bool end_tasks();
@@ -93,8 +94,8 @@ struct AsyncSave::Parts {
   const std::shared_ptr<stage::DeviceAccess> devices;  ///< shared with handles
   stage::DefaultStager stager;                         // the staging thread's
 
-  std::mutex saving;  ///< serialises save calls; before the mutex of `life`
-  Capture capture;    ///< guarded by `saving`
+  std::timed_mutex saving;  ///< serialises save calls; before the mutex of `life`
+  Capture capture;          ///< guarded by `saving`
   const SavedFiles saved;
   Lifetime life;
   SavesInFlight saves;
@@ -208,7 +209,7 @@ void AsyncSave::Parts::stage_into(DrainedRing& ring, PendingSave& save) {
     save.report.stalled_seconds = result.stalled_seconds;
     save.report.staged_seconds = os::seconds_since(save.submitted_ns);
   } catch (...) {
-    error = std::current_exception();
+    error = base::as_error("stage", save.report.path, std::current_exception());
   }
   // Nobody needs the tensors any more, whatever became of the save. What described them is cleared
   // away once everybody knows.
@@ -266,7 +267,8 @@ void AsyncSave::Parts::tell_stopped(PendingSave& save) {
   save.staged.set_error(failure);
 }
 
-void AsyncSave::Parts::fail_unannounced(const Save& save, const std::exception_ptr& error) {
+void AsyncSave::Parts::fail_unannounced(const Save& save, const std::exception_ptr& failure) {
+  const std::exception_ptr error = base::as_error("stage", save->report.path, failure);
   save->take_job().reset();
   save->enqueued.set_value();
   save->staged.set_error(error);
@@ -388,9 +390,13 @@ Error AsyncSave::Parts::closed_too_early(const PendingSave& save) {
 
 /// Of one that the destructor waits for no longer.
 Error AsyncSave::Parts::destroyed_too_early(const PendingSave& save) {
-  return {ErrorCode::outcome_unknown, "save", save.report.path,
-          "the checkpointer was destroyed before the save was durable; the checkpoint process goes "
-          "on with it"};
+  return save.sealed
+             ? Error(ErrorCode::outcome_unknown, "save", save.report.path,
+                     "the checkpointer was destroyed before the save was durable; the checkpoint "
+                     "process goes on with it")
+             : Error(ErrorCode::aborted, "save", save.report.path,
+                     "the checkpointer was destroyed, and nothing more was staged within "
+                     "subprocess_shutdown_timeout_secs; nothing of the save becomes visible");
 }
 
 /// Ends what is still in flight with what `why` says of it. Needs no memory but for the words.
@@ -552,7 +558,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   try {
     handle.previous_failure = parts_->saves.take_previous_failure();
     if (!failure) parts_->tasks.enqueue([parts = parts_.get(), save] { parts->stage(save); });
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // no memory; or closed meanwhile
     failure = std::current_exception();
   }
   if (failure) {
@@ -586,7 +592,7 @@ PrepareReport report_of(const SaveJob& job, std::span<const stage::CaptureAt> se
 
 PrepareReport AsyncSave::prepare(const SaveJob& job) {
   parts_->check_process();
-  const auto done = std::make_shared<Promise<void>>();
+  auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
   PrepareReport report;
@@ -603,8 +609,9 @@ PrepareReport AsyncSave::prepare(const SaveJob& job) {
       report = report_of(job, selected);
     }
     turn.submitted_ns = os::monotonic_ns();
-    // `job` and `turn` outlive the task: this call waits for it.
-    parts_->tasks.enqueue([parts = parts_.get(), done, &job, &turn] {
+    // `job` and `turn` outlive the task: this call waits for it. The promise is the task's alone,
+    // so that one which is dropped ends the wait.
+    parts_->tasks.enqueue([parts = parts_.get(), done = std::move(done), &job, &turn] {
       try {
         (void)parts->rings.ring_for(job, turn);
         done->set_value();
@@ -647,9 +654,10 @@ void AsyncSave::close() {
     parts_->life.closed = true;
   }
   parts_->life.changed.notify_all();
-  // A save call under way ends first: what it has begun is waited for.
-  { const std::scoped_lock saving(parts_->saving); }
   const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
+  // A save call under way ends first: what it has begun is waited for. One that does not end, as it
+  // looks at a file system that hangs, begins nothing more should it go on.
+  (void)std::unique_lock(parts_->saving, std::chrono::duration<double>(limit));
   const std::uint64_t began = os::monotonic_ns();
   bool patient = parts_->end_tasks();
   while (patient) {

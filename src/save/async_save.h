@@ -20,9 +20,8 @@ namespace ckptring::save {
 class AsyncSave {
  public:
   /// Starts the checkpoint process without waiting for it.
-  /// @throws Error invalid_argument, out_of_memory; permission, io if the system refuses what a
-  /// ring
-  ///         is made of
+  /// @throws Error invalid_argument, out_of_memory; permission or io if the system refuses what a
+  ///         ring is made of
   AsyncSave(const CheckpointerConfig& config, RankInfo rank);
   /// Waits until what was begun is staged, at most subprocess_shutdown_timeout_secs without
   /// progress, and looks for replaced files, at most kLastLookSecs. Where a device hangs, what it

@@ -236,7 +236,8 @@ double RingKeeper::secs_without_progress(std::uint64_t since_ns) const {
 
 std::string RingKeeper::copies_under_way() const {
   const std::vector<std::string> copies = devices_.under_way();
-  return copies.empty() ? "copies" : fmt::format("{}", fmt::join(copies, ", "));
+  return copies.empty() ? "what the staging thread does, or a look at a file system"
+                        : fmt::format("{}", fmt::join(copies, ", "));
 }
 
 void RingKeeper::on_unfilled(std::uint64_t number, double secs) const {

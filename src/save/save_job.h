@@ -18,8 +18,7 @@ namespace ckptring::save {
 /// What a device has to have done before its part of the state is copied.
 struct DeviceState {
   int device;
-  void*
-      stream;  ///< native: the one that the state is produced on, as far as this save is concerned
+  void* stream;  ///< native: what the state is produced on, as far as this save is concerned
   std::shared_ptr<stage::StreamPoint> ready_at;
 };
 

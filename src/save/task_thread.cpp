@@ -1,5 +1,7 @@
 #include "save/task_thread.h"
 
+#include <ckptring/error.h>
+
 #include <utility>
 
 namespace ckptring::save {
@@ -33,6 +35,7 @@ void TaskThread::run() {
 void TaskThread::enqueue(Task task) {
   {
     const std::scoped_lock lock(life_.mutex);
+    if (stop_) throw Error(ErrorCode::closed, "stage", "", "the checkpointer was closed");
     tasks_.push_back(std::move(task));
   }
   life_.changed.notify_all();

@@ -19,6 +19,7 @@ class TaskThread {
   /// @throws Error out_of_memory if the system allows no more threads
   void start();
   /// What a task throws is logged, and the next one is run.
+  /// @throws Error closed if the thread was to end already
   void enqueue(Task task);
 
   /// With the mutex of Lifetime held: whether every task has ended.

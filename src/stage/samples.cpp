@@ -1,5 +1,7 @@
 #include "stage/samples.h"
 
+#include "base/align.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -34,7 +36,7 @@ Samples::Samples(const plan::FilePlan& plan, std::span<const Source> sources,
   from.reserve(samples_.capacity());
   for (const plan::Payload& payload : payloads) {
     if (!is_looked_at(payload)) continue;
-    const std::uint64_t lines = std::max<std::uint64_t>(payload.size / kLine, 1);
+    const std::uint64_t lines = base::ceil_div(payload.size, kLine);
     const std::uint64_t wanted = std::min(of_each, lines);
     for (std::uint64_t i = 0; i < wanted; ++i) {
       const std::uint64_t begin = i * lines / wanted;
@@ -43,7 +45,7 @@ Samples::Samples(const plan::FilePlan& plan, std::span<const Source> sources,
           kLine * (begin + scramble(seed ^ scramble(payload.file_offset + i)) % (end - begin));
       samples_.push_back({payload.file_offset + at,
                           payload.source,
-                          static_cast<std::uint32_t>(std::min<std::uint64_t>(payload.size, kLine)),
+                          static_cast<std::uint32_t>(std::min(payload.size - at, kLine)),
                           {}});
       from.push_back(sources[payload.source].data + at);
       // All of them are asked for before the first is read: each is far away.

@@ -37,11 +37,11 @@ class Samples {
   [[nodiscard]] std::size_t count() const noexcept { return samples_.size(); }
 
  private:
-  static constexpr std::size_t kLine = 64;
+  static constexpr std::uint64_t kLine = 64;
   struct Sample {
     std::uint64_t file_offset;
     std::uint32_t source;
-    std::uint32_t size;  ///< a line, or less where the payload is smaller
+    std::uint32_t size;  ///< a line, or what the payload has left of it
     std::array<std::byte, kLine> bytes;
   };
   std::vector<Sample> samples_;  ///< in file order

@@ -1,3 +1,4 @@
+#include "base/out_of_memory.h"
 #include "store/directories.h"
 #include "store/leftovers.h"
 #include "store/missing.h"
@@ -80,9 +81,11 @@ CleanResult clean(const std::string& directory, double min_age_secs) {
   if (::realpath(directory.c_str(), absolute.data()) == nullptr) {
     throw error_at(store::system_files(), errno, "clean", directory);
   }
-  CleanResult result;
-  clean_below(store::system_files(), absolute.data(), min_age_secs, 0, result);
-  return result;
+  return base::or_out_of_memory("clean", directory, [&] {
+    CleanResult result;
+    clean_below(store::system_files(), absolute.data(), min_age_secs, 0, result);
+    return result;
+  });
 }
 
 }  // namespace ckptring

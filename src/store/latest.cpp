@@ -2,6 +2,7 @@
 
 #include "base/launcher.h"
 #include "base/log.h"
+#include "base/out_of_memory.h"
 #include "plan/pt_archive.h"
 #include "store/deadline.h"
 #include "store/directories.h"
@@ -282,7 +283,9 @@ std::optional<CheckpointInfo> latest_in(FileSystem& files, const std::string& di
 }  // namespace store
 
 std::optional<CheckpointInfo> latest(const std::string& directory, const LatestOptions& options) {
-  return store::latest_in(store::system_files(), directory, options);
+  return base::or_out_of_memory("find the latest checkpoint below", directory, [&] {
+    return store::latest_in(store::system_files(), directory, options);
+  });
 }
 
 }  // namespace ckptring

@@ -1,3 +1,4 @@
+#include "base/out_of_memory.h"
 #include "os/log_handler.h"
 #include "save/async_save.h"
 #include "store/file_sink.h"
@@ -50,8 +51,10 @@ SaveHandle AsyncCheckpointer::save(const std::string& path, const StateDict& sta
   const std::scoped_lock lock(parts_->saving);
   parts_->save.check_usable();
   torch_state::check_save_path(path);
-  return parts_->save.submit(
-      torch_state::plan_state(path, state, options, parts_->rank, parts_->save.devices()));
+  save::SaveJob job =
+      torch_state::plan_state(path, state, options, parts_->rank, parts_->save.devices());
+  return base::or_out_of_memory("save to", path,
+                                [&] { return parts_->save.submit(std::move(job)); });
 }
 
 LoadResult AsyncCheckpointer::load(const std::string& path, std::optional<StateDict> state,
@@ -72,8 +75,9 @@ void AsyncCheckpointer::close() {
 
 PrepareReport AsyncCheckpointer::prepare(const StateDict& state) {
   parts_->owner.require("prepare");
-  return parts_->save.prepare(
-      torch_state::plan_state("", state, {}, parts_->rank, parts_->save.devices()));
+  const save::SaveJob job =
+      torch_state::plan_state("", state, {}, parts_->rank, parts_->save.devices());
+  return base::or_out_of_memory("prepare", "", [&] { return parts_->save.prepare(job); });
 }
 
 void AsyncCheckpointer::ready() {

@@ -1,6 +1,8 @@
 // What libtorch throws, in this library's terms.
 #pragma once
 
+#include "base/out_of_memory.h"
+
 #include <ckptring/error.h>
 
 #include <c10/core/Device.h>
@@ -55,7 +57,7 @@ auto in_own_words(ErrorCode code, const char* operation, const std::string& path
     }
     throw Error(code, operation, path, "libtorch refuses: " + words_of(failure));
   } catch (const std::bad_alloc&) {
-    throw Error(ErrorCode::out_of_memory, operation, path, "there is no memory left for it");
+    throw Error(ErrorCode::out_of_memory, operation, path, base::kNoMemory);
   }
 }
 

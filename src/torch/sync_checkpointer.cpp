@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/out_of_memory.h"
 #include "os/log_handler.h"
 #include "save/sync_save.h"
 #include "store/file_sink.h"
@@ -80,7 +81,10 @@ SyncCheckpointer::SyncCheckpointer(const CheckpointWriterConfig& config, RankInf
 
 SyncCheckpointer::~SyncCheckpointer() {
   if (parts_->owner.here()) {
-    (void)parts_->take_previous_failure();
+    try {
+      (void)parts_->take_previous_failure();
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): no memory to log it
+    }
   } else {
     // A forked child must not run the destructors of the parent's writers.
     (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
@@ -113,7 +117,7 @@ SaveHandle SyncCheckpointer::save(const std::string& path, const StateDict& stat
     written.set_value(parts.save.run(std::move(job)));
     staged.set_value();
   } catch (const std::exception&) {
-    parts.last_error = std::current_exception();
+    parts.last_error = base::as_error("save to", path, std::current_exception());
     written.set_error(parts.last_error);
     staged.set_error(parts.last_error);  // copying and writing end together here
   }

@@ -434,6 +434,12 @@ TEST_F(LogHandlerOfAChild, ThatTheHandlerForksIsTheSame) {
 }
 
 TEST_F(LogHandlerTest, ThatReturnsInAChildThatItForkedEndsTheChild) {
+  // And nothing of the program runs there any more.
+  static const pid_t parent = ::getpid();
+  ASSERT_EQ(std::atexit([] {
+              if (::getpid() != parent) ::_exit(9);
+            }),
+            0);
   int status = -1;
   set_log_handler([&](LogLevel, std::string_view) {
     const pid_t child = ::fork();
@@ -445,7 +451,7 @@ TEST_F(LogHandlerTest, ThatReturnsInAChildThatItForkedEndsTheChild) {
   });
   LogContext{0}.info("fork");
   set_log_handler({});
-  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST_F(LogHandlerOfAChild, SurvivesForksWhileOthersLog) {

@@ -1,6 +1,6 @@
 // A helper program with a writer and a hook of its own. CUSTOM_DRAIN of the environment says how
-// it behaves: "write" (to FINAL.custom), "slow", "hang", "die", "die-committed",
-// "throw", "no-stderr", "hook-notes", "hook-refuses".
+// it behaves: "write" (to FINAL.custom), "slow" (and says at the end that it has written), "hang",
+// "die", "die-committed", "throw", "no-stderr", "hook-notes", "hook-refuses".
 #include <ckptring/drain.h>
 #include <unistd.h>
 
@@ -46,6 +46,7 @@ class Writer : public ckptring::CheckpointWriter {
       throw std::runtime_error("cannot rename");
     }
     if (behaviour() == "die-committed") (void)::raise(SIGKILL);
+    if (behaviour() == "slow") (void)std::fprintf(stderr, "all is written\n");
   }
   void abort() noexcept override {
     out_.close();

@@ -1,6 +1,7 @@
 // Custom writers and hooks run in a helper program of the user's own.
 #include "save/async_save.h"
 #include "save/sync_save.h"
+#include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
 
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 namespace ckptring::save {
 namespace {
@@ -65,6 +67,19 @@ TEST_F(CustomWriter, ThatThrowsFailsItsSaveWithItsOwnWords) {
   EXPECT_EQ(error.code(), ErrorCode::hook_failed) << error.what();
   EXPECT_NE(error.cause().find("the cloud is full"), std::string::npos) << error.what();
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/.partial"));
+}
+
+TEST_F(CustomWriter, ThatOutlivesTheCheckpointerIsStillHeard) {
+  const test::LogLines lines;
+  {
+    AsyncSave async(config("slow"), {});
+    save(async).staged.wait();
+  }
+  const auto enough = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (lines.with("all is written").empty() && std::chrono::steady_clock::now() < enough) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_FALSE(lines.with("all is written").empty());
 }
 
 TEST_F(CustomWriter, NamedByTheEnvironmentHasThatEnvironmentToo) {

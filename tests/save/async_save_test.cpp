@@ -403,6 +403,50 @@ TEST(AsyncSave, DestructionLeavesTheSaveToTheCheckpointProcess) {
   EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
 }
 
+TEST(AsyncSave, DestructionGivesUpWhatIsNotStaged) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.process_config.stopped_timeout_secs = 120;
+  config.process_config.subprocess_shutdown_timeout_secs = 0.3;
+  SaveHandle save;
+  int process = 0;
+  {
+    AsyncSave async(config, {});
+    async.ready();
+    process = async.process_id();
+    ASSERT_EQ(::kill(process, SIGSTOP), 0);
+    save = async.submit(job_for(directory / "run", noise({1'000'000}, 16)));
+  }
+  EXPECT_EQ(code_of([&] { save.staged.get(); }), ErrorCode::aborted);
+  EXPECT_EQ(code_of([&] { save.written.get(); }), ErrorCode::aborted);
+  ASSERT_EQ(::kill(process, SIGCONT), 0);
+  while (::kill(process, 0) == 0) std::this_thread::yield();
+  EXPECT_FALSE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
+}
+
+TEST(AsyncSave, APrepareBehindWhatNeverEndsEndsWithTheCheckpointer) {
+  const test::TemporaryDirectory directory;
+  CheckpointerConfig config = small_ring();
+  config.process_config.subprocess_shutdown_timeout_secs = 0.2;
+  AsyncSave async(config, {});
+  const auto let_go = std::make_shared<Promise<void>>();
+  SaveJob hangs = job_for(directory / "run", noise({1000}, 17));
+  hangs.check_unchanged = [end = let_go->future()](int, const Captured&) { end.wait(); };
+  const SaveHandle save = async.submit(std::move(hangs));
+  ErrorCode of_prepare = ErrorCode::ok;
+  std::thread prepares([&] {
+    of_prepare =
+        code_of([&] { (void)async.prepare(job_for(directory / "run", noise({2000}, 18))); });
+  });
+  // Until it waits, as a rule.
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  async.close();
+  prepares.join();
+  EXPECT_TRUE(of_prepare == ErrorCode::aborted || of_prepare == ErrorCode::closed);
+  EXPECT_EQ(code_of([&] { save.written.get(); }), ErrorCode::aborted);
+  let_go->set_value();
+}
+
 TEST(AsyncSave, WaitWrittenNamesWhatIsNotDurable) {
   const test::TemporaryDirectory directory;
   AsyncSave async(small_ring(), {});

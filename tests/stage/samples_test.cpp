@@ -73,6 +73,15 @@ TEST(Samples, LookAtOtherLinesEachTime) {
   }
 }
 
+TEST(Samples, LookAtTheEndOfAPayloadThatIsNoWholeLine) {
+  const Bytes bytes(130, std::byte{1});
+  const plan::FilePlan plan({}, {{0, bytes.size(), 0}}, {}, bytes.size());
+  const std::vector<Source> sources{{bytes.data(), bytes.size()}};
+  Bytes image = bytes;
+  image.back() = std::byte{2};
+  EXPECT_EQ(changed_in(Samples(plan, sources, {false}, 1), image), 0u);
+}
+
 TEST(Samples, LeaveOutWhatMayChangeAndWhatIsOnADevice) {
   const Bytes bytes(kBlock, std::byte{1});
   const plan::FilePlan plan({}, {{0, kBlock, 0}, {kBlock, kBlock, 1}}, {}, 2 * kBlock);
