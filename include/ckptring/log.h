@@ -17,7 +17,8 @@ enum class LogLevel : int { off = 0, error = 1, warn = 2, info = 3, debug = 4 };
 /// else: for one line after the other, in the order in which they were logged. Nothing that this
 /// library does needs that thread. So a handler may take its time, or hang, and may call anything
 /// in this library: it may save and wait for the save, and close the checkpointer. What it throws
-/// is dropped.
+/// is dropped. The thread takes no signals of the program's and has a low priority, as has what the
+/// handler starts: before it runs another program it should set both as it wants them.
 ///
 /// Lines wait for it up to 4,096. Further ones go to stderr, in the thread that logs; so do lines
 /// that the handler itself gives rise to in its thread, and all lines while the system refuses the
@@ -36,7 +37,7 @@ using LogHandler = std::function<void(LogLevel level, std::string_view line)>;
 ///
 /// A forked child has its parent's handler and a thread of its own for it, but the default if the
 /// parent was in the handler just then, unless the handler itself forks. If the handler returns in
-/// a child that it forked, that thread of the child ends.
+/// a child that it forked, that child ends at once, with status 0.
 CKPTRING_API void set_log_handler(LogHandler handler);
 
 /// Lines above this level are dropped before they are formatted. The default comes from the

@@ -4,6 +4,7 @@
 #include "os/umask.h"
 #include "process/plan_tables.h"
 #include "store/block_drain.h"
+#include "store/directories.h"
 #include "store/file_sink.h"
 
 #include <fmt/format.h>
@@ -134,7 +135,7 @@ void DrainLoop::drain_save(std::uint64_t save) {
     note_failure(save, error);
   } catch (const std::exception& error) {
     note_failure(save, Error(ErrorCode::internal, "write",
-                             target.directory + "/" + target.final_name, error.what()));
+                             store::path_in(target.directory, target.final_name), error.what()));
   }
   claim_after(save);
   if (sink_) sink_->abort();

@@ -15,6 +15,7 @@
 #include "save/saves_in_flight.h"
 #include "save/task_thread.h"
 #include "stage/default_stager.h"
+#include "store/directories.h"
 #include "store/file_at.h"
 #include "store/file_sink.h"
 
@@ -133,8 +134,8 @@ void AsyncSave::Parts::stage(const Save& save) {
       (void)ring->process.ready();  // throws why it was given up
     }
     // Not earlier: saves that are still in flight may put their files there.
-    description.replaced = store::file_at(store::system_files(),
-                                          save->target.directory + "/" + save->target.final_name);
+    description.replaced = store::file_at(
+        store::system_files(), store::path_in(save->target.directory, save->target.final_name));
     life.check_not_given_up(save->report.path);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
       process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
@@ -502,7 +503,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   try {
     save->target =
         store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
-    save->report.path = save->target.directory + "/" + save->target.final_name;
+    save->report.path = store::path_in(save->target.directory, save->target.final_name);
     save->target.umask = os::umask_of_this_thread();
     if (static base::FirstTime first_time; !save->target.umask && first_time()) {
       parts_->log.info(

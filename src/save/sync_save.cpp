@@ -59,7 +59,7 @@ SaveReport SyncSave::run(SaveJob job) {
   store::FileSystem& files = store::system_files();
   store::SaveTarget target = store::make_target(files, job.path, rank_, job.plan.total_bytes());
   target.save = number_;
-  report.path = target.directory + "/" + target.final_name;
+  report.path = store::path_in(target.directory, target.final_name);
   const base::LogContext log{rank_.global_rank, number_};
   report.warnings = saved_.warnings_of_replaced(target.device);
   for (const std::string& warning : report.warnings) log.warn("{}", warning);
