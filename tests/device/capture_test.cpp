@@ -174,7 +174,7 @@ TEST_F(DeviceCaptureTest, ASaveIsNoPartOfACudaGraph) {
   async->save(directory_ / "it", state).written.get();
   // The NULL stream cannot even be asked while one that takes turns with it is captured.
   const c10::StreamGuard default_stream(c10::Stream(c10::Stream::DEFAULT, cuda_device(0)));
-  cudaStream_t const turns = cuda_.training_stream(0, cudaStreamDefault);
+  auto* const turns = cuda_.training_stream(0, cudaStreamDefault);
   cuda_.begin_graph_capture(turns);
   EXPECT_EQ(error_of([&] { (void)async->save(directory_ / "it", state); }).code(),
             ErrorCode::invalid_argument);

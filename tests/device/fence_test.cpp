@@ -3,6 +3,7 @@
 #include "support/checked_fake_cuda.h"
 #include "support/temporary_directory.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -144,9 +144,9 @@ Seeds pickle_seeds() {
   for (const std::string& pickle :
        {v2 + "}(X\x04\0\0\0conj\x88X\x03\0\0\0neg\x88u."s,
         test::joined({"ctorch._utils\n_rebuild_parameter\n", v2, "\x88", hooks, "\x87R."}),
-        test::joined({"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n"
-                      "ctorch\nTensor\n(",
-                      storage, "K\x00))\x89"s, hooks, "t}tR."}),
+        test::joined({"ctorch._tensor\n_rebuild_from_type_v2\n(",
+                      "ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n(", storage,
+                      "K\x00))\x89"s, hooks, "t}tR."}),
         "ccollections\nOrderedDict\n](X\x01\0\0\0aK\x01\x86"
         "e\x85R}X\x01\0\0\0bNsb."s,
         "ccopy_reg\n_reconstructor\n(cfoo\nBar\nc__builtin__\nobject\nNtR."s,
