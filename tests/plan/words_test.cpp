@@ -177,6 +177,39 @@ TEST(CheckpointJson, OfEqualKeysTheLastOneCounts) {
   EXPECT_EQ(info.metadata, (Metadata{{"b", std::string("x")}}));
 }
 
+TEST(CheckpointJson, OfEqualKeysTheLastOneCountsWhateverTheOthersHold) {
+  const auto metadata_of = [](const std::string& metadata) -> std::string {
+    try {
+      const CheckpointInfo info =
+          from_json(R"({"format_version":1,"rank":0,"world_size":1,)" + metadata + "}", "/file.pt");
+      std::string keys;
+      for (const auto& [key, value] : info.metadata) keys += key + " ";
+      return keys;
+    } catch (const Error& error) {
+      return error.cause();
+    }
+  };
+  // One that does not count.
+  for (const char* odd : {"[1]", "null", R"({"b":{}})", R"({"float":"many"})", R"([{"a":[[]]}])",
+                          R"({"float":[[]]})", "18446744073709551615"}) {
+    const std::string first = std::string(R"("metadata":{"a":)") + odd;
+    EXPECT_EQ(metadata_of(first + R"(},"metadata":{"b":1})"), "b ") << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"a":1})"), "a ") << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"b":true,"a":{"float":"nan"}})"), "a b ") << odd;
+    // One that does.
+    const std::string refused =
+        "record ckptring.json: metadata \"a\" is neither bool, integer, "
+        "float nor string";
+    EXPECT_EQ(metadata_of(R"("metadata":{"b":1},)" + first + "}"), refused) << odd;
+    EXPECT_EQ(metadata_of(R"("metadata":{"a":1,"b":1,"a":)" + std::string(odd) + "}"), refused)
+        << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"b":null,"b":2})"), refused) << odd;
+  }
+  EXPECT_EQ(metadata_of(R"("metadata":[[{"a":null}]],"metadata":{"b":1})"), "b ");
+  EXPECT_EQ(metadata_of(R"("metadata":{"b":1},"metadata":[1])"),
+            "record ckptring.json: metadata is not an object");
+}
+
 TEST(CheckpointJson, NestedDeeperThanAllowedIsDamage) {
   const auto nested = [](int levels) {
     const auto count = static_cast<std::size_t>(levels - 1);  // within the outermost object
