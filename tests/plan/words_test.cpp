@@ -80,6 +80,19 @@ TEST(KeyTree, APathThatNobodyWouldReadLeavesOutItsMiddle) {
   EXPECT_THAT(path, HasSubstr("....kkk"));
 }
 
+TEST(KeyTree, AWholePathLeavesOutNothing) {
+  KeyTree tree;
+  EXPECT_EQ(tree.whole_path(KeyTree::kRoot), "(the whole state)");
+  const std::string longest(5000, 'k');
+  KeyTree::Node node = tree.add(KeyTree::kRoot, KeyStep::of_key(7));
+  std::string expected = "7";
+  for (int i = 0; i < 20; ++i) {
+    node = tree.add(tree.add_borrowed(node, KeyStep::of(longest)), KeyStep::at(3));
+    expected += "." + longest + "[3]";
+  }
+  EXPECT_EQ(tree.whole_path(node), expected);
+}
+
 struct Shaped {
   std::int64_t offset;
   std::vector<std::int64_t> sizes;
