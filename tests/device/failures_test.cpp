@@ -2,6 +2,7 @@
 // else.
 #include "device/device_training.h"
 #include "support/checked_fake_cuda.h"
+#include "support/error_of.h"
 #include "support/failing_calls.h"
 #include "support/temporary_directory.h"
 
@@ -298,6 +299,21 @@ TEST(DeviceFault, WhileCopiesAreUnderWayFailsTheSaveAndHoldsNobody) {
     EXPECT_THAT(words, ContainsRegex("copy from device 1 "));
     EXPECT_THAT(words, HasSubstr("cudaErrorLaunchFailure: "));
     EXPECT_FALSE(std::filesystem::exists(directory / "it"));
+  }
+}
+
+TEST(DeviceFault, WhatFailsAPrepareIsToldAsSuch) {
+  for (unsigned device = 0; device < 2; ++device) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    DeviceTraining training;
+    const auto checkpointer = make_async_checkpointer(ring_of(kSmallRing));
+    cuda.fail(Call::event_record, 1 + device, cudaErrorInvalidValue);
+    const Error error = error_of([&] { (void)checkpointer->prepare(training.state()); });
+    EXPECT_EQ(error.code(), ErrorCode::device_failed);
+    EXPECT_EQ(error.path(), "");
+    const std::string key = device == 0 ? "embedding" : "layers[0].weight";
+    EXPECT_THAT(error.what(), StartsWith("prepare key " + key + ": "));
+    EXPECT_THAT(error.what(), HasSubstr("cudaErrorInvalidValue: invalid argument"));
   }
 }
 
