@@ -57,7 +57,8 @@ CKPTRING_API std::string_view to_string(ErrorCode code) noexcept;
 class CKPTRING_API Error : public std::runtime_error {
  public:
   /// @param operation what was being done, as a verb phrase: "write", "load key model.weight of"
-  /// @param path      the file or directory concerned; may be empty
+  /// @param path      what was concerned: a file or directory, or where there is none, words or a
+  ///                  key ("the module", "state.0.exp_avg"); may be empty
   /// @param cause     why it failed, in words
   /// @param errno_value the system's error number, 0 if there is none
   Error(ErrorCode code, std::string operation, std::string path, std::string cause,

@@ -8,8 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -65,8 +67,7 @@ class Facts final : public nlohmann::json_sax<Json> {
   Number step;
   Metadata metadata;
   bool metadata_is_object = true;
-  bool odd_metadata = false;                 ///< they hold what no metadata hold
-  std::optional<std::string> odd_metadatum;  ///< its key
+  std::set<std::string, std::less<>> odd_metadata;  ///< keys of what no metadata hold
 
   bool null() override { return other(); }
   bool boolean(bool value) override { return plain(value); }
@@ -93,12 +94,13 @@ class Facts final : public nlohmann::json_sax<Json> {
     if (place_ != Place::metadata) return true;
     if (depth_ == 2) {
       metadata.clear();
+      odd_metadata.clear();
       metadata_is_object = true;
     } else if (depth_ == 3) {  // {"float": "nan"}
       only_special_ = true;
       special_.reset();
-    } else {
-      odd_metadata = true;
+    } else if (depth_ == 4 && special_key_) {
+      special_.reset();
     }
     return true;
   }
@@ -116,7 +118,7 @@ class Facts final : public nlohmann::json_sax<Json> {
   bool end_object() override {
     if (depth_ == 3 && place_ == Place::metadata) {
       if (special_ && only_special_) {
-        metadata.insert_or_assign(std::move(key_), *special_);
+        note_metadatum(*special_);
       } else {
         note_odd_metadatum();
       }
@@ -126,7 +128,12 @@ class Facts final : public nlohmann::json_sax<Json> {
   }
   bool start_array(std::size_t /*elements*/) override {
     enter();
-    if (place_ == Place::metadata) odd_metadata = true;
+    if (place_ != Place::metadata) return true;
+    if (depth_ == 3) {
+      note_odd_metadatum();
+    } else if (depth_ == 4 && special_key_) {
+      special_.reset();
+    }
     return true;
   }
   bool end_array() override {
@@ -188,7 +195,7 @@ class Facts final : public nlohmann::json_sax<Json> {
   /// What metadata may have.
   bool plain(MetadataValue value) {
     if (depth_ != 2 || place_ != Place::metadata) return other();
-    metadata.insert_or_assign(std::move(key_), std::move(value));
+    note_metadatum(std::move(value));
     return true;
   }
 
@@ -205,9 +212,11 @@ class Facts final : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  void note_odd_metadatum() {
-    if (!odd_metadatum) odd_metadatum = std::move(key_);
+  void note_metadatum(MetadataValue value) {
+    odd_metadata.erase(key_);
+    metadata.insert_or_assign(std::move(key_), std::move(value));
   }
+  void note_odd_metadatum() { odd_metadata.insert(std::move(key_)); }
 
   const std::string& path_;
   int depth_ = 0;  ///< containers that are open
@@ -269,9 +278,6 @@ CheckpointInfo from_json(std::string_view text, const std::string& path) {
                 fmt::format("it is written in format version {}; this build reads up to version {}",
                             info.format_version, kFormatVersion));
   }
-  if (facts.odd_metadata) {
-    damaged(path, "metadata are more than bools, integers, floats and strings");
-  }
   info.rank = small_number(facts.rank, "rank", 0, path);
   info.world_size = small_number(facts.world_size, "world_size", 1, path);
   if (info.rank >= info.world_size) damaged(path, "rank is not below world_size");
@@ -280,9 +286,9 @@ CheckpointInfo from_json(std::string_view text, const std::string& path) {
   }
   info.step = facts.step.value;
   if (!facts.metadata_is_object) damaged(path, "metadata is not an object");
-  if (facts.odd_metadatum) {
+  if (!facts.odd_metadata.empty()) {
     damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string",
-                              *facts.odd_metadatum));
+                              *facts.odd_metadata.begin()));
   }
   info.metadata = std::move(facts.metadata);
   return info;

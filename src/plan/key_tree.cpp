@@ -8,11 +8,11 @@
 namespace ckptring::plan {
 namespace {
 
-constexpr std::size_t kLongestText = 1000;
+constexpr std::size_t kLongestText = 1000;  // of one step in a message
 /// Of the beginning of a path, and of its end.
 constexpr std::size_t kLongestPart = 2000;
 
-void append(std::string& path, const KeyStep& step) {
+void append(std::string& path, const KeyStep& step, std::size_t longest = kLongestText) {
   if (step.kind == KeyStep::Kind::index) {
     fmt::format_to(std::back_inserter(path), "[{}]", step.number);
     return;
@@ -22,7 +22,7 @@ void append(std::string& path, const KeyStep& step) {
     fmt::format_to(std::back_inserter(path), "{}", step.number);
     return;
   }
-  std::size_t length = std::min(step.text.size(), kLongestText);
+  std::size_t length = std::min(step.text.size(), longest);
   if (length < step.text.size()) {
     // Not within a character.
     while (length > 0 && (static_cast<unsigned char>(step.text[length]) & 0xC0) == 0x80) --length;
@@ -85,6 +85,13 @@ std::vector<KeyStep> KeyTree::steps_to(Node node) const {
 
 std::string KeyTree::path(Node node) const {
   return node == kRoot ? "(the whole state)" : key_path(steps_to(node));
+}
+
+std::string KeyTree::whole_path(Node node) const {
+  if (node == kRoot) return path(node);
+  std::string whole;
+  for (const KeyStep& step : steps_to(node)) append(whole, step, step.text.size());
+  return whole;
 }
 
 std::string KeyTree::path(Node parent, const KeyStep& step) const {

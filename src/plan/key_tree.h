@@ -43,6 +43,8 @@ class KeyTree {
   /// See key_path. The root is "(the whole state)".
   [[nodiscard]] std::string path(Node node) const;
   [[nodiscard]] std::string path(Node parent, const KeyStep& step) const;
+  /// The same with nothing left out, however long it is: for programs, not for messages.
+  [[nodiscard]] std::string whole_path(Node node) const;
 
  private:
   struct Entry {

@@ -100,7 +100,8 @@ struct OtherKey {
 };
 
 /// Insertion order. No string and no int comes twice as a key: as in Python, the last of equal keys
-/// gives the value and the first the place. Keys without a counterpart are not compared.
+/// gives the value and the first the place. Keys without a counterpart are the same only where the
+/// pickle refers to one object: two of equal value, which are one key to Python, are two here.
 class Dict : public Container {
  public:
   using Container::Container;
@@ -135,8 +136,9 @@ class Document {
 
   /// One more than the largest number of a string.
   [[nodiscard]] std::size_t strings() const noexcept;
-  /// The same of a container, and of a tensor.
+  /// One more than the largest number of a container.
   [[nodiscard]] std::size_t containers() const noexcept;
+  /// One more than the largest number of a tensor.
   [[nodiscard]] std::size_t tensors() const noexcept;
 
   /// Bytes that its values take as libtorch's objects, about, without their elements: see

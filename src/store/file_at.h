@@ -10,24 +10,25 @@
 
 namespace ckptring::store {
 
-/// The file that is named `path`, itself and not where a link leads; none if there is none.
+enum class FileKind { any, regular };
+
+/// The file that is named `path`, itself and not where a link leads; none if there is none, or none
+/// of this kind.
 /// @throws Error
-[[nodiscard]] inline os::FileIdentity file_at(FileSystem& files, const std::string& path) {
+[[nodiscard]] inline os::FileIdentity file_at(FileSystem& files, const std::string& path,
+                                              FileKind kind = FileKind::any) {
   struct ::stat status {};
-  if (files.stat(path, status, /*follow=*/false) == 0) return os::FileIdentity::of(status);
-  if (errno != ENOENT) throw Error::from_errno(errno, "look at", path);
-  return {};
+  if (files.stat(path, status, /*follow=*/false) != 0) {
+    if (errno != ENOENT) throw Error::from_errno(errno, "look at", path);
+    return {};
+  }
+  if (kind == FileKind::regular && !S_ISREG(status.st_mode)) return {};
+  return os::FileIdentity::of(status);
 }
 
-/// The same of a regular file only.
 /// @throws Error
 [[nodiscard]] inline os::FileIdentity regular_file_at(FileSystem& files, const std::string& path) {
-  struct ::stat status {};
-  if (files.stat(path, status, /*follow=*/false) == 0) {
-    return S_ISREG(status.st_mode) ? os::FileIdentity::of(status) : os::FileIdentity{};
-  }
-  if (errno != ENOENT) throw Error::from_errno(errno, "look at", path);
-  return {};
+  return file_at(files, path, FileKind::regular);
 }
 
 }  // namespace ckptring::store

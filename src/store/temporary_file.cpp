@@ -7,6 +7,9 @@
 
 #include <ckptring/error.h>
 
+#include <cerrno>
+#include <utility>
+
 namespace ckptring::store {
 namespace {
 
@@ -95,13 +98,16 @@ std::optional<TemporaryFile::Acquired> TemporaryFile::create() {
   const LeftoverScan scan = remove_dead_leftovers(files_, target_);
   if (scan.in_use) return Acquired::name_in_use;
   warn_of_refused(target_, scan);
+  // Also if this fails: it may make the file, and then find no descriptor that can be kept.
+  const bool existed = std::exchange(may_exist_, true);
   fd_ = open_file(files_, path_, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, kFileMode);
   if (!fd_) {
-    if (errno == ENOENT) return std::nullopt;
-    throw Error::from_errno(errno, "create", path_);
+    const int why = errno;
+    if (why == EEXIST) may_exist_ = existed;  // it is somebody else's
+    if (why == ENOENT) return std::nullopt;
+    throw Error::from_errno(why, "create", path_);
   }
   created_ = true;
-  may_exist_ = true;
   // Under the guard nobody else tries to lock it for longer than a look; `acquire` tries again.
   locked_ = try_lock(files_, fd_.get(), path_) == LockOutcome::taken;
   return std::nullopt;

@@ -177,12 +177,13 @@ void ValueBuilder::require_memory(std::uint64_t bytes, const std::string& key) c
 }
 
 /// A part of the file's values is made, one after the other: how large it will be is known last.
+/// What takes `bytes` is made after this, and none of it is there yet.
 void ValueBuilder::count(std::uint64_t bytes, Node parent, const KeyStep& step) {
   made_bytes_ += bytes;
   if (made_bytes_ < next_check_) return;
   next_check_ = made_bytes_ + kLittle;
   const std::uint64_t more = all_bytes_ - std::min(all_bytes_, made_bytes_);
-  require_memory(std::min(more, kLittle), plan_.keys.path(parent, step));
+  require_memory(bytes + std::min(more, kLittle), plan_.keys.path(parent, step));
 }
 
 /// Into the container at hand, as what was met there last.

@@ -82,18 +82,17 @@ Rows rows_of(const at::Tensor& target) {
   return rows;
 }
 
-/// Calls `visit(first, bytes)` for each row, `first` counted from the first element, until it
-/// returns false. Takes no longer than there are elements, nor much longer than the target reaches.
+/// Calls `visit(first, bytes)` for rows of bytes that are the target's, `first` counted from the
+/// first element, until it returns false. All of them have hardly more than twice as many bytes as
+/// the target reaches over, whatever its shape.
 template <class Visit>
 void for_each_row(const at::Tensor& target, const Visit& visit) {
   const auto [row, rest] = rows_of(target);
   const auto [begin, end] = memory_range(target);
-  const std::uint64_t reach = end - begin - row;
   std::uint64_t rows = 1;  // there are no more elements than fit in 63 bits
   for (const Dimension& dimension : rest) rows *= dimension.size;
 
-  const std::uint64_t item = target.itemsize();
-  if (rows / 2 <= reach / item) {
+  if (rows / 2 <= (end - begin) / row) {
     std::vector<std::uint64_t> index(rest.size());
     std::uint64_t first = 0;
     for (; rows > 0; --rows) {
@@ -107,8 +106,9 @@ void for_each_row(const at::Tensor& target, const Visit& visit) {
     }
     return;
   }
-  // Rows lie in the same places again and again: each place once.
-  std::vector<bool> begins(reach / item + 1);
+  // Rows lie in the same places again and again, or across each other: each byte once.
+  const std::uint64_t item = target.itemsize();
+  std::vector<bool> begins((end - begin - row) / item + 1);
   begins[0] = true;
   for (const Dimension& dimension : rest) {
     for (std::uint64_t times = 1; times < dimension.size;) {
@@ -120,9 +120,17 @@ void for_each_row(const at::Tensor& target, const Visit& visit) {
       times += more;
     }
   }
-  for (std::uint64_t i = 0; i < begins.size(); ++i) {
-    if (begins[i] && !visit(i * item, row)) return;
+  std::uint64_t first = 0;
+  std::uint64_t last = row;  // of what was met and not visited
+  for (std::uint64_t i = 1; i < begins.size(); ++i) {
+    if (!begins[i]) continue;
+    if (i * item > last) {
+      if (!visit(first, last - first)) return;
+      first = i * item;
+    }
+    last = i * item + row;
   }
+  visit(first, last - first);
 }
 
 bool touches(const at::Tensor& target, std::uintptr_t address) {
@@ -187,14 +195,21 @@ class Piece {
   static Piece of_elements(const Fill& fill) {
     Piece made;
     made.read_ = {.target = {}, .view = fill.view, .key = fill.key};
+    FileView& view = made.read_.view;
+    view.sizes.clear();
+    view.strides.clear();
     made.fills_ = {&fill};
     made.bytes_ = fill.target.itemsize();
     for (std::size_t d = 0; d < fill.view.sizes.size(); ++d) {
+      const std::int64_t size = fill.view.sizes[d];
       const std::int64_t stride = fill.target.stride(static_cast<std::int64_t>(d));
-      // Of the same element, one.
-      if (stride == 0 && fill.view.strides[d] == 0) made.read_.view.sizes[d] = 1;
+      // A file may have any number of dimensions of one element: who steps along the others must
+      // not meet them at each element. Of the same element, one.
+      if (size == 1 || (stride == 0 && fill.view.strides[d] == 0)) continue;
+      view.sizes.push_back(size);
+      view.strides.push_back(fill.view.strides[d]);
       made.strides_.push_back(stride * static_cast<std::int64_t>(fill.target.itemsize()));
-      made.bytes_ *= static_cast<std::uint64_t>(made.read_.view.sizes[d]);
+      made.bytes_ *= static_cast<std::uint64_t>(size);
     }
     return made;
   }

@@ -27,10 +27,13 @@ struct Overlap {
 /// Tensors without addresses are left out. The fills have to stay where they are.
 std::vector<Overlap> find_overlaps(const std::vector<RecordFills>& records);
 
-/// `fill` would change what `earlier` has written, which may be the same. Null: it repeats the
-/// elements of the file, and its own, so often that they are not compared.
+/// Why the fills of an overlap cannot all be done.
 struct Contradiction {
+  /// The one that wrote first where both differ. `fill` itself, if its own elements contradict each
+  /// other. Null, if there was too much to compare.
   const Fill* earlier;
+  /// The one to blame: it would change what was written. Where there was too much to compare, one
+  /// of those that made it so much.
   const Fill* fill;
 
   /// @param source "the file" or "the state"

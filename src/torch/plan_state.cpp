@@ -544,8 +544,7 @@ std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> so
       states.push_back(mark_device(device, *devices.copies()));
     } catch (const Error& failure) {
       // CUDA's, or that a stream is being captured into a graph, which is the caller's to change.
-      throw Error(failure.code(),
-                  fmt::format("save key {} to", seen.keys.path(seen.storages[first].key)),
+      throw Error(failure.code(), operation(seen.keys.path(seen.storages[first].key), seen.path),
                   seen.path, failure.what());
     }
   }

@@ -1,3 +1,4 @@
+#include "plan/tensor_bounds.h"
 #include "torch/bare_tensor.h"
 #include "torch/libtorch_error.h"
 #include "torch/optimizer_codecs.h"
@@ -79,12 +80,18 @@ std::optional<double> number_of(const IValue& value, const std::string& key) {
     const at::NoGradGuard no_grad;
     return tensor.item().toDouble();
   } catch (const c10::Error& failure) {
-    refuse(ErrorCode::mismatch, key,
+    // In host memory it is the value that libtorch refuses: there are dtypes without numbers.
+    const ErrorCode code = torch_state::code_of(failure, tensor.device());
+    refuse(code == ErrorCode::internal ? ErrorCode::mismatch : code, key,
            "the state's tensor cannot be read: " + torch_state::words_of(failure));
   }
 }
 
 // Values to be copied once everything is checked.
+
+std::string shape_words(const at::Tensor& tensor) {
+  return plan::shape_words({tensor.sizes().data(), tensor.sizes().size()});
+}
 
 /// Copies of values into tensors, put off until nothing can be wrong any more.
 class PendingCopies {
@@ -99,8 +106,8 @@ class PendingCopies {
     }
     if (source.sizes() != target.sizes()) {
       refuse(ErrorCode::mismatch, key,
-             fmt::format("shape [{}] in the state, [{}] expected", fmt::join(source.sizes(), ", "),
-                         fmt::join(target.sizes(), ", ")));
+             fmt::format("shape {} in the state, {} expected", shape_words(source),
+                         shape_words(target)));
     }
     if (source.scalar_type() != target.scalar_type()) {
       refuse(ErrorCode::mismatch, key,
@@ -573,7 +580,8 @@ void set_state_of_cpu_generator(const at::Tensor& state) {
   try {
     generator.set_state(state);
   } catch (const c10::Error& failure) {
-    refuse(ErrorCode::mismatch, "generator", torch_state::words_of(failure));
+    refuse(torch_state::is_out_of_memory(failure) ? ErrorCode::out_of_memory : ErrorCode::mismatch,
+           "generator", torch_state::words_of(failure));
   }
 }
 

@@ -230,6 +230,8 @@ TEST_F(TrainingState, AnOptimizerMismatchNamesTheKeyAndChangesNothing) {
       {in_state("step", at::full({}, 1.5)), ErrorCode::mismatch, "state.1.step"},
       {in_state("step", at::empty({}, c10::kMeta)), ErrorCode::mismatch, "state.1.step"},
       {in_state("step", nested_tensor()), ErrorCode::mismatch, "state.1.step"},
+      {in_state("step", at::empty({}, c10::kFloat4_e2m1fn_x2)), ErrorCode::mismatch,
+       "state.1.step"},
       {in_state("exp_avg", at::empty({4, 16}, c10::kMeta)), ErrorCode::mismatch, "state.1.exp_avg"},
       {in_state("exp_avg", shapeless_tensor()), ErrorCode::mismatch, "state.1.exp_avg"},
       {in_state("exp_avg_sq", at::ones({4, 16}).to_sparse()), ErrorCode::mismatch,
@@ -342,6 +344,15 @@ TEST_F(TrainingState, WhatCannotBeCopiedIsAMismatchBeforeAnythingIsChanged) {
     EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
     EXPECT_TRUE(first.equal(at::zeros({2}))) << error.what();
   }
+}
+
+TEST_F(TrainingState, AShapeThatNobodyWouldReadIsNamedByItsBeginning) {
+  const at::Tensor long_shape = at::ones(std::vector<std::int64_t>(10000, 1));
+  Buffers module({{"b", at::zeros({4})}});
+  const Error error = error_of([&] { restore_module(module, dict({{"b", long_shape}})); });
+  EXPECT_EQ(error.code(), ErrorCode::mismatch);
+  EXPECT_THAT(error.what(), HasSubstr("10000 dimensions] in the state, [4] expected"));
+  EXPECT_LT(error.cause().size(), 500u);
 }
 
 TEST_F(TrainingState, WhatOnlyLibtorchsCopiesRefuseIsCopied) {

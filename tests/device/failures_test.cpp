@@ -2,13 +2,16 @@
 // else.
 #include "device/device_training.h"
 #include "support/checked_fake_cuda.h"
+#include "support/error_of.h"
 #include "support/failing_calls.h"
 #include "support/temporary_directory.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/StreamGuard.h>
+#include <ckptring/training_state.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
 
 #include <filesystem>
 #include <memory>
@@ -299,6 +302,39 @@ TEST(DeviceFault, WhileCopiesAreUnderWayFailsTheSaveAndHoldsNobody) {
     EXPECT_THAT(words, HasSubstr("cudaErrorLaunchFailure: "));
     EXPECT_FALSE(std::filesystem::exists(directory / "it"));
   }
+}
+
+TEST(DeviceFault, WhatFailsAPrepareIsToldAsSuch) {
+  for (unsigned device = 0; device < 2; ++device) {
+    CheckedFakeCuda cuda(2, Schedule::eager());
+    DeviceTraining training;
+    const auto checkpointer = make_async_checkpointer(ring_of(kSmallRing));
+    cuda.fail(Call::event_record, 1 + device, cudaErrorInvalidValue);
+    const Error error = error_of([&] { (void)checkpointer->prepare(training.state()); });
+    EXPECT_EQ(error.code(), ErrorCode::device_failed);
+    EXPECT_EQ(error.path(), "");
+    const std::string key = device == 0 ? "embedding" : "layers[0].weight";
+    EXPECT_THAT(error.what(), StartsWith("prepare key " + key + ": "));
+    EXPECT_THAT(error.what(), HasSubstr("cudaErrorInvalidValue: invalid argument"));
+  }
+}
+
+TEST(DeviceFault, ANumberThatCannotBeReadIsNoMismatch) {
+  CheckedFakeCuda cuda(2, Schedule::late());
+  torch::optim::SGD optimizer(std::vector{at::zeros({2})}, torch::optim::SGDOptions(0.5));
+  const StateDict state = collect_optimizer(optimizer);
+  state.at("param_groups")
+      .toListRef()[0]
+      .toGenericDict()
+      .insert_or_assign("lr", at::full({}, 0.25).to(cuda_device(1)));
+  fail_libtorch_copy(1, cudaErrorLaunchFailure);
+  const Error error = error_of([&] { restore_optimizer(optimizer, state); });
+  EXPECT_EQ(error.code(), ErrorCode::device_failed);
+  EXPECT_THAT(error.what(), AllOf(StartsWith("restore key param_groups[0].lr: "),
+                                  HasSubstr("unspecified launch failure")));
+  EXPECT_EQ(optimizer.param_groups()[0].options().get_lr(), 0.5);
+  restore_optimizer(optimizer, state);
+  EXPECT_EQ(optimizer.param_groups()[0].options().get_lr(), 0.25);
 }
 
 TEST(DeviceFault, AFailureThatNobodyFetchedIsHandedOverOnce) {

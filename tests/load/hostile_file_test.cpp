@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "load/files.h"
@@ -244,6 +245,100 @@ TEST_F(HostileFile, NamingAContradictionTakesNoMoreForMoreTensors) {
   (void)allocated(1);
   const std::size_t few = allocated(10);
   EXPECT_LE(allocated(400), 2 * few);
+}
+
+/// {"a": {"x": a}, "b": {"x": b}}
+StateDict pair_of(const at::Tensor& a, const at::Tensor& b) {
+  StateDict state = make_state_dict();
+  for (const auto& [key, tensor] : {std::pair("a", a), std::pair("b", b)}) {
+    StateDict inner = make_state_dict();
+    inner.insert_or_assign("x", tensor);
+    state.insert_or_assign(key, inner);
+  }
+  return state;
+}
+
+/// A state for it in which both are one dict: what the file has must be the same.
+StateDict one_for_both() {
+  StateDict shared = make_state_dict();
+  shared.insert_or_assign("x", c10::IValue());
+  StateDict state = make_state_dict();
+  state.insert_or_assign("a", shared);
+  state.insert_or_assign("b", shared);
+  return state;
+}
+
+TEST_F(HostileFile, RowsThatLieAcrossEachOtherAreComparedInTime) {
+  // 14 million rows of 10,000 bytes in 7 million bytes.
+  const std::vector<std::int64_t> sizes = {240, 240, 240, 10000};
+  const std::vector<std::int64_t> strides = {10001, 10002, 10003, 1};
+  const std::int64_t reach = 239 * (strides[0] + strides[1] + strides[2]) + 10000;
+  const at::Tensor bytes = at::arange(reach, c10::kInt).remainder(251).to(c10::kByte);
+  const auto checkpointer = make_sync_checkpointer();
+  // Nowhere, in the first row, in the last one.
+  for (const std::int64_t differs : {std::int64_t{-1}, std::int64_t{0}, reach - 1}) {
+    const at::Tensor other = bytes.clone();
+    if (differs >= 0) other[differs] = 255;
+    const StateDict file =
+        pair_of(bytes.as_strided(sizes, strides), other.as_strided(sizes, strides));
+    checkpointer->save(directory_ / "rows", file).written.get();
+    const StateDict state = one_for_both();
+    std::string what;
+    const double start = processor_seconds();
+    try {
+      (void)checkpointer->load(directory_ / "rows", state);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::mismatch);
+      what = error.what();
+    }
+    EXPECT_LT(processor_seconds() - start, 10) << differs;
+    const c10::IValue x = state.at("a").toGenericDict().at("x");
+    if (differs < 0) {
+      EXPECT_EQ(what, "");
+      EXPECT_TRUE(x.toTensor().as_strided({reach}, {1}).equal(bytes));
+    } else {
+      EXPECT_THAT(what, HasSubstr("key b.x from"));
+      EXPECT_THAT(what, HasSubstr("the same memory as a.x,"));
+      EXPECT_TRUE(x.isNone());
+    }
+  }
+}
+
+TEST_F(HostileFile, DimensionsOfOneMakeNoComparisonSlow) {
+  constexpr std::int64_t kElements = 2 * kMiB;
+  std::vector<std::int64_t> sizes(30000, 1);
+  sizes.front() = kElements;
+  const auto shaped = [&](const at::Tensor& bytes, std::int64_t stride) {
+    std::vector<std::int64_t> strides(sizes.size(), 1);
+    strides.front() = stride;
+    return bytes.as_strided(sizes, strides);
+  };
+  const at::Tensor bytes = at::arange(kElements, c10::kInt).remainder(251).to(c10::kByte);
+  const auto checkpointer = make_sync_checkpointer();
+  for (const bool differs : {false, true}) {
+    // The same elements, at other distances.
+    const at::Tensor other = bytes.repeat_interleave(2);
+    if (differs) other[2 * (kElements - 1)] = 255;
+    checkpointer->save(directory_ / "ones", pair_of(shaped(bytes, 1), shaped(other, 2)))
+        .written.get();
+    const StateDict state = one_for_both();
+    std::string what;
+    const double start = processor_seconds();
+    try {
+      (void)checkpointer->load(directory_ / "ones", state);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::mismatch);
+      what = error.what();
+    }
+    EXPECT_LT(processor_seconds() - start, 10);
+    if (differs) {
+      EXPECT_THAT(what, HasSubstr("key b.x from"));
+      EXPECT_THAT(what, HasSubstr("the same memory as a.x,"));
+    } else {
+      EXPECT_EQ(what, "");
+      EXPECT_TRUE(state.at("b").toGenericDict().at("x").toTensor().view({kElements}).equal(bytes));
+    }
+  }
 }
 
 TEST_F(HostileFile, NoByteMakesMoreThanItsShare) {

@@ -12,8 +12,10 @@
 #include <cerrno>
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "load/files.h"
@@ -154,42 +156,76 @@ TEST(NoMemory, ComparingTakesAsMuchAsTheFileHas) {
   }
 }
 
+/// Runs `body` where the system says that it has 100 MB left.
+InOwnMounts where_little_is_left(const TemporaryDirectory& directory,
+                                 const std::function<std::string()>& body) {
+  const std::string meminfo = directory / "meminfo";
+  std::ofstream(meminfo) << "MemTotal: 200000 kB\nMemAvailable: 100000 kB\n";
+  return in_own_mounts([&]() -> std::string {
+    if (::mount(meminfo.c_str(), "/proc/meminfo", nullptr, MS_BIND, nullptr) != 0) {
+      throw Refused("a file in place of /proc/meminfo", errno);
+    }
+    return body();
+  });
+}
+
+/// "loaded", or the error's words.
+std::string words_of_load(const std::string& path, const std::optional<StateDict>& state) {
+  try {
+    (void)CheckpointReader().read(path, state, {.threads = 1});
+    return "loaded";
+  } catch (const Error& error) {
+    return std::string(to_string(error.code())) + ": " + error.what();
+  }
+}
+
+/// Whether the words are that too little is left for this key.
+bool is_refused(const std::string& words, const std::string& key) {
+  return words.starts_with("out_of_memory: load key " + key) &&
+         words.find("MiB are left (MemAvailable)") != std::string::npos;
+}
+
 TEST(NoMemory, WhatLeavesTooLittleToOthersIsRefusedWhereverItIsBuilt) {
   const TemporaryDirectory directory;
   const std::string path = directory / "file.pt";
   // {"few": None, "l": [[None], ...]}
   write_archive(path, "}" + pickled("few") + "Ns" + pickled("l") + "](" +
                           repeated("]Na", 5 * kMiB / 2) + "es.");
-  const std::string meminfo = directory / "meminfo";
-  std::ofstream(meminfo) << "MemTotal: 200000 kB\nMemAvailable: 100000 kB\n";
-  const InOwnMounts ended = in_own_mounts([&]() -> std::string {
-    if (::mount(meminfo.c_str(), "/proc/meminfo", nullptr, MS_BIND, nullptr) != 0) {
-      throw Refused("a file in place of /proc/meminfo", errno);
-    }
-    const auto outcome = [&](const std::optional<StateDict>& state) -> std::string {
-      try {
-        (void)CheckpointReader().read(path, state, {.threads = 1});
-        return "loaded";
-      } catch (const Error& error) {
-        return std::string(to_string(error.code())) + ": " + error.what();
-      }
-    };
-    const auto refused = [](const std::string& words, const std::string& key) {
-      return words.starts_with("out_of_memory: load key " + key) &&
-             words.find("MiB are left (MemAvailable)") != std::string::npos;
-    };
-    if (const std::string words = outcome({}); !refused(words, "(the whole state)")) return words;
+  const InOwnMounts ended = where_little_is_left(directory, [&]() -> std::string {
+    const std::string whole = words_of_load(path, {});
+    if (!is_refused(whole, "(the whole state)")) return whole;
     StateDict all = make_state_dict();
     all.insert_or_assign("l", c10::IValue());
-    if (const std::string words = outcome(all); !refused(words, "l[")) return "in place: " + words;
+    const std::string in_place = words_of_load(path, all);
+    if (!is_refused(in_place, "l[")) return "in place: " + in_place;
     if (!all.at("l").isNone()) return "the state was changed";
     StateDict few = make_state_dict();
     few.insert_or_assign("few", c10::IValue());
-    if (const std::string words = outcome(few); words != "loaded") return "few: " + words;
-    return "";
+    const std::string of_few = words_of_load(path, few);
+    return of_few == "loaded" ? "" : "few: " + of_few;
   });
   if (!ended.refused.empty()) GTEST_SKIP() << ended.refused;
   EXPECT_EQ(ended.failure, "");
+}
+
+TEST(NoMemory, OneLargeContainerIsAskedForBeforeItIsMade) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "file.pt";
+  // {"few": None, "c": [None, ...]}, and the same with a dict.
+  std::string dict = "}(";
+  for (std::uint64_t i = 0; i < 5 * kMiB / 2; ++i) dict += "J" + little(i, 4) + "N";
+  for (const std::string& container :
+       {"](" + repeated("N", 17 * kMiB) + "e", std::move(dict) + "u"}) {
+    write_archive(path, "}" + pickled("few") + "Ns" + pickled("c").append(container).append("s."));
+    const InOwnMounts ended = where_little_is_left(directory, [&]() -> std::string {
+      StateDict state = make_state_dict();
+      state.insert_or_assign("c", c10::IValue());
+      const std::string words = words_of_load(path, state);
+      return is_refused(words, "c from") ? "" : words;
+    });
+    if (!ended.refused.empty()) GTEST_SKIP() << ended.refused;
+    EXPECT_EQ(ended.failure, "") << container.substr(0, 2);
+  }
 }
 
 TEST(NoMemory, LibtorchsAllocatorOfTheHostIsUnderstoodEverywhere) {

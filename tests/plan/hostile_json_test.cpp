@@ -30,6 +30,7 @@ TEST(HostileJson, TakesMemoryInProportion) {
            "{" + good + R"(,"metadata":[)" + repeated("[],") + "[]]}",
            "{" + good + R"(,"metadata":{"a":[)" + repeated("[],") + "[]]}}",
            "{" + good + R"(,"metadata":{)" + repeated("\"a\":1,") + "\"b\":2}}",
+           "{" + good + R"(,"metadata":{)" + repeated("\"a\":null,") + "\"b\":2}}",
            "{" + repeated("\"a\":1,") + good + "}",
            "{" + repeated("\"rank\":[],") + good + "}",
        }) {

@@ -80,6 +80,19 @@ TEST(KeyTree, APathThatNobodyWouldReadLeavesOutItsMiddle) {
   EXPECT_THAT(path, HasSubstr("....kkk"));
 }
 
+TEST(KeyTree, AWholePathLeavesOutNothing) {
+  KeyTree tree;
+  EXPECT_EQ(tree.whole_path(KeyTree::kRoot), "(the whole state)");
+  const std::string longest(5000, 'k');
+  KeyTree::Node node = tree.add(KeyTree::kRoot, KeyStep::of_key(7));
+  std::string expected = "7";
+  for (int i = 0; i < 20; ++i) {
+    node = tree.add(tree.add_borrowed(node, KeyStep::of(longest)), KeyStep::at(3));
+    expected += "." + longest + "[3]";
+  }
+  EXPECT_EQ(tree.whole_path(node), expected);
+}
+
 struct Shaped {
   std::int64_t offset;
   std::vector<std::int64_t> sizes;
@@ -175,6 +188,39 @@ TEST(CheckpointJson, OfEqualKeysTheLastOneCounts) {
   EXPECT_EQ(info.world_size, 3);
   EXPECT_EQ(info.step, 9);
   EXPECT_EQ(info.metadata, (Metadata{{"b", std::string("x")}}));
+}
+
+TEST(CheckpointJson, OfEqualKeysTheLastOneCountsWhateverTheOthersHold) {
+  const auto metadata_of = [](const std::string& metadata) -> std::string {
+    try {
+      const CheckpointInfo info =
+          from_json(R"({"format_version":1,"rank":0,"world_size":1,)" + metadata + "}", "/file.pt");
+      std::string keys;
+      for (const auto& [key, value] : info.metadata) keys += key + " ";
+      return keys;
+    } catch (const Error& error) {
+      return error.cause();
+    }
+  };
+  // One that does not count.
+  for (const char* odd : {"[1]", "null", R"({"b":{}})", R"({"float":"many"})", R"([{"a":[[]]}])",
+                          R"({"float":[[]]})", "18446744073709551615"}) {
+    const std::string first = std::string(R"("metadata":{"a":)") + odd;
+    EXPECT_EQ(metadata_of(first + R"(},"metadata":{"b":1})"), "b ") << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"a":1})"), "a ") << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"b":true,"a":{"float":"nan"}})"), "a b ") << odd;
+    // One that does.
+    const std::string refused =
+        "record ckptring.json: metadata \"a\" is neither bool, integer, "
+        "float nor string";
+    EXPECT_EQ(metadata_of(R"("metadata":{"b":1},)" + first + "}"), refused) << odd;
+    EXPECT_EQ(metadata_of(R"("metadata":{"a":1,"b":1,"a":)" + std::string(odd) + "}"), refused)
+        << odd;
+    EXPECT_EQ(metadata_of(first + R"(,"b":null,"b":2})"), refused) << odd;
+  }
+  EXPECT_EQ(metadata_of(R"("metadata":[[{"a":null}]],"metadata":{"b":1})"), "b ");
+  EXPECT_EQ(metadata_of(R"("metadata":{"b":1},"metadata":[1])"),
+            "record ckptring.json: metadata is not an object");
 }
 
 TEST(CheckpointJson, NestedDeeperThanAllowedIsDamage) {

@@ -1,5 +1,6 @@
 // What can go wrong on the way to the disk, and what is left then.
 
+#include "store/directories.h"
 #include "store/drive.h"
 #include "store/forwarding_files.h"
 #include "store/on_disk.h"
@@ -245,6 +246,52 @@ TEST_F(SinkFailure, AnyFailedStepBeforeTheRenameLeavesNothing) {
     one->abort();
     expect_nothing_left();
   }
+}
+
+TEST_F(SinkFailure, AFileThatIsMadeWithoutADescriptorThatCanBeKeptIsNotLeft) {
+  class LeavesNoDescriptor final : public ForwardingFiles {
+    int open(const std::string& path, int flags, mode_t mode) override {
+      const int fd = ForwardingFiles::open(path, flags, mode);
+      if ((flags & O_CREAT) == 0 || fd < 0) return fd;
+      ::close(fd);
+      errno = EMFILE;
+      return -1;
+    }
+  } files;
+  const auto one = sink(files, target());
+  EXPECT_EQ(error_of([&] { (void)one->begin(Beginning::fresh); }).errno_value(), EMFILE);
+  one->abort();
+  expect_nothing_left();
+}
+
+TEST_F(SinkFailure, AFileOfTheNameThatIsSomebodyElsesIsLeftAlone) {
+  const SaveTarget where = target();
+  const std::string path = path_in(where.directory, where.temporary_name);
+  class AlreadyThere final : public ForwardingFiles {
+    int open(const std::string& path, int flags, mode_t mode) override {
+      if ((flags & O_CREAT) != 0) std::ofstream(path) << "of somebody else";
+      return ForwardingFiles::open(path, flags, mode);
+    }
+  } files;
+  const auto one = sink(files, where);
+  EXPECT_EQ(error_of([&] { (void)one->begin(Beginning::fresh); }).errno_value(), EEXIST);
+  one->abort();
+  EXPECT_TRUE(std::filesystem::exists(path));
+}
+
+TEST_F(SinkFailure, ADescriptorThatSomebodyHasClosedIsNoFileWithoutLocks) {
+  class Closed final : public ForwardingFiles {
+    int flock(int fd, int operation) override {
+      struct ::stat status {};
+      EXPECT_EQ(::fstat(fd, &status), 0);
+      errno = EBADF;
+      return S_ISREG(status.st_mode) ? -1 : ForwardingFiles::flock(fd, operation);
+    }
+  } files;
+  const auto one = sink(files, target());
+  EXPECT_EQ(error_of([&] { (void)one->begin(Beginning::fresh); }).errno_value(), EBADF);
+  one->abort();
+  expect_nothing_left();
 }
 
 TEST_F(SinkFailure, AFailedRenameIsRecordedBeforeTheTemporaryIsRemoved) {

@@ -33,7 +33,9 @@ bool is_to_fail() noexcept {
 }
 
 // What a thread takes and gives back at once it asked for only to know whether it is there: small
-// things find room in it then, as on any heap.
+// things find room in it then, as on any heap. So it is here, where one thread is refused memory;
+// in reality another one may take it between such a question and libtorch's own allocation. That
+// window remains.
 constexpr std::size_t kLarge = 1024;
 constexpr std::size_t kRoom = 1024;
 thread_local void* last_taken = nullptr;  // if it was large

@@ -29,12 +29,13 @@ def tensor(storage, dtype, sizes, strides, offset=0):
                        "strides": strides}}  # fmt: skip
 
 
-def write(path, rank=0, storage_bytes=48):
+def write(path, rank=0, storage_bytes=48, metadata=None):
     raw = path.parent / "raw"
     raw.write_bytes(bytes(range(256)) * (max(storage_bytes, 2000) // 256 + 1))
     description = {
         "storages": [{"bytes": storage_bytes, "data": str(raw)}, {"bytes": 2000, "data": str(raw)}],
-        "rank": rank, "world_size": 2, "step": 100, "metadata": {"run": "first"},
+        "rank": rank, "world_size": 2, "step": 100,
+        "metadata": metadata or {"run": "first"},
         "state": {"dict": [
             ["model", {"dict": [["w", tensor(0, "float32", [3, 4], [4, 1])]]}],
             ["tied", {"list": [tensor(0, "float32", [2], [4], 1)]}],
@@ -203,6 +204,26 @@ def test_keys_cannot_command_the_terminal(tmp_path):
     torch.save({"a\x1b[31mred": torch.zeros(1)}, tmp_path / "x.pt")
     out = ckptring("inspect", tmp_path / "x.pt").stdout
     assert "\x1b" not in out and "a\\x1b[31mred" in out
+
+
+def test_nor_can_what_is_a_control_character_in_unicode(tmp_path):
+    command = "a\x9b31m\x80\x9f\x7f\xa0\u0180é"
+    path = write(tmp_path / "checkpoint_0.pt", metadata={"k\x85": "v" + command + "\x1b"})
+    out = ckptring("inspect", path).stdout
+    assert '  k\\u0085 = "va\\u009b31m\\u0080\\u009f\\x7f\xa0\u0180é\\u001b"\n' in out
+    torch.save({command: torch.zeros(1)}, tmp_path / "x.pt")
+    out = ckptring("inspect", tmp_path / "x.pt").stdout
+    assert "a\\u009b31m\\u0080\\u009f\\x7f\xa0\u0180é" in out
+    name = tmp_path / "\x9b2J"
+    result = ckptring("inspect", name)
+    assert (result.returncode, "\x9b" in result.stderr) == (2, False)
+
+
+def test_a_key_of_any_length_is_whole_in_json(tmp_path):
+    keys = ["k" * 5000 + end for end in "ab"]
+    torch.save({"x" * 3000: {key: torch.zeros(1) for key in keys}}, tmp_path / "x.pt")
+    (found,) = json.loads(ckptring("inspect", "--json", tmp_path / "x.pt").stdout)["files"]
+    assert [t["key"] for t in found["tensors"]] == ["x" * 3000 + "." + key for key in keys]
 
 
 def test_verify_of_a_whole_file(file):

@@ -216,7 +216,7 @@ Json head_of(const Contents& contents) {
 }
 
 void add_json(Output& out, const Contents& contents) {
-  const auto path = [&](Node node) { return contents.keys.path(node); };
+  const auto path = [&](Node node) { return contents.keys.whole_path(node); };
   out.add("    {\n");
   const Json head = head_of(contents);
   for (const auto& [name, value] : head.items()) {
@@ -327,7 +327,7 @@ void add_text(Output& out, const Contents& contents) {
     if (contents.info.step) out.add(fmt::format(", step {}", *contents.info.step));
     out.add("\n");
     for (const auto& [key, value] : contents.info.metadata) {
-      out.add(fmt::format("  {} = {}\n", printable(key), json_of(value).dump()));
+      out.add(fmt::format("  {} = {}\n", printable(key), printable(json_of(value).dump())));
     }
   } else {
     out.add("  not written by ckptring\n");

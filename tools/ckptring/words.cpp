@@ -19,13 +19,19 @@ std::string human_bytes(std::uint64_t bytes) {
 }
 
 std::string printable(std::string_view text) {
+  const auto byte = [&](std::size_t at) {
+    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
+  };
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) {
-      out += fmt::format("\\x{:02x}", byte);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (byte(i) < 0x20 || byte(i) == 0x7F) {
+      out += fmt::format("\\x{:02x}", byte(i));
+    } else if (byte(i) == 0xC2 && byte(i + 1) >= 0x80 && byte(i + 1) < 0xA0) {
+      // The control characters of Unicode's second half: to a terminal U+009B is an escape
+      // character and a bracket.
+      out += fmt::format("\\u{:04x}", byte(++i));
     } else {
-      out += c;
+      out += text[i];
     }
   }
   return out;
