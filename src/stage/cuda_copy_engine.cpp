@@ -33,7 +33,7 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
       ranges_(ranges),
       device_(device),
       direction_(direction),
-      window_(runtime) {
+      window_(runtime, device) {
   {
     const std::string operation = fmt::format("make a stream of device {}", device_);
     const CudaDeviceScope scope(runtime_, device_, operation);

@@ -22,6 +22,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -546,6 +547,85 @@ TEST(BusyDevice, LongerThanTheStallTimeoutCostsNeitherTheProcessNorTheSave) {
     EXPECT_EQ(told.front().level, LogLevel::warn);
     EXPECT_THAT(told.front().text, ::testing::HasSubstr(": copy from device 0 (stream 0x"));
   }
+}
+
+/// A thread that captures a CUDA graph, as libtorch does, from a stream that no save has to do
+/// with.
+class CapturingThread {
+ public:
+  explicit CapturingThread(test::FakeCuda& cuda)
+      : thread_([this, &cuda] {
+          auto* const stream = cuda.training_stream(0);
+          cuda.begin_graph_capture(stream, cudaStreamCaptureModeGlobal);
+          begun_.set_value();
+          enough_.get_future().wait();
+          whole_ = cuda.end_graph_capture(stream);
+        }) {
+    begun_.get_future().wait();
+  }
+  ~CapturingThread() {
+    if (thread_.joinable()) (void)ends_whole();
+  }
+  CapturingThread(const CapturingThread&) = delete;
+  CapturingThread& operator=(const CapturingThread&) = delete;
+  /// Whether there is a graph.
+  [[nodiscard]] bool ends_whole() {
+    enough_.set_value();
+    thread_.join();
+    return whole_;
+  }
+
+ private:
+  std::promise<void> begun_;
+  std::promise<void> enough_;
+  bool whole_ = false;
+  std::thread thread_;
+};
+
+TEST(GraphCapture, OfAnotherThreadSurvivesAllThatSavesDoAndTheyAreWhole) {
+  for (const bool registered : {true, false}) {
+    for (const std::uint64_t blocks : {4, 1'000}) {
+      CheckedFakeCuda cuda(2, Schedule::random(blocks));
+      if (!registered) cuda.limit_registration(1 << 20);  // where the ring is large
+      const test::TemporaryDirectory directory;
+      DeviceRun run(cuda, 5);
+      const std::string expected = run.expected(directory);
+      CapturingThread capturing(cuda);
+      {
+        AsyncSave async(ring_of(blocks), {});
+        async.prepare(run.job(directory / "async", async.devices()));
+        for (int round = 0; round < 2; ++round) {
+          const SaveHandle save = async.submit(run.job(directory / "async", async.devices()));
+          for (int device = 0; device < 2; ++device) save.device_fence(device, run.stream(device));
+          save.written.get();
+          EXPECT_TRUE(contents_of(directory / "async/checkpoint_0.pt") == expected);
+        }
+        SyncSave sync({}, {}, {});
+        (void)sync.run(run.job(directory / "sync", sync.devices()));
+        EXPECT_TRUE(contents_of(directory / "sync/checkpoint_0.pt") == expected);
+      }
+      EXPECT_TRUE(capturing.ends_whole());
+      EXPECT_EQ(cuda.pinned_bytes(), 0u);
+    }
+  }
+}
+
+TEST(GraphCapture, OfTheCallersThreadSurvivesASaveFromItsOtherStreams) {
+  CheckedFakeCuda cuda(2, Schedule::random(1));
+  const test::TemporaryDirectory directory;
+  DeviceRun run(cuda, 5);
+  const std::string expected = run.expected(directory);
+  auto* const captured = cuda.training_stream(0);
+  cuda.begin_graph_capture(captured);
+  AsyncSave async(ring_of(32), {});
+  const SaveHandle save = async.submit(run.job(directory / "run", async.devices()));
+  for (int device = 0; device < 2; ++device) save.device_fence(device, run.stream(device));
+  save.written.get();
+  EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  EXPECT_EQ(test::FakeCuda::runtime().thread_exchange_stream_capture_mode(&mode), cudaSuccess);
+  EXPECT_EQ(mode, cudaStreamCaptureModeGlobal) << "the caller's mode is left as it was";
+  EXPECT_TRUE(cuda.end_graph_capture(captured));
 }
 
 std::set<std::string> names_in(const test::TemporaryDirectory& directory) {
