@@ -2,6 +2,7 @@
 #include "os/pidfd.h"
 #include "os/poll.h"
 #include "save/async_save.h"
+#include "save/capture.h"
 #include "save/sync_save.h"
 #include "support/checked_fake_cuda.h"
 #include "support/failing_calls.h"
@@ -547,6 +548,62 @@ TEST(BusyDevice, LongerThanTheStallTimeoutCostsNeitherTheProcessNorTheSave) {
     EXPECT_EQ(told.front().level, LogLevel::warn);
     EXPECT_THAT(told.front().text, ::testing::HasSubstr(": copy from device 0 (stream 0x"));
   }
+}
+
+class CapturedMemory : public ::testing::Test {
+ protected:
+  std::shared_ptr<CaptureMemory> lease(std::uint64_t bytes) { return pool_->lease(0, bytes); }
+
+  CheckedFakeCuda cuda_{1, Schedule::random(1)};
+  stage::DeviceAccess devices_{base::LogContext{}};
+  std::shared_ptr<CapturePool> pool_ = std::make_shared<CapturePool>(devices_);
+};
+
+TEST_F(CapturedMemory, IsTheSmallestUnusedOneThatFits) {
+  std::vector<std::shared_ptr<CaptureMemory>> made{lease(100), lease(1'000), lease(500)};
+  const std::byte* const small = made[0]->data();
+  const std::byte* const large = made[1]->data();
+  const std::byte* const middle = made[2]->data();
+  made.clear();
+  EXPECT_EQ(lease(400)->data(), middle);
+  EXPECT_EQ(lease(600)->data(), large);
+  EXPECT_EQ(lease(100)->data(), small);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 3u);
+  EXPECT_EQ(cuda_.counters().of(Call::free), 0u);
+}
+
+TEST_F(CapturedMemory, ThatHasToGrowIsFreedByNobodyAndGrowsSeldom) {
+  for (std::uint64_t bytes = 1'000; bytes <= 10'000; bytes += 10) (void)lease(bytes);
+  EXPECT_EQ(cuda_.counters().of(Call::free), 0u);
+  EXPECT_LE(cuda_.counters().of(Call::malloc), 5u);
+  EXPECT_LE(cuda_.allocated_bytes(), 4 * 10'000u);
+  pool_->release_smaller(0, 10'000);
+  EXPECT_LE(cuda_.allocated_bytes(), 2 * 10'000u);
+  cuda_.reset_counters();
+  (void)lease(10'000);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 0u);
+}
+
+TEST_F(CapturedMemory, ThatHasBecomeTooSmallGoesWhereTheDeviceHasNoOther) {
+  cuda_.limit_allocated_bytes(10'000);
+  (void)lease(6'000);
+  (void)lease(9'000);
+  EXPECT_EQ(cuda_.allocated_bytes(), 9'000u);
+}
+
+TEST_F(DeviceSaveTest, CapturedMemoryThatGrowsHoldsNoDeviceAndIsFreedByPrepare) {
+  const StillState small(cuda_, {{1'000, 0}});
+  const StillState large(cuda_, {{1'000, 0}, {3'000, 0}});
+  AsyncSave async(ring_of(8), {});
+  async.submit(small.job(directory_ / "small", async.devices())).written.get();
+  cuda_.reset_counters();
+  async.submit(large.job(directory_ / "large", async.devices())).written.get();
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 1u);
+  EXPECT_EQ(cuda_.counters().device_synchronisations, 0u);
+  EXPECT_TRUE(large.is_in(directory_ / "large"));
+  (void)async.prepare(large.job(directory_ / "large", async.devices()));
+  EXPECT_EQ(cuda_.counters().of(Call::free), 1u);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 1u);
 }
 
 /// A thread that captures a CUDA graph, as libtorch does, from a stream that no save has to do
