@@ -292,6 +292,14 @@ TEST_F(CudaCopyEngineTest, PagesAreThereBeforeMemoryIsRegistered) {
   EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
 }
 
+/// Whoever was to populate it may have given up.
+TEST_F(CudaCopyEngineTest, PagesAreThereAlsoWhereTheWaitForThemHasEndedWithoutThem) {
+  const auto pinned = all_.copies.pin(all_.host.bytes(), 16 * kPage, 0,
+                                      [](const std::stop_token&, std::uint64_t) {});
+  while (all_.cuda.counters().registrations < 4) std::this_thread::yield();
+  EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
+}
+
 TEST_F(CudaCopyEngineTest, RegisteringInTheBackgroundLeavesTheDriverToOthersMostOfTheTime) {
   constexpr std::chrono::milliseconds kTakes{5};
   all_.cuda.let_registering_take(kTakes);
