@@ -97,20 +97,8 @@ void copy_on_host(std::span<const stage::Copy> copies) {
 }  // namespace
 
 std::shared_ptr<CaptureMemory> CapturePool::lease(int place, std::uint64_t bytes) {
-  std::unique_ptr<CaptureMemory> memory;
-  {
-    const std::scoped_lock lock(mutex_);
-    const auto found = std::ranges::find(unused_, place, &Unused::place);
-    if (found != unused_.end()) {
-      memory = std::move(found->memory);
-      unused_.erase(found);
-    } else {
-      unused_.reserve(++made_);  // giving back needs no memory
-    }
-  }
-  if (memory && memory->size() < bytes) memory.reset();
-  if (!memory && place == stage::kHost) memory = std::make_unique<HostMemory>(bytes);
-  if (!memory) memory = std::make_unique<MemoryOfDevice>(*devices_.copies(), place, bytes);
+  std::unique_ptr<CaptureMemory> memory = take_unused(place, bytes);
+  if (!memory) memory = make(place, bytes);
   return {memory.release(), [place, pool = weak_from_this()](CaptureMemory* raw) {
             std::unique_ptr<CaptureMemory> back(raw);
             const std::shared_ptr<CapturePool> there = pool.lock();
@@ -118,6 +106,57 @@ std::shared_ptr<CaptureMemory> CapturePool::lease(int place, std::uint64_t bytes
             const std::scoped_lock lock(there->mutex_);
             there->unused_.push_back({place, std::move(back)});
           }};
+}
+
+std::unique_ptr<CaptureMemory> CapturePool::take_unused(int place, std::uint64_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  auto found = unused_.end();
+  for (auto one = unused_.begin(); one != unused_.end(); ++one) {
+    if (one->place != place || one->memory->size() < bytes) continue;
+    if (found == unused_.end() || one->memory->size() < found->memory->size()) found = one;
+  }
+  if (found == unused_.end()) return nullptr;
+  std::unique_ptr<CaptureMemory> memory = std::move(found->memory);
+  unused_.erase(found);
+  return memory;
+}
+
+std::unique_ptr<CaptureMemory> CapturePool::make(int place, std::uint64_t bytes) {
+  const auto make_one = [&](std::uint64_t size) -> std::unique_ptr<CaptureMemory> {
+    if (place == stage::kHost) return std::make_unique<HostMemory>(size);
+    return std::make_unique<MemoryOfDevice>(*devices_.copies(), place, size);
+  };
+  std::uint64_t too_small = 0;  // the largest one
+  {
+    const std::scoped_lock lock(mutex_);
+    unused_.reserve(++made_);  // giving back needs no memory
+    for (const Unused& one : unused_) {
+      if (one.place == place) too_small = std::max(too_small, one.memory->size());
+    }
+  }
+  if (too_small == 0) return make_one(bytes);
+  try {
+    // Twice as large, so that what is too small is never more than this, however often it grows.
+    return make_one(std::max(bytes, 2 * too_small));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+  }
+  release_smaller(place, bytes);
+  return make_one(bytes);
+}
+
+void CapturePool::release_smaller(int place, std::uint64_t bytes) {
+  for (;;) {
+    std::unique_ptr<CaptureMemory> memory;  // freed without the lock
+    const std::scoped_lock lock(mutex_);
+    const auto found = std::ranges::find_if(unused_, [&](const Unused& one) {
+      return one.place == place && one.memory->size() < bytes;
+    });
+    if (found == unused_.end()) return;
+    memory = std::move(found->memory);
+    unused_.erase(found);
+    --made_;
+  }
 }
 
 Capture::Capture(const CheckpointStagerConfig& config, stage::DeviceAccess& devices)
@@ -132,7 +171,11 @@ std::vector<stage::CaptureAt> Capture::select(const SaveJob& job) const {
 
 void Capture::prepare(const SaveJob& job, std::span<const stage::CaptureAt> selected) {
   for (const stage::CaptureAt& from : selected) {
-    naming_first(job, from, [&] { (void)pool_->lease(from.place, bytes_for(from, job.sources)); });
+    naming_first(job, from, [&] {
+      const std::uint64_t bytes = bytes_for(from, job.sources);
+      pool_->release_smaller(from.place, bytes);
+      (void)pool_->lease(from.place, bytes);
+    });
   }
 }
 

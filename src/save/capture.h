@@ -30,7 +30,8 @@ class CaptureMemory {
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
 };
 
-/// Memory of all places, used again from one save to the next. Thread-safe.
+/// Memory of all places, used again from one save to the next. What has become too small stays
+/// here: to free memory of a device is to wait for all that the device has to do. Thread-safe.
 class CapturePool : public std::enable_shared_from_this<CapturePool> {
  public:
   /// @param devices  makes that of devices; outlives whatever is leased
@@ -40,16 +41,23 @@ class CapturePool : public std::enable_shared_from_this<CapturePool> {
   /// @throws Error out_of_memory, device_failed
   [[nodiscard]] std::shared_ptr<CaptureMemory> lease(int place, std::uint64_t bytes);
 
+  /// Frees what is unused and has less than `bytes`. May wait for a device.
+  void release_smaller(int place, std::uint64_t bytes);
+
  private:
   struct Unused {
     int place;
     std::unique_ptr<CaptureMemory> memory;
   };
 
+  /// The smallest one that is large enough; null if there is none.
+  std::unique_ptr<CaptureMemory> take_unused(int place, std::uint64_t bytes);
+  std::unique_ptr<CaptureMemory> make(int place, std::uint64_t bytes);
+
   stage::DeviceAccess& devices_;
   std::mutex mutex_;
   std::vector<Unused> unused_;  ///< guarded by mutex_, with room for all that were made
-  std::size_t made_ = 0;        ///< guarded by mutex_
+  std::size_t made_ = 0;        ///< guarded by mutex_; that are not freed
 };
 
 /// One save at a time; `prepare` and `take` are called by the thread that calls `save`.
@@ -61,7 +69,7 @@ class Capture {
   /// @throws Error unsupported_value, see select_captured
   [[nodiscard]] std::vector<stage::CaptureAt> select(const SaveJob& job) const;
 
-  /// Makes the memory for it, so that the first save need not.
+  /// Makes the memory for it, so that the first save need not, and frees what is too small for it.
   /// @throws Error out_of_memory, device_failed
   void prepare(const SaveJob& job, std::span<const stage::CaptureAt> selected);
 

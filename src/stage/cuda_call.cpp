@@ -9,6 +9,8 @@ namespace {
 
 /// Of this thread's scopes, those that live.
 thread_local unsigned depth = 0;
+/// Whether this thread is in cudaStreamCaptureModeRelaxed because of us.
+thread_local bool relaxed = false;
 
 bool has_context(const CudaRuntime& runtime, int device) {
   return runtime.has_context == nullptr || runtime.has_context(device);
@@ -45,29 +47,52 @@ void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept {
   if (result != cudaSuccess) (void)runtime.get_last_error();
 }
 
+CudaRelaxedCaptureMode::~CudaRelaxedCaptureMode() {
+  if (!give_back_) return;
+  allow_failure(runtime_, runtime_.thread_exchange_stream_capture_mode(&before_));
+  relaxed = false;
+}
+
+cudaError_t CudaRelaxedCaptureMode::begin() noexcept {
+  if (relaxed) return cudaSuccess;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  const cudaError_t result = runtime_.thread_exchange_stream_capture_mode(&mode);
+  if (result != cudaSuccess) return result;
+  before_ = mode;
+  relaxed = true;
+  give_back_ = !os::is_own_thread();
+  return cudaSuccess;
+}
+
+CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime) noexcept
+    : runtime_(runtime), capture_mode_(runtime) {
+  ++depth;
+}
+
+// What these have begun when they fail, the destructor ends.
 CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device,
                                  const std::string& operation)
-    : runtime_(runtime) {
+    : CudaDeviceScope(runtime) {
   check_cuda(runtime_, enter(device), operation);
-  ++depth;
 }
 
 CudaDeviceScope::CudaDeviceScope(const CudaRuntime& runtime, int device) noexcept
-    : runtime_(runtime) {
+    : CudaDeviceScope(runtime) {
   allow_failure(runtime_, enter(device));
-  ++depth;
 }
 
 cudaError_t CudaDeviceScope::enter(int device) noexcept {
-  const bool within_another = depth > 0;
+  const bool within_another = depth > 1;
   if (const cudaError_t result = runtime_.get_device(&before_); result != cudaSuccess) {
     return result;
   }
-  if (before_ == device) return cudaSuccess;
-  const cudaError_t result = runtime_.set_device(device);
-  give_back_ = result == cudaSuccess &&
-               (within_another || (!os::is_own_thread() && has_context(runtime_, before_)));
-  return result;
+  if (before_ != device) {
+    if (const cudaError_t result = runtime_.set_device(device); result != cudaSuccess) {
+      return result;
+    }
+    give_back_ = within_another || (!os::is_own_thread() && has_context(runtime_, before_));
+  }
+  return capture_mode_.begin();
 }
 
 CudaDeviceScope::~CudaDeviceScope() {

@@ -25,9 +25,30 @@ void refuse_graph_capture(const CudaRuntime& runtime, cudaStream_t stream,
 /// For calls whose failure changes nothing here. Clears the thread's last error likewise.
 void allow_failure(const CudaRuntime& runtime, cudaError_t result) noexcept;
 
-/// Makes a device the thread's current one. Around every call that needs one: even those that name
-/// a stream or an event make a context on the current device, if that has none, and each thread
-/// begins with device 0.
+/// Puts the thread into cudaStreamCaptureModeRelaxed. In the mode that threads begin with, whatever
+/// is not enqueued in a stream (cudaMalloc, cudaHostRegister, waiting for an event) is refused
+/// while another thread captures a CUDA graph, as libtorch does it, and that capture is lost: the
+/// graph could not do it again. Nothing of what is called here belongs to a graph.
+///
+/// The library's own threads stay in it. A thread of others gets its mode back when this goes.
+class CudaRelaxedCaptureMode {
+ public:
+  explicit CudaRelaxedCaptureMode(const CudaRuntime& runtime) noexcept : runtime_(runtime) {}
+  ~CudaRelaxedCaptureMode();
+  CudaRelaxedCaptureMode(const CudaRelaxedCaptureMode&) = delete;
+  CudaRelaxedCaptureMode& operator=(const CudaRelaxedCaptureMode&) = delete;
+  /// On the current device, on which it may make a context: see CudaDeviceScope.
+  cudaError_t begin() noexcept;
+
+ private:
+  const CudaRuntime& runtime_;
+  cudaStreamCaptureMode before_ = cudaStreamCaptureModeGlobal;
+  bool give_back_ = false;
+};
+
+/// Makes a device the thread's current one, and disturbs no capture of a CUDA graph. Around every
+/// call that needs one: even those that name a stream or an event make a context on the current
+/// device, if that has none, and each thread begins with device 0.
 ///
 /// The library's own threads keep the new one, unless this is within another scope: to make the old
 /// one current again would make a context there too, much memory of a device that may not be ours
@@ -45,11 +66,13 @@ class CudaDeviceScope {
   CudaDeviceScope& operator=(const CudaDeviceScope&) = delete;
 
  private:
+  explicit CudaDeviceScope(const CudaRuntime& runtime) noexcept;
   cudaError_t enter(int device) noexcept;
 
   const CudaRuntime& runtime_;
   int before_ = 0;
   bool give_back_ = false;
+  CudaRelaxedCaptureMode capture_mode_;
 };
 
 }  // namespace ckptring::stage

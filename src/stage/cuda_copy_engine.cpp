@@ -6,11 +6,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace ckptring::stage {
 namespace {
+
+/// Between one wait that is refused and the next.
+constexpr std::chrono::milliseconds kPause{10};
+
+/// Errors that a context may answer in which everything goes on: a graph is being captured, or
+/// there is no memory.
+bool may_pass(cudaError_t error) {
+  return (error >= cudaErrorStreamCaptureUnsupported &&
+          error <= cudaErrorStreamCaptureWrongThread) ||
+         error == cudaErrorMemoryAllocation;
+}
 
 const char* words_of(CudaCopyEngine::Direction direction) {
   switch (direction) {
@@ -33,7 +46,7 @@ CudaCopyEngine::CudaCopyEngine(const CudaRuntime& runtime, CudaEvents& events,
       ranges_(ranges),
       device_(device),
       direction_(direction),
-      window_(runtime) {
+      window_(runtime, device) {
   {
     const std::string operation = fmt::format("make a stream of device {}", device_);
     const CudaDeviceScope scope(runtime_, device_, operation);
@@ -250,10 +263,38 @@ std::exception_ptr CudaCopyEngine::wait_for(const Batch& batch) const noexcept {
       failure = std::current_exception();
     }
   }
-  // Whatever went wrong, copies may still be under way. Only a broken context refuses this wait,
-  // and in it nothing moves any more.
-  allow_failure(runtime_, runtime_.stream_synchronize(stream_));
+  wait_for_stream();  // whatever went wrong, copies may still be under way
   return failure;
+}
+
+/// As long as it is refused, the copies count as under way: whoever is told that they have ended
+/// lets go of what they write to.
+void CudaCopyEngine::wait_for_stream() const noexcept {
+  for (;;) {
+    const cudaError_t result = runtime_.stream_synchronize(stream_);
+    allow_failure(runtime_, result);
+    if (result == cudaSuccess || is_context_lost(result)) return;
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+/// Whether nothing moves any more on the stream, a wait for which was refused. In a broken context
+/// every call fails; one that was destroyed took the stream with it.
+bool CudaCopyEngine::is_context_lost(cudaError_t refusal) const noexcept {
+  if (may_pass(refusal)) return false;
+  if (refusal == cudaErrorContextIsDestroyed || refusal == cudaErrorInvalidResourceHandle ||
+      refusal == cudaErrorCudartUnloading) {
+    return true;
+  }
+  cudaEvent_t event = nullptr;
+  cudaError_t another = runtime_.set_device(device_);  // the thread may have failed to
+  if (another == cudaSuccess) {
+    another = runtime_.event_create_with_flags(&event, cudaEventDisableTiming);
+  }
+  allow_failure(runtime_, another);
+  if (another != cudaSuccess) return !may_pass(another);
+  allow_failure(runtime_, runtime_.event_destroy(event));
+  return false;
 }
 
 }  // namespace ckptring::stage

@@ -4,7 +4,7 @@
 //   copy(a) ─ memcpy async, event A ─▶ a, A, b, B, ...  ─────▶ sleeps until A, tells a's caller,
 //   copy(b) ─ memcpy async, event B ─▶                         sleeps until B, ...
 //
-// Nobody polls, and nobody waits for the whole device.
+// Nobody polls, but where CUDA refuses a wait, and nobody waits for the whole device.
 #pragma once
 
 #include "os/own_thread.h"
@@ -73,6 +73,8 @@ class CudaCopyEngine final : public DeviceCopyEngine {
   void complete_all();
   void complete(Batch& batch, std::exception_ptr& failure) noexcept;
   std::exception_ptr wait_for(const Batch& batch) const noexcept;
+  void wait_for_stream() const noexcept;
+  [[nodiscard]] bool is_context_lost(cudaError_t refusal) const noexcept;
 
   const CudaRuntime& runtime_;
   CudaEvents& events_;

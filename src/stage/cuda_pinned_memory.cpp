@@ -141,12 +141,10 @@ void CudaPinnedMemory::pin_all(const std::stop_token& stop, const WaitPopulated&
   std::uint64_t pinned = 0;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const std::uint64_t end = static_cast<std::uint64_t>(i) * piece_bytes_ + piece(i).size();
-    if (wait) {
-      wait(stop, end);
-    } else {
-      (void)os::populate(piece(i));
-    }
+    if (wait) wait(stop, end);
     if (stop.stop_requested()) return;
+    // Whoever was waited for may have given up. Where the pages are there, this takes little.
+    (void)os::populate(piece(i));
     const std::uint64_t before = os::monotonic_ns();
     if (ensure(i, /*populated=*/true)) pinned += piece(i).size();
     if (i + 1 < pieces_.size()) pause(stop, kPauseFactor * (os::monotonic_ns() - before));

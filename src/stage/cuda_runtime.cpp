@@ -55,6 +55,7 @@ FoundCudaRuntime load() {
   find("cudaStreamSynchronize", runtime.stream_synchronize);
   find("cudaStreamWaitEvent", runtime.stream_wait_event);
   find("cudaStreamIsCapturing", runtime.stream_is_capturing);
+  find("cudaThreadExchangeStreamCaptureMode", runtime.thread_exchange_stream_capture_mode);
   find("cudaEventCreateWithFlags", runtime.event_create_with_flags);
   find("cudaEventDestroy", runtime.event_destroy);
   find("cudaEventRecord", runtime.event_record);

@@ -26,6 +26,7 @@ struct CudaRuntime {
   decltype(&::cudaStreamSynchronize) stream_synchronize = nullptr;
   decltype(&::cudaStreamWaitEvent) stream_wait_event = nullptr;
   decltype(&::cudaStreamIsCapturing) stream_is_capturing = nullptr;
+  decltype(&::cudaThreadExchangeStreamCaptureMode) thread_exchange_stream_capture_mode = nullptr;
 
   decltype(&::cudaEventCreateWithFlags) event_create_with_flags = nullptr;
   decltype(&::cudaEventDestroy) event_destroy = nullptr;

@@ -5,8 +5,9 @@
 namespace ckptring::stage {
 
 CudaWindow::~CudaWindow() {
-  // A broken context holds nothing.
-  if (memory_ != nullptr) allow_failure(runtime_, runtime_.free_host(memory_));
+  if (memory_ == nullptr) return;
+  const CudaDeviceScope scope(runtime_, device_);
+  allow_failure(runtime_, runtime_.free_host(memory_));  // a broken context holds nothing
 }
 
 std::byte* CudaWindow::take(const std::string& operation) {

@@ -17,14 +17,14 @@ class CudaWindow {
   static constexpr std::size_t kBufferBytes = 4u << 20;
   static constexpr std::size_t kBuffers = 4;
 
-  explicit CudaWindow(const CudaRuntime& runtime) : runtime_(runtime) {}
+  CudaWindow(const CudaRuntime& runtime, int device) : runtime_(runtime), device_(device) {}
   /// Every buffer was given back.
   ~CudaWindow();
   CudaWindow(const CudaWindow&) = delete;
   CudaWindow& operator=(const CudaWindow&) = delete;
 
-  /// A buffer of kBufferBytes; waits until one is given back. The first call makes all of them, on
-  /// the thread's current device.
+  /// A buffer of kBufferBytes; waits until one is given back. The first call makes all of them. The
+  /// device is current.
   /// @param operation  what it is for, for the message
   /// @throws Error device_failed
   std::byte* take(const std::string& operation);
@@ -32,6 +32,7 @@ class CudaWindow {
 
  private:
   const CudaRuntime& runtime_;
+  const int device_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::byte* memory_ = nullptr;

@@ -50,7 +50,8 @@ class PinnedMemory {
   virtual ~PinnedMemory() = default;
 };
 
-/// Blocks until the first `bytes` of some memory are populated, or for ever will not be.
+/// Blocks until the first `bytes` of some memory are populated, or whoever was to populate them has
+/// ended without: then it is for the one that has waited.
 using WaitPopulated = std::function<void(const std::stop_token& stop, std::uint64_t bytes)>;
 
 /// The devices of this process. Engines are made when first asked for, and live as long as this.

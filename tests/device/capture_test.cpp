@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <future>
 #include <string>
+#include <thread>
 
 namespace ckptring::test {
 namespace {
@@ -194,6 +196,43 @@ TEST_F(DeviceCaptureTest, NorIsALoad) {
   EXPECT_THAT(error.what(), HasSubstr("key w "));
   EXPECT_THAT(error.what(), HasSubstr("is being captured into a CUDA graph"));
   cuda_.end_graph_capture(native_handle(stream));
+}
+
+TEST_F(DeviceCaptureTest, SavesAndLoadsLeaveAGraphAloneThatAnotherThreadCaptures) {
+  const StateDict state = dict({{"large", on_device(kLarge, 1)}, {"small", on_device(9, 2, 1)}});
+  const StateDict values = to_host(state);
+  const c10::StreamGuard guard(pool_stream(0));
+  cudaStream_t const captured = cuda_.training_stream(0);
+  std::promise<void> begun;
+  std::promise<void> enough;
+  std::thread capturing([&] {
+    cuda_.begin_graph_capture(captured, cudaStreamCaptureModeGlobal);
+    begun.set_value();
+    enough.get_future().wait();
+    EXPECT_TRUE(cuda_.end_graph_capture(captured)) << "it was lost";
+  });
+  begun.get_future().wait();
+  const auto use_all = [&] {
+    const auto async = make_async_checkpointer(ring_of(kLargeRing));
+    async->prepare(state);
+    const SaveHandle save = async->save(directory_ / "it", state);
+    fence_both(save);
+    save.written.get();
+    expect_equal(values, loaded(directory_ / "it"), "saved");
+    const StateDict there = dict({{"large", on_device(kLarge, 0)}, {"small", on_device(9, 0, 1)}});
+    (void)CheckpointReader().read(directory_ / "it", there);
+    expect_equal(values, to_host(there), "loaded into place");
+    make_sync_checkpointer()->save(directory_ / "sync", state);
+    expect_equal(
+        values,
+        to_host(CheckpointReader()
+                    .read(directory_ / "sync", {}, {.default_map_location = cuda_device(0)})
+                    .state),
+        "loaded onto one device");
+  };
+  EXPECT_NO_THROW(use_all());
+  enough.set_value();
+  capturing.join();
 }
 
 }  // namespace

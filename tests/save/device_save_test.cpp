@@ -2,6 +2,7 @@
 #include "os/pidfd.h"
 #include "os/poll.h"
 #include "save/async_save.h"
+#include "save/capture.h"
 #include "save/sync_save.h"
 #include "support/checked_fake_cuda.h"
 #include "support/failing_calls.h"
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -546,6 +548,141 @@ TEST(BusyDevice, LongerThanTheStallTimeoutCostsNeitherTheProcessNorTheSave) {
     EXPECT_EQ(told.front().level, LogLevel::warn);
     EXPECT_THAT(told.front().text, ::testing::HasSubstr(": copy from device 0 (stream 0x"));
   }
+}
+
+class CapturedMemory : public ::testing::Test {
+ protected:
+  std::shared_ptr<CaptureMemory> lease(std::uint64_t bytes) { return pool_->lease(0, bytes); }
+
+  CheckedFakeCuda cuda_{1, Schedule::random(1)};
+  stage::DeviceAccess devices_{base::LogContext{}};
+  std::shared_ptr<CapturePool> pool_ = std::make_shared<CapturePool>(devices_);
+};
+
+TEST_F(CapturedMemory, IsTheSmallestUnusedOneThatFits) {
+  std::vector<std::shared_ptr<CaptureMemory>> made{lease(100), lease(1'000), lease(500)};
+  const std::byte* const small = made[0]->data();
+  const std::byte* const large = made[1]->data();
+  const std::byte* const middle = made[2]->data();
+  made.clear();
+  EXPECT_EQ(lease(400)->data(), middle);
+  EXPECT_EQ(lease(600)->data(), large);
+  EXPECT_EQ(lease(100)->data(), small);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 3u);
+  EXPECT_EQ(cuda_.counters().of(Call::free), 0u);
+}
+
+TEST_F(CapturedMemory, ThatHasToGrowIsFreedByNobodyAndGrowsSeldom) {
+  for (std::uint64_t bytes = 1'000; bytes <= 10'000; bytes += 10) (void)lease(bytes);
+  EXPECT_EQ(cuda_.counters().of(Call::free), 0u);
+  EXPECT_LE(cuda_.counters().of(Call::malloc), 5u);
+  EXPECT_LE(cuda_.allocated_bytes(), 4 * 10'000u);
+  pool_->release_smaller(0, 10'000);
+  EXPECT_LE(cuda_.allocated_bytes(), 2 * 10'000u);
+  cuda_.reset_counters();
+  (void)lease(10'000);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 0u);
+}
+
+TEST_F(CapturedMemory, ThatHasBecomeTooSmallGoesWhereTheDeviceHasNoOther) {
+  cuda_.limit_allocated_bytes(10'000);
+  (void)lease(6'000);
+  (void)lease(9'000);
+  EXPECT_EQ(cuda_.allocated_bytes(), 9'000u);
+}
+
+TEST_F(DeviceSaveTest, CapturedMemoryThatGrowsHoldsNoDeviceAndIsFreedByPrepare) {
+  const StillState small(cuda_, {{1'000, 0}});
+  const StillState large(cuda_, {{1'000, 0}, {3'000, 0}});
+  AsyncSave async(ring_of(8), {});
+  async.submit(small.job(directory_ / "small", async.devices())).written.get();
+  cuda_.reset_counters();
+  async.submit(large.job(directory_ / "large", async.devices())).written.get();
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 1u);
+  EXPECT_EQ(cuda_.counters().device_synchronisations, 0u);
+  EXPECT_TRUE(large.is_in(directory_ / "large"));
+  (void)async.prepare(large.job(directory_ / "large", async.devices()));
+  EXPECT_EQ(cuda_.counters().of(Call::free), 1u);
+  EXPECT_EQ(cuda_.counters().of(Call::malloc), 1u);
+}
+
+/// A thread that captures a CUDA graph, as libtorch does, from a stream that no save has to do
+/// with.
+class CapturingThread {
+ public:
+  explicit CapturingThread(test::FakeCuda& cuda)
+      : thread_([this, &cuda] {
+          auto* const stream = cuda.training_stream(0);
+          cuda.begin_graph_capture(stream, cudaStreamCaptureModeGlobal);
+          begun_.set_value();
+          enough_.get_future().wait();
+          whole_ = cuda.end_graph_capture(stream);
+        }) {
+    begun_.get_future().wait();
+  }
+  ~CapturingThread() {
+    if (thread_.joinable()) (void)ends_whole();
+  }
+  CapturingThread(const CapturingThread&) = delete;
+  CapturingThread& operator=(const CapturingThread&) = delete;
+  /// Whether there is a graph.
+  [[nodiscard]] bool ends_whole() {
+    enough_.set_value();
+    thread_.join();
+    return whole_;
+  }
+
+ private:
+  std::promise<void> begun_;
+  std::promise<void> enough_;
+  bool whole_ = false;
+  std::thread thread_;
+};
+
+TEST(GraphCapture, OfAnotherThreadSurvivesAllThatSavesDoAndTheyAreWhole) {
+  for (const bool registered : {true, false}) {
+    for (const std::uint64_t blocks : {4, 1'000}) {
+      CheckedFakeCuda cuda(2, Schedule::random(blocks));
+      if (!registered) cuda.limit_registration(1 << 20);  // where the ring is large
+      const test::TemporaryDirectory directory;
+      DeviceRun run(cuda, 5);
+      const std::string expected = run.expected(directory);
+      CapturingThread capturing(cuda);
+      {
+        AsyncSave async(ring_of(blocks), {});
+        async.prepare(run.job(directory / "async", async.devices()));
+        for (int round = 0; round < 2; ++round) {
+          const SaveHandle save = async.submit(run.job(directory / "async", async.devices()));
+          for (int device = 0; device < 2; ++device) save.device_fence(device, run.stream(device));
+          save.written.get();
+          EXPECT_TRUE(contents_of(directory / "async/checkpoint_0.pt") == expected);
+        }
+        SyncSave sync({}, {}, {});
+        (void)sync.run(run.job(directory / "sync", sync.devices()));
+        EXPECT_TRUE(contents_of(directory / "sync/checkpoint_0.pt") == expected);
+      }
+      EXPECT_TRUE(capturing.ends_whole());
+      EXPECT_EQ(cuda.pinned_bytes(), 0u);
+    }
+  }
+}
+
+TEST(GraphCapture, OfTheCallersThreadSurvivesASaveFromItsOtherStreams) {
+  CheckedFakeCuda cuda(2, Schedule::random(1));
+  const test::TemporaryDirectory directory;
+  DeviceRun run(cuda, 5);
+  const std::string expected = run.expected(directory);
+  auto* const captured = cuda.training_stream(0);
+  cuda.begin_graph_capture(captured);
+  AsyncSave async(ring_of(32), {});
+  const SaveHandle save = async.submit(run.job(directory / "run", async.devices()));
+  for (int device = 0; device < 2; ++device) save.device_fence(device, run.stream(device));
+  save.written.get();
+  EXPECT_TRUE(contents_of(directory / "run/checkpoint_0.pt") == expected);
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  EXPECT_EQ(test::FakeCuda::runtime().thread_exchange_stream_capture_mode(&mode), cudaSuccess);
+  EXPECT_EQ(mode, cudaStreamCaptureModeGlobal) << "the caller's mode is left as it was";
+  EXPECT_TRUE(cuda.end_graph_capture(captured));
 }
 
 std::set<std::string> names_in(const test::TemporaryDirectory& directory) {

@@ -292,6 +292,14 @@ TEST_F(CudaCopyEngineTest, PagesAreThereBeforeMemoryIsRegistered) {
   EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
 }
 
+/// Whoever was to populate it may have given up.
+TEST_F(CudaCopyEngineTest, PagesAreThereAlsoWhereTheWaitForThemHasEndedWithoutThem) {
+  const auto pinned = all_.copies.pin(all_.host.bytes(), 16 * kPage, 0,
+                                      [](const std::stop_token&, std::uint64_t) {});
+  while (all_.cuda.counters().registrations < 4) std::this_thread::yield();
+  EXPECT_EQ(all_.cuda.counters().unpopulated_registrations, 0u);
+}
+
 TEST_F(CudaCopyEngineTest, RegisteringInTheBackgroundLeavesTheDriverToOthersMostOfTheTime) {
   constexpr std::chrono::milliseconds kTakes{5};
   all_.cuda.let_registering_take(kTakes);
@@ -337,6 +345,49 @@ TEST_F(CudaCopyEngineTest, AFaultOfTheDeviceReachesWhoeverWaitsWithCudasOwnWords
   // The context is broken for good. Nobody waits for ever.
   EXPECT_THAT(copy_to_host(memory, 1'000), ::testing::HasSubstr("cudaErrorIllegalAddress: "));
   EXPECT_THROW(all_.copies.to_host(0).fence(all_.cuda.training_stream(0)), Error);
+}
+
+/// Whoever is told that they have ended lets go of the memory that they write to.
+TEST_F(CudaCopyEngineTest, CopiesAreUnderWayAsLongAsAWaitForThemIsRefusedByADeviceThatWorks) {
+  const auto pinned = all_.pin();
+  std::byte* const memory = all_.device_memory(filled(1'000, 5));
+  auto* const training = all_.cuda.training_stream(0);
+  for (const cudaError_t refusal :
+       {cudaErrorStreamCaptureUnsupported, cudaErrorMemoryAllocation, cudaErrorUnknown}) {
+    all_.cuda.reset_counters();
+    auto held = all_.cuda.hold(training);
+    all_.cuda.fail(Call::event_synchronize, 1, cudaErrorUnknown);
+    all_.cuda.fail(Call::stream_synchronize, 1, refusal);
+    DeviceCopyEngine& engine = all_.copies.to_host(0);
+    engine.copy_after(*all_.copies.mark(0, training));
+    std::ranges::fill(all_.host.bytes(), std::byte{});
+    std::promise<std::exception_ptr> told;
+    auto failure = told.get_future();
+    engine.copy(std::vector<Copy>{{all_.host.at(0), memory, 1'000, 0}},
+                [&](const std::exception_ptr& why) { told.set_value(why); });
+    while (all_.cuda.counters().of(Call::stream_synchronize) == 0) std::this_thread::yield();
+    EXPECT_EQ(failure.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+    held.release();
+    EXPECT_NE(failure.get(), nullptr);
+    EXPECT_TRUE(std::ranges::equal(all_.host.bytes().first(1'000), filled(1'000, 5)));
+    EXPECT_GE(all_.cuda.counters().of(Call::stream_synchronize), 2u);
+  }
+}
+
+TEST_F(CudaCopyEngineTest, NobodyWaitsForADeviceThatBreaksWhileTheWaitIsRefused) {
+  const auto pinned = all_.pin();
+  std::byte* const memory = all_.device_memory(filled(1'000, 5));
+  auto* const training = all_.cuda.training_stream(0);
+  const auto held = all_.cuda.hold(training);
+  all_.cuda.fail(Call::event_synchronize, 1, cudaErrorUnknown);
+  all_.cuda.fail(Call::stream_synchronize, 1, cudaErrorStreamCaptureUnsupported);
+  DeviceCopyEngine& engine = all_.copies.to_host(0);
+  engine.copy_after(*all_.copies.mark(0, training));
+  Ended ended;
+  engine.copy(std::vector<Copy>{{all_.host.at(0), memory, 1'000, 0}}, ended.tell());
+  while (all_.cuda.counters().of(Call::stream_synchronize) == 0) std::this_thread::yield();
+  all_.cuda.fault_device(0);
+  EXPECT_THAT(ended.words(), ::testing::HasSubstr("cudaErrorUnknown: "));
 }
 
 TEST(CudaContexts, AreMadeByNoCallOfAThreadThatHasNotChosenADevice) {

@@ -43,6 +43,7 @@ constexpr const char* kNames[] = {
     "cudaStreamSynchronize",
     "cudaStreamWaitEvent",
     "cudaStreamIsCapturing",
+    "cudaThreadExchangeStreamCaptureMode",
     "cudaEventCreateWithFlags",
     "cudaEventDestroy",
     "cudaEventRecord",
@@ -67,6 +68,7 @@ struct ThreadState {
   int device = 0;
   cudaError_t last = cudaSuccess;
   std::uint64_t calls = 0;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
 thread_local ThreadState thread_state;
 
@@ -88,6 +90,13 @@ Handle new_handle() {
 struct StreamHandle {
   std::shared_ptr<Stream> stream;
   bool of_training = false;
+};
+
+/// Into a graph.
+struct Captured {
+  std::thread::id by;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  bool lost = false;
 };
 
 struct Event {
@@ -114,7 +123,10 @@ struct FakeCuda::State {
 
   [[nodiscard]] int devices() const { return static_cast<int>(memory.size()); }
   ThreadState& thread() const {
-    if (thread_state.generation != generation) thread_state = {generation, 0, cudaSuccess, 0};
+    if (thread_state.generation != generation) {
+      thread_state = {};
+      thread_state.generation = generation;
+    }
     return thread_state;
   }
   /// If there is none yet. `by` is who needs it.
@@ -152,16 +164,38 @@ struct FakeCuda::State {
     return is_captured_by_implication(stream);
   }
   [[nodiscard]] bool is_captured_by_implication(const Stream& stream) const {
-    return stream.legacy && std::any_of(captured.begin(), captured.end(), [&](const Stream* other) {
-             return other->device == stream.device && other->blocking;
+    return stream.legacy && std::any_of(captured.begin(), captured.end(), [&](const auto& one) {
+             return one.first->device == stream.device && one.first->blocking;
            });
   }
   /// The error of a call that a captured stream does not allow.
   std::optional<cudaError_t> refused_by_capture(const Stream& stream, Call call) {
     if (!is_captured(stream)) return std::nullopt;
     violation(call, "the stream is being captured into a graph, which is lost now");
-    return is_captured_by_implication(stream) ? cudaErrorStreamCaptureImplicit
-                                              : cudaErrorStreamCaptureUnsupported;
+    const bool implied = is_captured_by_implication(stream);
+    for (auto& [other, capture] : captured) {
+      if (other == &stream || (implied && other->device == stream.device && other->blocking)) {
+        capture.lost = true;
+      }
+    }
+    return implied ? cudaErrorStreamCaptureImplicit : cudaErrorStreamCaptureUnsupported;
+  }
+  /// The error of a call that may not be made while a graph is captured, here or in other threads.
+  std::optional<cudaError_t> refused_as_unsafe(Call call) {
+    const cudaStreamCaptureMode mode = thread().capture_mode;
+    bool refused = false;
+    for (auto& [stream, capture] : captured) {
+      const bool prohibited =
+          capture.by == std::this_thread::get_id()
+              ? capture.mode != cudaStreamCaptureModeRelaxed && mode != cudaStreamCaptureModeRelaxed
+              : capture.mode == cudaStreamCaptureModeGlobal && mode == cudaStreamCaptureModeGlobal;
+      if (!prohibited) continue;
+      capture.lost = true;
+      refused = true;
+    }
+    if (!refused) return std::nullopt;
+    violation(call, "a graph is being captured, which is lost now");
+    return cudaErrorStreamCaptureUnsupported;
   }
   [[nodiscard]] std::size_t bytes_allocated() const {
     std::size_t bytes = 0;
@@ -185,8 +219,8 @@ struct FakeCuda::State {
   HostMemory host;
   std::map<cudaStream_t, StreamHandle> stream_handles;
   std::map<cudaEvent_t, Event> events;
-  std::set<const void*> destroyed;   ///< handles
-  std::set<const Stream*> captured;  ///< into graphs, at the moment
+  std::set<const void*> destroyed;             ///< handles
+  std::map<const Stream*, Captured> captured;  ///< at the moment
   struct Allocated {
     std::size_t bytes = 0;
     int device = 0;
@@ -216,6 +250,27 @@ bool needs_context(Call call) {
   return call != Call::get_device_count && call != Call::get_device && call != Call::set_device;
 }
 
+/// Whether a call is refused while a graph is captured, though it has nothing to do with that.
+bool is_potentially_unsafe(Call call) {
+  switch (call) {
+    case Call::stream_create_with_flags:
+    case Call::stream_destroy:
+    case Call::stream_synchronize:
+    case Call::event_create_with_flags:
+    case Call::event_destroy:
+    case Call::event_synchronize:
+    case Call::malloc:
+    case Call::free:
+    case Call::host_register:
+    case Call::host_unregister:
+    case Call::host_alloc:
+    case Call::free_host:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// What a call reports is remembered for cudaGetLastError.
 cudaError_t reported(const State& cuda, cudaError_t error) {
   if (error != cudaSuccess) cuda.thread().last = error;
@@ -243,6 +298,10 @@ std::optional<cudaError_t> begin_call(State& cuda, Call call) {
   return error;
 }
 
+std::optional<cudaError_t> refused_as_unsafe(State& cuda, Call call) {
+  return is_potentially_unsafe(call) ? cuda.refused_as_unsafe(call) : std::nullopt;
+}
+
 /// A call: `body` returns its error.
 template <class Body>
 cudaError_t called(Call call, Body&& body) {
@@ -251,11 +310,12 @@ cudaError_t called(Call call, Body&& body) {
   Lock lock(cuda.mutex);
   if (const auto error = begin_call(cuda, call)) return reported(cuda, *error);
   if (cuda.devices() == 0) return reported(cuda, cudaErrorNoDevice);
+  if (const auto error = refused_as_unsafe(cuda, call)) return reported(cuda, *error);
   if (needs_context(call)) cuda.make_context(cuda.thread().device, name(call));
   return reported(cuda, body(cuda, lock));
 }
 
-/// One that gives something back, whatever it reports.
+/// One that gives something back, whatever it reports, unless it is not permitted.
 template <class Body>
 cudaError_t called_to_give_back(Call call, Body&& body) {
   const NotFailing memory;
@@ -264,6 +324,7 @@ cudaError_t called_to_give_back(Call call, Body&& body) {
   const auto error = begin_call(cuda, call);
   if (error == cudaErrorNotPermitted) return reported(cuda, *error);
   if (cuda.devices() == 0) return reported(cuda, cudaErrorNoDevice);
+  if (const auto refused = refused_as_unsafe(cuda, call)) return reported(cuda, *refused);
   cuda.make_context(cuda.thread().device, name(call));
   const cudaError_t result = body(cuda, lock);
   return reported(cuda, error.value_or(result));
@@ -500,8 +561,21 @@ cudaError_t stream_is_capturing(cudaStream_t handle, cudaStreamCaptureStatus* st
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
     if (status == nullptr) return cudaErrorInvalidValue;
     if (cuda.is_captured_by_implication(*stream)) return cudaErrorStreamCaptureImplicit;
-    *status = cuda.captured.contains(stream.get()) ? cudaStreamCaptureStatusActive
-                                                   : cudaStreamCaptureStatusNone;
+    const auto found = cuda.captured.find(stream.get());
+    *status = found == cuda.captured.end() ? cudaStreamCaptureStatusNone
+              : found->second.lost         ? cudaStreamCaptureStatusInvalidated
+                                           : cudaStreamCaptureStatusActive;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t thread_exchange_stream_capture_mode(cudaStreamCaptureMode* mode) {
+  return called(Call::thread_exchange_stream_capture_mode, [&](State& cuda, Lock&) {
+    if (mode == nullptr || *mode < cudaStreamCaptureModeGlobal ||
+        *mode > cudaStreamCaptureModeRelaxed) {
+      return cudaErrorInvalidValue;
+    }
+    std::swap(*mode, cuda.thread().capture_mode);
     return cudaSuccess;
   });
 }
@@ -807,6 +881,7 @@ const stage::CudaRuntime& FakeCuda::runtime() {
     filled.stream_synchronize = stream_synchronize;
     filled.stream_wait_event = stream_wait_event;
     filled.stream_is_capturing = stream_is_capturing;
+    filled.thread_exchange_stream_capture_mode = thread_exchange_stream_capture_mode;
     filled.event_create_with_flags = event_create_with_flags;
     filled.event_destroy = event_destroy;
     filled.event_record = event_record;
@@ -972,14 +1047,18 @@ void FakeCuda::copy(cudaStream_t stream, void* to, const void* from, std::size_t
   if (error != cudaSuccess) throw std::runtime_error(fake_cuda::error_string(error));
 }
 
-void FakeCuda::begin_graph_capture(cudaStream_t stream) {
+void FakeCuda::begin_graph_capture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   const Lock lock(state_->mutex);
-  state_->captured.insert(existing_stream(*state_, stream).get());
+  state_->captured[existing_stream(*state_, stream).get()] = {std::this_thread::get_id(), mode};
 }
 
-void FakeCuda::end_graph_capture(cudaStream_t stream) {
+bool FakeCuda::end_graph_capture(cudaStream_t stream) {
   const Lock lock(state_->mutex);
-  state_->captured.erase(existing_stream(*state_, stream).get());
+  const auto found = state_->captured.find(existing_stream(*state_, stream).get());
+  if (found == state_->captured.end()) throw std::invalid_argument("the stream is not captured");
+  const bool whole = !found->second.lost;
+  state_->captured.erase(found);
+  return whole;
 }
 
 void FakeCuda::synchronise(cudaStream_t stream) {

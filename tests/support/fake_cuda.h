@@ -53,6 +53,13 @@
 //    to let it wait for one that was recorded elsewhere, or to wait for it, loses the capture: an
 //    error and a violation. The NULL stream may not be used, nor asked about, while a stream of its
 //    device that takes turns with it is captured.
+//  - A thread that captures prohibits what is potentially unsafe: itself, unless it captures in the
+//    mode cudaStreamCaptureModeRelaxed, and all others if it does in cudaStreamCaptureModeGlobal,
+//    which it does unless it says otherwise. A thread in the mode cudaStreamCaptureModeThreadLocal
+//    minds its own captures only, one in cudaStreamCaptureModeRelaxed none. Whoever calls it all
+//    the same gets an error, and each capture that prohibited it is lost: a violation. The
+//    reference names cudaMalloc, which is not enqueued in a stream; here all is unsafe that is not,
+//    but what chooses a device or tells of devices, captures and errors.
 //
 // Copies
 //  - The direction has to be that of the pointers, and both sides may not overlap: else undefined,
@@ -120,6 +127,7 @@ enum class Call {
   stream_synchronize,
   stream_wait_event,
   stream_is_capturing,
+  thread_exchange_stream_capture_mode,
   event_create_with_flags,
   event_destroy,
   event_record,
@@ -236,9 +244,12 @@ class FakeCuda {
   void launch_fill(cudaStream_t stream, void* memory, std::size_t bytes, std::byte value);
   /// As cudaMemcpyAsync with cudaMemcpyDefault; throws std::runtime_error where that would fail.
   void copy(cudaStream_t stream, void* to, const void* from, std::size_t bytes);
-  /// From now on, until it is ended, what the stream is given would be captured into a graph.
-  void begin_graph_capture(cudaStream_t stream);
-  void end_graph_capture(cudaStream_t stream);
+  /// From now on, until it is ended, what the stream is given would be captured into a graph, by
+  /// the calling thread.
+  void begin_graph_capture(cudaStream_t stream,
+                           cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal);
+  /// @returns whether there is a graph: the capture was not lost.
+  bool end_graph_capture(cudaStream_t stream);
   /// Until the stream's work has ended.
   void synchronise(cudaStream_t stream);
   /// Whether the stream's work has ended.

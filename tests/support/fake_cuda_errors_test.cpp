@@ -45,6 +45,8 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
         return api_.stream_wait_event(stream_, event_, 0);
       case Call::stream_is_capturing:
         return api_.stream_is_capturing(stream_, &status_);
+      case Call::thread_exchange_stream_capture_mode:
+        return api_.thread_exchange_stream_capture_mode(&mode_);
       case Call::event_create_with_flags:
         return api_.event_create_with_flags(&made_event_, 0);
       case Call::event_destroy:
@@ -98,6 +100,7 @@ class FakeCudaFailures : public FakeCudaRules, public testing::WithParamInterfac
   void* memory_ = nullptr;
   void* allocated_ = nullptr;
   cudaStreamCaptureStatus status_ = cudaStreamCaptureStatusNone;
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeGlobal;
 };
 
 TEST_P(FakeCudaFailures, HappenOnceWhereTheyAreAskedFor) {

@@ -3,10 +3,13 @@
 #include "support/fake_cuda_rules.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <functional>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace ckptring::test {
@@ -213,7 +216,7 @@ TEST_F(FakeCudaRules, AStreamThatIsCapturedIntoAGraphMayBeAskedAboutAndNothingEl
     return status;
   };
   EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusNone);
-  cuda_.begin_graph_capture(stream);
+  cuda_.begin_graph_capture(stream, cudaStreamCaptureModeRelaxed);
   EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusActive);
   EXPECT_EQ(status_of(other), cudaStreamCaptureStatusNone);
   EXPECT_EQ(status_of(nullptr), cudaStreamCaptureStatusNone);
@@ -224,7 +227,8 @@ TEST_F(FakeCudaRules, AStreamThatIsCapturedIntoAGraphMayBeAskedAboutAndNothingEl
   expect_violation("cudaStreamWaitEvent: the stream is being captured into a graph");
   EXPECT_EQ(api_.stream_synchronize(stream), cudaErrorStreamCaptureUnsupported);
   expect_violation("cudaStreamSynchronize: the stream is being captured into a graph");
-  cuda_.end_graph_capture(stream);
+  EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusInvalidated);
+  EXPECT_FALSE(cuda_.end_graph_capture(stream));
   EXPECT_EQ(status_of(stream), cudaStreamCaptureStatusNone);
   EXPECT_EQ(api_.event_record(event, stream), cudaSuccess);
   (void)api_.event_destroy(event);
@@ -238,9 +242,96 @@ TEST_F(FakeCudaRules, TheNullStreamIsCapturedWithThoseThatTakeTurnsWithIt) {
   EXPECT_EQ(api_.stream_is_capturing(nullptr, &status), cudaErrorStreamCaptureImplicit);
   EXPECT_EQ(api_.event_record(event, nullptr), cudaErrorStreamCaptureImplicit);
   expect_violation("cudaEventRecord: the stream is being captured into a graph");
-  cuda_.end_graph_capture(stream);
+  EXPECT_FALSE(cuda_.end_graph_capture(stream));
   EXPECT_EQ(api_.stream_is_capturing(nullptr, &status), cudaSuccess);
   (void)api_.event_destroy(event);
+}
+
+/// Of a capture, and of a thread.
+using CaptureModes = std::pair<cudaStreamCaptureMode, cudaStreamCaptureMode>;
+constexpr std::array kCaptureModes = {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal,
+                                      cudaStreamCaptureModeRelaxed};
+
+TEST_F(FakeCudaRules, ACaptureIsLostToUnsafeCallsOfThreadsThatDoNotSayThatTheyAreNone) {
+  auto* const stream = cuda_.training_stream(0);
+  std::set<CaptureModes> lost_here;
+  std::set<CaptureModes> lost_elsewhere;
+  for (const cudaStreamCaptureMode capture : kCaptureModes) {
+    for (const cudaStreamCaptureMode thread : kCaptureModes) {
+      const auto call = [&] {
+        cudaStreamCaptureMode mode = thread;
+        EXPECT_EQ(api_.thread_exchange_stream_capture_mode(&mode), cudaSuccess);
+        EXPECT_EQ(mode, cudaStreamCaptureModeGlobal) << "the one before";
+        void* memory = nullptr;
+        const cudaError_t error = api_.malloc(&memory, 10);
+        EXPECT_THAT(error, testing::AnyOf(cudaSuccess, cudaErrorStreamCaptureUnsupported));
+        EXPECT_EQ(api_.free(memory), error);
+        EXPECT_EQ(api_.get_last_error(), error);
+        EXPECT_EQ(api_.thread_exchange_stream_capture_mode(&mode), cudaSuccess);
+        EXPECT_EQ(mode, thread);
+      };
+      cuda_.begin_graph_capture(stream, capture);
+      call();
+      if (!cuda_.end_graph_capture(stream)) lost_here.insert({capture, thread});
+      cuda_.begin_graph_capture(stream, capture);
+      std::thread(call).join();
+      if (!cuda_.end_graph_capture(stream)) lost_elsewhere.insert({capture, thread});
+    }
+  }
+  EXPECT_EQ(lost_here, (std::set<CaptureModes>{
+                           {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeGlobal},
+                           {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal},
+                           {cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeGlobal},
+                           {cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeThreadLocal}}));
+  EXPECT_EQ(lost_elsewhere,
+            (std::set<CaptureModes>{{cudaStreamCaptureModeGlobal, cudaStreamCaptureModeGlobal}}));
+  EXPECT_THAT(cuda_.take_violations(),
+              testing::AllOf(testing::SizeIs(10),
+                             testing::Each(testing::HasSubstr("a graph is being captured"))));
+  EXPECT_EQ(cuda_.allocated_bytes(), 0u);
+}
+
+TEST_F(FakeCudaRules, WhatIsEnqueuedInOtherStreamsIsNoUnsafeCallAndWhatWaitsOrMakesIs) {
+  auto* const captured = cuda_.training_stream(0);
+  auto* const stream = make_stream();
+  auto* const event = make_event();
+  void* const memory = device_memory(0, 10, 7);
+  const Pages pages(kPage);
+  int device = 0;
+  cuda_.begin_graph_capture(captured);
+  EXPECT_EQ(api_.get_device(&device), cudaSuccess);
+  EXPECT_EQ(api_.set_device(0), cudaSuccess);
+  EXPECT_EQ(copy(host_.data(), memory, 10, stream), cudaSuccess);
+  EXPECT_EQ(batch({host_.data()}, {memory}, {10}, stream), cudaSuccess);
+  EXPECT_EQ(api_.event_record(event, stream), cudaSuccess);
+  EXPECT_EQ(api_.stream_wait_event(stream, event, 0), cudaSuccess);
+  EXPECT_TRUE(cuda_.end_graph_capture(captured));
+  cudaStream_t made_stream = nullptr;
+  cudaEvent_t made_event = nullptr;
+  void* made = nullptr;
+  for (const auto& call : std::vector<std::function<cudaError_t()>>{
+           [&] { return api_.stream_synchronize(stream); },
+           [&] { return api_.event_synchronize(event); },
+           [&] { return api_.stream_create_with_flags(&made_stream, 0); },
+           [&] { return api_.event_create_with_flags(&made_event, 0); },
+           [&] { return api_.malloc(&made, 10); },
+           [&] { return api_.free(nullptr); },
+           [&] { return api_.host_register(pages.data(), kPage, 0); },
+           [&] { return api_.host_unregister(host_.data()); },
+           [&] { return api_.host_alloc(&made, 10, 0); },
+           [&] { return api_.free_host(nullptr); },
+           [&] { return api_.event_destroy(event); },
+           [&] { return api_.stream_destroy(stream); },
+       }) {
+    cuda_.begin_graph_capture(captured);
+    EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+    EXPECT_FALSE(cuda_.end_graph_capture(captured));
+    expect_violation("a graph is being captured");
+  }
+  EXPECT_EQ(api_.stream_synchronize(stream), cudaSuccess);
+  EXPECT_TRUE(host_.hold(7, 0, 10));
+  (void)api_.event_destroy(event);
+  (void)api_.stream_destroy(stream);
 }
 
 TEST_F(FakeCudaRules, HandlesThatWereDestroyedAreViolations) {
