@@ -22,7 +22,6 @@
 namespace ckptring::test {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const std::string kWithSlurm = std::string(CKPTRING_WITH_SLURM) + " ";

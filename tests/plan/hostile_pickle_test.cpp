@@ -278,7 +278,8 @@ TEST(HostilePickle, WhateverIsRepeatedTakesItsShareOfMemory) {
   for (const std::string& part : parts) {
     const std::string many = repeated(part, (512 << 10) / part.size());
     for (const std::string& pickle :
-         {tensor + "(" + many + "t.", tensor + "](" + many + "e.", tensor + many + "."}) {
+         {test::joined({tensor, "(", many, "t."}), test::joined({tensor, "](", many, "e."}),
+          test::joined({tensor, many, "."})}) {
       (void)outcome(pickle);  // bounded, by what it measures
       ++cases;
     }

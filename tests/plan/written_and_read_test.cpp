@@ -26,7 +26,6 @@ namespace {
 using test::Bytes;
 using test::materialize;
 using test::MemorySource;
-using ::testing::HasSubstr;
 
 using Build = std::function<void(PtPlanBuilder&)>;
 

@@ -819,7 +819,7 @@ TEST(HangingDevice, OfASaveThatHasFailedHoldsNeitherCloseNorStaged) {
   DeviceRun run(cuda, 8);
   AsyncSave async(ring_of(32), {});
   async.submit(run.job(directory + "/first", async.devices())).written.get();
-  const auto held = cuda.hold(run.stream(0));
+  [[maybe_unused]] const auto held = cuda.hold(run.stream(0));
   const SaveHandle save = async.submit(run.job(directory + "/second", async.devices()));
   save.device_fence(0, run.stream(0));  // every copy is enqueued
   const int helper = async.process_id();

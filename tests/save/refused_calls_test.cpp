@@ -49,11 +49,12 @@ TEST(RefusedCalls, OfTheConstructorAreErrorsThatNameThem) {
          {std::tuple{EPERM, ErrorCode::permission, "Operation not permitted"},
           std::tuple{ENOSYS, ErrorCode::io, "Function not implemented"},
           std::tuple{EMFILE, ErrorCode::io, "Too many open files"}}) {
-      EXPECT_EQ(test::exit_status_of_fork([&, call = call, error = error, code = code] {
-                  if (!test::forbid_call(call, error)) return 2;
-                  const int named = is_refused(code, words, make_async_save);
-                  return named != 0 ? named : is_refused(code, why, make_async_save);
-                }),
+      EXPECT_EQ(test::exit_status_of_fork(
+                    [&, call = call, words = words, error = error, code = code, why = why] {
+                      if (!test::forbid_call(call, error)) return 2;
+                      const int named = is_refused(code, words, make_async_save);
+                      return named != 0 ? named : is_refused(code, why, make_async_save);
+                    }),
                 0)
           << words << why;
     }
