@@ -251,7 +251,7 @@ TEST(StreamSink, CannotResume) {
         std::pair{Beginning::completing, ErrorCode::process_failed},
         std::pair{Beginning::renaming, ErrorCode::outcome_unknown}}) {
     const auto sink = make_stream_sink(writer, target, nullptr);
-    EXPECT_EQ(error_of([&] { sink->begin(beginning); }).code(), code);
+    EXPECT_EQ(error_of([&, beginning = beginning] { sink->begin(beginning); }).code(), code);
     sink->abort();
   }
   EXPECT_EQ(tree(scratch.path()), std::vector<std::string>{});
