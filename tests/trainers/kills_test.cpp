@@ -39,6 +39,7 @@ class Trainer {
     const int out = ::open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
     (void)::dup2(out, STDOUT_FILENO);
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (const std::string& argument : arguments) {
       argv.push_back(const_cast<char*>(argument.c_str()));
     }

@@ -16,7 +16,7 @@ at::Tensor ShuffledOrder::next(std::int64_t count) {
     position_ = 0;
   }
   const std::int64_t end = std::min(position_ + count, size);
-  const at::Tensor chosen = permutation_.slice(0, position_, end);
+  at::Tensor chosen = permutation_.slice(0, position_, end);
   position_ = end;
   return chosen;
 }
