@@ -32,6 +32,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace ckptring::save {
@@ -41,6 +42,8 @@ namespace {
 constexpr std::chrono::seconds kGiveUpLimit{5};
 /// How often close() looks for progress.
 constexpr std::chrono::milliseconds kProgressLook{200};
+/// And whether a save call has ended.
+constexpr std::chrono::milliseconds kSaveCallLook{1};
 
 }  // namespace
 
@@ -68,6 +71,7 @@ struct AsyncSave::Parts {
   void fail_unannounced(const Save& save, const std::exception_ptr& failure);
 
   // --- any thread -------------------------------------------------------------------------
+  void wait_for_save_call(double limit_secs);
   bool end_tasks();
   bool wait_for_tasks(std::uint64_t since_ns, double patience_secs);
   [[nodiscard]] double last_look_secs(std::uint64_t since_ns) const;
@@ -95,8 +99,8 @@ struct AsyncSave::Parts {
   const std::shared_ptr<stage::DeviceAccess> devices;  ///< shared with handles
   stage::DefaultStager stager;                         // the staging thread's
 
-  std::timed_mutex saving;  ///< serialises save calls; before the mutex of `life`
-  Capture capture;          ///< guarded by `saving`
+  std::mutex saving;  ///< serialises save calls; before the mutex of `life`
+  Capture capture;    ///< guarded by `saving`
   const SavedFiles saved;
   Lifetime life;
   SavesInFlight saves;
@@ -285,6 +289,18 @@ void AsyncSave::Parts::check_unchanged(PendingSave& save) {
 }
 
 // ---------------------------------------------------------------------------------- any thread
+
+/// A save call under way ends before the checkpointer does: what it has begun is waited for. One
+/// that does not end, as it looks at a file system that hangs, begins nothing more should it go on.
+void AsyncSave::Parts::wait_for_save_call(double limit_secs) {
+  // By looking: the thread sanitizer does not know of locks that are tried for a time.
+  const os::Deadline enough = os::Deadline::after(limit_secs);
+  std::unique_lock lock(saving, std::try_to_lock);
+  while (!lock && !enough.passed()) {
+    std::this_thread::sleep_for(kSaveCallLook);
+    (void)lock.try_lock();
+  }
+}
 
 /// Waits until everything begun is staged, as long as something moves. Then ends what is not, or
 /// leaves it behind.
@@ -656,9 +672,7 @@ void AsyncSave::close() {
   }
   parts_->life.changed.notify_all();
   const double limit = parts_->config.process_config.subprocess_shutdown_timeout_secs;
-  // A save call under way ends first: what it has begun is waited for. One that does not end, as it
-  // looks at a file system that hangs, begins nothing more should it go on.
-  (void)std::unique_lock(parts_->saving, std::chrono::duration<double>(limit));
+  parts_->wait_for_save_call(limit);
   const std::uint64_t began = os::monotonic_ns();
   bool patient = parts_->end_tasks();
   while (patient) {

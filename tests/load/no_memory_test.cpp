@@ -192,7 +192,7 @@ TEST(NoMemory, WhatLeavesTooLittleToOthersIsRefusedWhereverItIsBuilt) {
   write_archive(path, "}" + pickled("few") + "Ns" + pickled("l") + "](" +
                           repeated("]Na", 5 * kMiB / 2) + "es.");
   const InOwnMounts ended = where_little_is_left(directory, [&]() -> std::string {
-    const std::string whole = words_of_load(path, {});
+    std::string whole = words_of_load(path, {});
     if (!is_refused(whole, "(the whole state)")) return whole;
     StateDict all = make_state_dict();
     all.insert_or_assign("l", c10::IValue());

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -424,27 +425,37 @@ TEST(AsyncSave, DestructionGivesUpWhatIsNotStaged) {
   EXPECT_FALSE(std::filesystem::exists(directory / "run/checkpoint_0.pt"));
 }
 
-TEST(AsyncSave, APrepareBehindWhatNeverEndsEndsWithTheCheckpointer) {
-  const test::TemporaryDirectory directory;
-  CheckpointerConfig config = small_ring();
-  config.process_config.subprocess_shutdown_timeout_secs = 0.2;
-  AsyncSave async(config, {});
-  const auto let_go = std::make_shared<Promise<void>>();
-  SaveJob hangs = job_for(directory / "run", noise({1000}, 17));
-  hangs.check_unchanged = [end = let_go->future()](int, const Captured&) { end.wait(); };
-  const SaveHandle save = async.submit(std::move(hangs));
-  ErrorCode of_prepare = ErrorCode::ok;
-  std::thread prepares([&] {
-    of_prepare =
-        code_of([&] { (void)async.prepare(job_for(directory / "run", noise({2000}, 18))); });
-  });
-  // Until it waits, as a rule.
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  async.close();
-  prepares.join();
-  EXPECT_TRUE(of_prepare == ErrorCode::aborted || of_prepare == ErrorCode::closed);
-  EXPECT_EQ(code_of([&] { save.written.get(); }), ErrorCode::aborted);
-  let_go->set_value();
+/// In a process of its own: what is left behind stays until that ends.
+[[noreturn]] void prepare_behind_what_never_ends() {
+  {
+    const test::TemporaryDirectory directory;
+    CheckpointerConfig config = small_ring();
+    config.process_config.subprocess_shutdown_timeout_secs = 0.2;
+    AsyncSave async(config, {});
+    const auto let_go = std::make_shared<Promise<void>>();
+    SaveJob hangs = job_for(directory / "run", noise({1000}, 17));
+    hangs.check_unchanged = [end = let_go->future()](int, const Captured&) { end.wait(); };
+    const SaveHandle save = async.submit(std::move(hangs));
+    ErrorCode of_prepare = ErrorCode::ok;
+    std::thread prepares([&] {
+      of_prepare =
+          code_of([&] { (void)async.prepare(job_for(directory / "run", noise({2000}, 18))); });
+    });
+    // Until it waits, as a rule.
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    async.close();
+    prepares.join();
+    EXPECT_TRUE(of_prepare == ErrorCode::aborted || of_prepare == ErrorCode::closed);
+    EXPECT_EQ(code_of([&] { save.written.get(); }), ErrorCode::aborted);
+    let_go->set_value();
+  }
+  (void)std::fflush(nullptr);
+  std::_Exit(::testing::Test::HasFailure() ? 1 : 0);
+}
+
+TEST(AsyncSaveDeathTest, APrepareBehindWhatNeverEndsEndsWithTheCheckpointer) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(prepare_behind_what_never_ends(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(AsyncSave, WaitWrittenNamesWhatIsNotDurable) {
