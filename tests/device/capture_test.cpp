@@ -202,7 +202,7 @@ TEST_F(DeviceCaptureTest, SavesAndLoadsLeaveAGraphAloneThatAnotherThreadCaptures
   const StateDict state = dict({{"large", on_device(kLarge, 1)}, {"small", on_device(9, 2, 1)}});
   const StateDict values = to_host(state);
   const c10::StreamGuard guard(pool_stream(0));
-  cudaStream_t const captured = cuda_.training_stream(0);
+  auto* const captured = cuda_.training_stream(0);
   std::promise<void> begun;
   std::promise<void> enough;
   std::thread capturing([&] {
