@@ -28,9 +28,9 @@ struct LoadOptions {
   bool verify_first = false;
   /// Accept a file that was written by a job of another size.
   bool allow_other_world_size = false;
-  /// Threads that check and copy, at most 256; 0: as many as there are cores, at most 8. Lower it
-  /// where several ranks of one machine load at the same time. Up to 8 more wait for the disk. Each
-  /// takes 1 MiB of memory meanwhile.
+  /// Threads that check and copy, at most 256; 0: as many as this process has cores, at most 8.
+  /// Lower it where several ranks of one machine load at the same time. Up to 8 more wait for the
+  /// disk. Each takes 1 MiB of memory meanwhile.
   unsigned threads = 0;
 };
 
