@@ -122,7 +122,8 @@ TEST_P(DeviceCost, TheCallerMakesAFewCallsForEachDeviceHoweverManyTensorsThereAr
       EXPECT_LE(fenced - saved, 9 * each) << "the event may have to be made";
       save.written.get();
     }
-    EXPECT_EQ(calls_of_save[4], calls_of_save[444]);
+    EXPECT_NEAR(static_cast<double>(calls_of_save[444]), static_cast<double>(calls_of_save[4]), 2.0)
+        << "an event for each device may have to be made";
   }
 }
 
