@@ -1,6 +1,6 @@
 # ckptring_folder(NAME SOURCES a.cpp ... DEPENDS folder ... LINK lib ...)
 #
-# Makes the target ckptring_NAME from the sources of src/NAME. Headers are included as
+# Makes the target ckptring_NAME_folder from the sources of src/NAME. Headers are included as
 # "NAME/header.h", and only by targets that name the folder in DEPENDS: each folder has an include
 # root of its own, so that a dependency in the wrong direction does not compile.
 function(ckptring_folder NAME)
@@ -9,12 +9,12 @@ function(ckptring_folder NAME)
   file(MAKE_DIRECTORY ${root})
   file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${root}/${NAME} SYMBOLIC)
 
-  add_library(ckptring_${NAME} OBJECT ${ARG_SOURCES})
-  target_include_directories(ckptring_${NAME}
+  add_library(ckptring_${NAME}_folder OBJECT ${ARG_SOURCES})
+  target_include_directories(ckptring_${NAME}_folder
     PUBLIC ${root} ${PROJECT_SOURCE_DIR}/include)
-  target_link_libraries(ckptring_${NAME} PUBLIC ckptring_options)
+  target_link_libraries(ckptring_${NAME}_folder PUBLIC ckptring_options)
   # Between object libraries this hands on usage requirements only; the objects themselves are
   # gathered in CkptringLibraries.
-  list(TRANSFORM ARG_DEPENDS PREPEND ckptring_)
-  target_link_libraries(ckptring_${NAME} PUBLIC ${ARG_DEPENDS} ${ARG_LINK})
+  list(TRANSFORM ARG_DEPENDS REPLACE "(.+)" "ckptring_\\1_folder")
+  target_link_libraries(ckptring_${NAME}_folder PUBLIC ${ARG_DEPENDS} ${ARG_LINK})
 endfunction()

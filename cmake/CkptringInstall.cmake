@@ -10,10 +10,10 @@ set(helper_dir ${CMAKE_INSTALL_LIBDIR}/../libexec/ckptring)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ckptring DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h")
 
-# Two export sets, so that a consumer of ckptring::drain never hears of torch.
-install(TARGETS ckptring_drain EXPORT ckptringDrainTargets
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(EXPORT ckptringDrainTargets NAMESPACE ckptring:: DESTINATION ${package_dir})
+# Two export sets, so that a consumer of ckptring::core never hears of torch.
+install(TARGETS ckptring_core ckptring_core_static ckptring_drain EXPORT ckptringCoreTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT ckptringCoreTargets NAMESPACE ckptring:: DESTINATION ${package_dir})
 if(CKPTRING_TORCH)
   set_target_properties(ckptring PROPERTIES INSTALL_RPATH ${CKPTRING_TORCH_DIR}/lib)
   install(TARGETS ckptring EXPORT ckptringTargets

@@ -4,7 +4,6 @@
 #include "base/out_of_memory.h"
 #include "os/clock.h"
 #include "os/umask.h"
-#include "process/plan_tables.h"
 #include "save/capture.h"
 #include "save/follow_streams.h"
 #include "save/lifetime.h"
@@ -16,6 +15,7 @@
 #include "save/task_thread.h"
 #include "stage/default_stager.h"
 #include "store/directories.h"
+#include "store/drain_tables.h"
 #include "store/file_at.h"
 #include "store/file_sink.h"
 
@@ -124,7 +124,12 @@ void AsyncSave::Parts::stage(const Save& save) {
     ring = rings.ring_for(*save->job, *save);
     life.check_not_given_up(save->report.path);  // after it is known whose waits would be ended
     ring::Description description{};
-    process::describe_tables(save->job->plan, config.process_config.block_bytes, description);
+    const auto sizes =
+        store::DrainTableSizes::of(save->job->plan, config.process_config.block_bytes);
+    description.payload_count = sizes.payloads;
+    description.fixup_count = sizes.fixups;
+    description.ledger_count = sizes.ledger;
+    description.plan_bytes = sizes.bytes();
     description.total_bytes = save->job->plan.total_bytes();
     description.missing_levels = save->target.missing_levels;
     if (save->target.umask) description.umask = ring::kUmaskKnown | *save->target.umask;
@@ -142,7 +147,7 @@ void AsyncSave::Parts::stage(const Save& save) {
         store::system_files(), store::path_in(save->target.directory, save->target.final_name));
     life.check_not_given_up(save->report.path);
     const std::uint64_t number = ring->producer.open(description, [&](std::span<std::byte> tables) {
-      process::fill_tables(save->job->plan, config.process_config.block_bytes, description, tables);
+      store::fill_drain_tables(save->job->plan, config.process_config.block_bytes, sizes, tables);
     });
     {
       const std::scoped_lock lock(life.mutex);

@@ -3,7 +3,6 @@
 #include "base/align.h"
 #include "os/eventfd.h"
 #include "os/poll.h"
-#include "ring/layout.h"
 #include "stage/block_fill.h"
 
 #include <algorithm>
@@ -18,11 +17,11 @@ constexpr std::uint64_t kBlockBytes = PrivateBlocks::kBlockBytes;
 }  // namespace
 
 PrivateTables::PrivateTables(const plan::FilePlan& plan) {
-  process::describe_tables(plan, kBlockBytes, description_);
-  memory_.resize(base::ceil_div(description_.plan_bytes, sizeof(std::uint64_t)));
+  const auto sizes = store::DrainTableSizes::of(plan, kBlockBytes);
+  memory_.resize(base::ceil_div(sizes.bytes(), sizeof(std::uint64_t)));
   const auto bytes = std::as_writable_bytes(std::span(memory_));
-  process::fill_tables(plan, kBlockBytes, description_, bytes);
-  tables_ = process::tables_in(bytes, description_);
+  store::fill_drain_tables(plan, kBlockBytes, sizes, bytes);
+  tables_ = store::drain_tables_in(bytes, sizes);
 }
 
 InlineDrain::InlineDrain(const SaveJob& job, store::SaveSink& sink, PrivateBlocks& blocks,
@@ -68,7 +67,7 @@ void InlineDrain::fill_next() {
 
   auto filling = std::make_shared<Filling>();
   filling->extent = {index, filled_to_, block.data(), size,
-                     base::align_up(size, ring::kBlockAlignment)};
+                     base::align_up(size, store::Extent::kUnit)};
   if (!copies.from_devices().empty()) filling->bell = filled_bell_;
   const auto fill = stage::BlockFill::begin(std::move(copies), devices_, job_.name_of,
                                             [filling](const std::exception_ptr& failure) {

@@ -3,10 +3,10 @@
 #pragma once
 
 #include "os/uninherited_fd.h"
-#include "process/plan_tables.h"
 #include "save/private_blocks.h"
 #include "save/save_job.h"
 #include "store/block_drain.h"
+#include "store/drain_tables.h"
 #include "store/save_sink.h"
 
 #include <atomic>
@@ -26,7 +26,6 @@ class PrivateTables {
   [[nodiscard]] const store::DrainTables& tables() const noexcept { return tables_; }
 
  private:
-  ring::Description description_{};
   std::vector<std::uint64_t> memory_;
   store::DrainTables tables_;
 };

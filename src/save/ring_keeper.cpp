@@ -2,8 +2,8 @@
 
 #include "os/clock.h"
 #include "os/memory_left.h"
-#include "process/plan_tables.h"
 #include "save/ring_size.h"
+#include "store/drain_tables.h"
 
 #include <ckptring/error.h>
 #include <fmt/ranges.h>
@@ -33,10 +33,10 @@ ring::Settings settings_for(const CheckpointerConfig& config, RankInfo rank) {
 
 }  // namespace
 
-DrainedRing::DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program,
+DrainedRing::DrainedRing(const CheckpointerConfig& config, supervise::DrainProgram& program,
                          RankInfo rank, const ring::Geometry& geometry,
-                         process::CheckpointProcess::OnOutcome on_outcome,
-                         process::CheckpointProcess::OnUnfilled on_unfilled)
+                         supervise::CheckpointProcess::OnOutcome on_outcome,
+                         supervise::CheckpointProcess::OnUnfilled on_unfilled)
     : segment(ring::Segment::create(geometry, settings_for(config, rank))),
       producer(segment.view(), bells.bells()),
       process(config.process_config, program, rank, segment, bells, producer, std::move(on_outcome),
@@ -86,15 +86,15 @@ void RingKeeper::pin(DrainedRing& ring, int device) const {
 
 std::shared_ptr<DrainedRing> RingKeeper::fitting(const plan::FilePlan& plan,
                                                  const PendingSave& turn) {
-  ring::Description description{};
-  process::describe_tables(plan, config_.process_config.block_bytes, description);
+  const std::uint64_t plan_bytes =
+      store::DrainTableSizes::of(plan, config_.process_config.block_bytes).bytes();
   std::shared_ptr<DrainedRing> now = current();
-  const bool usable = is_usable(now.get(), turn, description.plan_bytes);
+  const bool usable = is_usable(now.get(), turn, plan_bytes);
   const std::uint64_t held = now ? now->segment.view().blocks().size() : 0;
   if (usable && now->announced && plan.total_bytes() <= held) return now;
 
   // What this ring holds counts as left for its successor.
-  const RingSize wanted = choose_ring(config_, plan.total_bytes(), description.plan_bytes, [&] {
+  const RingSize wanted = choose_ring(config_, plan.total_bytes(), plan_bytes, [&] {
     os::MemoryLeft left = ask_memory_left();
     left.bytes += held;
     return left;
@@ -158,7 +158,7 @@ void RingKeeper::remake(const std::string& path, const RingSize& size) {
 void RingKeeper::make(const RingSize& size, bool final) {
   auto made = std::make_shared<DrainedRing>(
       config_, program_, rank_, size.geometry,
-      [this](std::uint64_t number, process::SaveOutcome outcome) {
+      [this](std::uint64_t number, supervise::SaveOutcome outcome) {
         saves_.on_outcome(number, std::move(outcome));
       },
       [this](std::uint64_t number, double secs) { on_unfilled(number, secs); });

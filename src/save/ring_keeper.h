@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/log.h"
-#include "process/checkpoint_process.h"
+#include "ring/bell_set.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
 #include "ring/warm.h"
@@ -12,6 +12,7 @@
 #include "save/ring_size.h"
 #include "save/saves_in_flight.h"
 #include "stage/device_access.h"
+#include "supervise/checkpoint_process.h"
 
 #include <ckptring/config.h>
 #include <ckptring/rank_info.h>
@@ -26,17 +27,17 @@ namespace ckptring::save {
 
 /// One ring, the process that drains it, and the thread that populates it.
 struct DrainedRing {
-  DrainedRing(const CheckpointerConfig& config, process::DrainProgram& program, RankInfo rank,
-              const ring::Geometry& geometry, process::CheckpointProcess::OnOutcome on_outcome,
-              process::CheckpointProcess::OnUnfilled on_unfilled);
+  DrainedRing(const CheckpointerConfig& config, supervise::DrainProgram& program, RankInfo rank,
+              const ring::Geometry& geometry, supervise::CheckpointProcess::OnOutcome on_outcome,
+              supervise::CheckpointProcess::OnUnfilled on_unfilled);
 
   ring::Segment segment;
-  process::BellSet bells;
+  ring::BellSet bells;
   ring::Producer producer;
   std::unique_ptr<ring::Warmer> warmer;  ///< guarded by the mutex of Lifetime; set once
   /// Once a save comes from devices; the staging thread's.
   std::unique_ptr<stage::PinnedMemory> pinned;
-  process::CheckpointProcess process;
+  supervise::CheckpointProcess process;
   bool announced = false;  ///< logged, and populated in the background; the staging thread's
 };
 
@@ -97,7 +98,7 @@ class RingKeeper {
   const RankInfo rank_;
   const base::LogContext log_;
   stage::DeviceAccess& devices_;
-  process::DrainProgram program_;
+  supervise::DrainProgram program_;
   // Guarded by the mutex of life_.
   std::shared_ptr<DrainedRing> ring_;
   std::exception_ptr remake_failure_;

@@ -52,7 +52,7 @@ Save SavesInFlight::oldest() const {
   return in_flight_.empty() ? nullptr : in_flight_.front();
 }
 
-void SavesInFlight::on_outcome(std::uint64_t number, process::SaveOutcome outcome) {
+void SavesInFlight::on_outcome(std::uint64_t number, supervise::SaveOutcome outcome) {
   Save save;
   std::vector<std::string> replaced;
   {

@@ -1,7 +1,7 @@
 // The saves that have begun and not ended, and the failures that nobody has heard of yet.
 #pragma once
 
-#include "process/checkpoint_process.h"
+#include "supervise/checkpoint_process.h"
 #include "save/lifetime.h"
 #include "save/pending_save.h"
 
@@ -40,7 +40,7 @@ class SavesInFlight {
   [[nodiscard]] Save oldest() const;
 
   /// What the checkpoint process says of a save that was announced.
-  void on_outcome(std::uint64_t number, process::SaveOutcome outcome);
+  void on_outcome(std::uint64_t number, supervise::SaveOutcome outcome);
   /// Makes `written` ready, once.
   void finish(const Save& save, const std::exception_ptr& error);
   /// Of a save that has ended.

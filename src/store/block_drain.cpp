@@ -17,39 +17,7 @@ constexpr std::uint64_t kFixupBytes = 4;
   throw Error(ErrorCode::internal, "finalize a block", "", cause);
 }
 
-std::uint64_t pieces_of(std::uint64_t file_offset, std::uint64_t size, std::uint64_t block_bytes) {
-  if (size == 0) return 0;
-  return (file_offset + size - 1) / block_bytes - file_offset / block_bytes + 1;
-}
-
 }  // namespace
-
-DrainTableSizes drain_table_sizes(const plan::FilePlan& plan, std::uint64_t block_bytes) {
-  DrainTableSizes sizes{plan.payloads().size(), plan.fixups().size(), 0};
-  for (const plan::Payload& payload : plan.payloads()) {
-    sizes.ledger += pieces_of(payload.file_offset, payload.size, block_bytes);
-  }
-  return sizes;
-}
-
-void fill_drain_tables(const plan::FilePlan& plan, std::uint64_t block_bytes,
-                       std::span<DrainTables::PayloadExtent> payloads,
-                       std::span<DrainTables::FixupEntry> fixups, std::span<std::uint64_t> ledger) {
-  if (payloads.size() != plan.payloads().size() || fixups.size() != plan.fixups().size()) {
-    broken("the tables have other sizes than the plan");
-  }
-  std::uint64_t entry = 0;
-  for (std::size_t i = 0; i < payloads.size(); ++i) {
-    const plan::Payload& payload = plan.payloads()[i];
-    payloads[i] = {payload.file_offset, payload.size, entry};
-    entry += pieces_of(payload.file_offset, payload.size, block_bytes);
-  }
-  if (entry != ledger.size()) broken("the ledger has another size than the plan needs");
-  for (std::size_t i = 0; i < fixups.size(); ++i) {
-    fixups[i] = {plan.fixups()[i].file_offset, plan.fixups()[i].payload};
-  }
-  std::fill(ledger.begin(), ledger.end(), 0);
-}
 
 BlockDrain::BlockDrain(DrainTables tables, std::uint64_t block_bytes, std::uint64_t total_bytes)
     : tables_(tables), block_bytes_(block_bytes), total_bytes_(total_bytes) {

@@ -10,46 +10,13 @@
 // the ledger of its predecessor, patches the same values.
 #pragma once
 
-#include "plan/file_plan.h"
+#include "store/drain_tables.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 namespace ckptring::store {
-
-/// The part of a FilePlan that draining needs, as it lies in the ring's plan area (or in private
-/// memory). All spans are in file order.
-struct DrainTables {
-  struct PayloadExtent {
-    std::uint64_t file_offset;
-    std::uint64_t size;                ///< bytes; may be 0
-    std::uint64_t first_ledger_entry;  ///< its pieces (payload ∩ block) have consecutive entries
-  };
-  struct FixupEntry {
-    std::uint64_t file_offset;  ///< of a four-byte little-endian field
-    std::uint64_t payload;      ///< index into `payloads`
-  };
-  std::span<const PayloadExtent> payloads;
-  std::span<const FixupEntry> fixups;
-  /// One write-once value per piece: 0, or `kComputed | crc32`.
-  std::span<std::uint64_t> ledger;
-  static constexpr std::uint64_t kComputed = 1ull << 32;
-};
-
-/// Entries needed for a plan cut into blocks.
-struct DrainTableSizes {
-  std::uint64_t payloads;
-  std::uint64_t fixups;
-  std::uint64_t ledger;
-};
-DrainTableSizes drain_table_sizes(const plan::FilePlan& plan, std::uint64_t block_bytes);
-
-/// Fills the two constant tables and zeroes the ledger. The spans have exactly the sizes that
-/// `drain_table_sizes` gives.
-void fill_drain_tables(const plan::FilePlan& plan, std::uint64_t block_bytes,
-                       std::span<DrainTables::PayloadExtent> payloads,
-                       std::span<DrainTables::FixupEntry> fixups, std::span<std::uint64_t> ledger);
 
 /// One thread. Does not own the tables.
 class BlockDrain {

@@ -49,11 +49,13 @@ inline base::LogContext log_of(const SaveTarget& target) {
 
 /// A span of final bytes (checksums patched) and its place in the file.
 struct Extent {
+  static constexpr std::uint64_t kUnit = 4096;  ///< bytes; what a disk is written in
+
   std::uint64_t token;        ///< the caller's; comes back from reap
   std::uint64_t file_offset;  ///< a multiple of the block size
-  std::byte* data;            ///< 4096-aligned; `capacity` bytes may be read
+  std::byte* data;            ///< aligned to kUnit; `capacity` bytes may be read
   std::uint64_t size;         ///< bytes that belong to the file; below a block only at its end
-  std::uint64_t capacity;     ///< size rounded up to 4096; the rest is zero-filled by the sink
+  std::uint64_t capacity;     ///< size rounded up to kUnit; the rest is zero-filled by the sink
 };
 
 enum class Beginning {

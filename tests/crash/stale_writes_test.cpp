@@ -4,7 +4,7 @@
 #include "crash/crash_test.h"
 #include "crash/traced_trainer.h"
 #include "os/unique_fd.h"
-#include "process/drain_protocol.h"
+#include "drain/drain_protocol.h"
 #include "ring/segment.h"
 #include "support/fault_row.h"
 
@@ -86,7 +86,7 @@ struct Remains {
             os::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
       }
     }
-    const std::string ring = folder + std::to_string(process::kRing);
+    const std::string ring = folder + std::to_string(drain::kRing);
     remains.ring.emplace(
         ring::Segment::attach(os::UniqueFd(::open(ring.c_str(), O_RDWR | O_CLOEXEC))));
     return remains;

@@ -85,18 +85,15 @@ Case random_case(std::uint32_t seed, std::size_t payload_count, std::size_t max_
 }
 
 struct Tables {
-  std::vector<DrainTables::PayloadExtent> payloads;
-  std::vector<DrainTables::FixupEntry> fixups;
-  std::vector<std::uint64_t> ledger;
+  DrainTableSizes sizes;
+  std::vector<std::uint64_t> memory;
 
-  Tables(const plan::FilePlan& plan, std::uint64_t block_bytes) {
-    const DrainTableSizes sizes = drain_table_sizes(plan, block_bytes);
-    payloads.resize(sizes.payloads);
-    fixups.resize(sizes.fixups);
-    ledger.resize(sizes.ledger, 77);  // must be zeroed
-    fill_drain_tables(plan, block_bytes, payloads, fixups, ledger);
+  Tables(const plan::FilePlan& plan, std::uint64_t block_bytes)
+      : sizes(DrainTableSizes::of(plan, block_bytes)),
+        memory(sizes.bytes() / sizeof(std::uint64_t), 77) {  // the ledger must be zeroed
+    fill_drain_tables(plan, block_bytes, sizes, std::as_writable_bytes(std::span(memory)));
   }
-  DrainTables view() { return {payloads, fixups, ledger}; }
+  DrainTables view() { return drain_tables_in(std::as_writable_bytes(std::span(memory)), sizes); }
 };
 
 double thread_seconds() {
@@ -159,7 +156,7 @@ TEST(BlockDrain, CountsOneLedgerEntryForEachPieceOfAPayloadInABlock) {
   const std::vector<plan::Payload> payloads = {
       {90, 20, 0}, {110, 0, 1}, {200, 100, 2}, {300, 201, 3}};
   const plan::FilePlan plan(std::vector<std::byte>(600 - 321), payloads, {}, 600);
-  EXPECT_EQ(drain_table_sizes(plan, 100).ledger, 2U + 0U + 1U + 3U);
+  EXPECT_EQ(DrainTableSizes::of(plan, 100).ledger, 2U + 0U + 1U + 3U);
 }
 
 /// A payload in two blocks of 50 bytes; a third one carries its checksum.

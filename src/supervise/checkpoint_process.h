@@ -6,10 +6,11 @@
 #include "os/file_identity.h"
 #include "os/own_thread.h"
 #include "os/uninherited_fd.h"
-#include "process/drain_program.h"
-#include "process/log_pipe.h"
+#include "ring/bell_set.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
+#include "supervise/drain_program.h"
+#include "supervise/log_reader.h"
 
 #include <ckptring/config.h>
 #include <ckptring/error.h>
@@ -27,7 +28,7 @@
 #include <optional>
 #include <string>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 
 /// How a save ended. With an error, `report` holds what is known.
 struct SaveOutcome {
@@ -35,20 +36,6 @@ struct SaveOutcome {
   std::exception_ptr error;         ///< null: committed
   os::FileIdentity file{};          ///< then what has the final name; none with a custom writer
   os::FileIdentity renamed_over{};  ///< and the regular file that had it before
-};
-
-/// The bells of one ring and the descriptors that keep them.
-class BellSet {
- public:
-  BellSet();
-  [[nodiscard]] ring::Bells bells() const noexcept {
-    return {data_.get(), space_.get(), result_.get()};
-  }
-
- private:
-  os::UninheritedFd data_;
-  os::UninheritedFd space_;
-  os::UninheritedFd result_;
 };
 
 /// One ring's helper process, over all of its restarts, and the thread that watches it.
@@ -65,7 +52,7 @@ class CheckpointProcess {
   /// `program`, `segment`, `bells` and `producer` outlive this.
   /// @throws Error if the system refuses a descriptor; out_of_memory if it allows no more threads
   CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program, RankInfo rank,
-                    const ring::Segment& segment, const BellSet& bells,
+                    const ring::Segment& segment, const ring::BellSet& bells,
                     const ring::Producer& producer, OnOutcome on_outcome,
                     OnUnfilled on_unfilled = {});
 
@@ -141,7 +128,7 @@ class CheckpointProcess {
   DrainProgram& program_;
   const RankInfo rank_;
   const ring::Segment& segment_;
-  const BellSet& bells_;
+  const ring::BellSet& bells_;
   const ring::Producer& producer_;
   const OnOutcome on_outcome_;
   const OnUnfilled on_unfilled_;
@@ -182,4 +169,4 @@ class CheckpointProcess {
   os::OwnThread thread_;
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

@@ -1,41 +1,20 @@
-#include "process/log_pipe.h"
+#include "supervise/log_reader.h"
 
 #include "base/log.h"
+#include "drain/drain_protocol.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <string>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 namespace {
 
-constexpr char kMark = '\x01';
-constexpr std::size_t kLongestLine = 4000;  // below PIPE_BUF, so that lines stay whole
 constexpr std::size_t kRemembered = 5;
 
-/// Set before the sink is, whose SINK edge publishes it.
-int pipe_of_this_process = -1;
-
-bool write_to_pipe(LogLevel level, std::string_view line) {
-  std::string text{kMark, static_cast<char>('0' + static_cast<int>(level))};
-  text += line.substr(0, kLongestLine);
-  text += '\n';
-  while (::write(pipe_of_this_process, text.data(), text.size()) < 0 && errno == EINTR) {
-  }
-  return true;
-}
-
 }  // namespace
-
-void log_to_pipe(int fd) {
-  // A full pipe must not stop the drain; if the flag cannot be set, neither can anything be lost.
-  (void)::fcntl(fd, F_SETFL, O_NONBLOCK);
-  pipe_of_this_process = fd;
-  base::set_log_sink(write_to_pipe);
-}
 
 void LogReader::pump() {
   if (!pipe_) return;
@@ -57,7 +36,7 @@ void LogReader::pump() {
       take_line(std::string_view(partial_).substr(begin, end - begin));
     }
     partial_.erase(0, begin);
-    if (partial_.size() > kLongestLine) {  // no newline in sight: do not hoard
+    if (partial_.size() > drain::kLongestLogLine) {  // no newline in sight: do not hoard
       take_line(partial_);
       partial_.clear();
     }
@@ -68,7 +47,7 @@ void LogReader::take_line(std::string_view line) {
   if (line.empty()) return;
   LogLevel level = LogLevel::warn;
   std::string text;
-  if (line.size() >= 2 && line[0] == kMark && line[1] >= '1' && line[1] <= '4') {
+  if (line.size() >= 2 && line[0] == drain::kLogMark && line[1] >= '1' && line[1] <= '4') {
     level = static_cast<LogLevel>(line[1] - '0');
     text = line.substr(2);
   } else {
@@ -86,4 +65,4 @@ std::string LogReader::last_words() const {
   return all;
 }
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

@@ -1,11 +1,11 @@
 // The trainer watches its checkpoint process.
+#include "drain/drain_protocol.h"
 #include "os/pidfd.h"
 #include "os/spawn.h"
-#include "process/checkpoint_process.h"
-#include "process/drain_protocol.h"
 #include "ring/producer.h"
 #include "ring/segment.h"
 #include "save/async_save.h"
+#include "supervise/checkpoint_process.h"
 #include "support/log_lines.h"
 #include "support/sample_save.h"
 #include "support/temporary_directory.h"
@@ -271,15 +271,15 @@ TEST(Watch, GivesTheProcessOnlyTheDescriptorsThatItNeeds) {
     seen[std::stoi(entry.path().filename())] = std::filesystem::read_symlink(entry.path());
   }
   // A pipe's name ends with its number.
-  seen[process::kLogPipe].resize(std::min(seen[process::kLogPipe].size(), std::strlen("pipe:")));
-  const std::map<int, std::string> expected{{process::kNullInput, "/dev/null"},
-                                            {process::kNullOutput, "/dev/null"},
-                                            {process::kLogPipe, "pipe:"},
-                                            {process::kRing, "/memfd:ckptring (deleted)"},
-                                            {process::kTrainer, "anon_inode:[pidfd]"},
-                                            {process::kDataBell, "anon_inode:[eventfd]"},
-                                            {process::kSpaceBell, "anon_inode:[eventfd]"},
-                                            {process::kResultBell, "anon_inode:[eventfd]"}};
+  seen[drain::kLogPipe].resize(std::min(seen[drain::kLogPipe].size(), std::strlen("pipe:")));
+  const std::map<int, std::string> expected{{drain::kNullInput, "/dev/null"},
+                                            {drain::kNullOutput, "/dev/null"},
+                                            {drain::kLogPipe, "pipe:"},
+                                            {drain::kRing, "/memfd:ckptring (deleted)"},
+                                            {drain::kTrainer, "anon_inode:[pidfd]"},
+                                            {drain::kDataBell, "anon_inode:[eventfd]"},
+                                            {drain::kSpaceBell, "anon_inode:[eventfd]"},
+                                            {drain::kResultBell, "anon_inode:[eventfd]"}};
   EXPECT_EQ(seen, expected);
 }
 
@@ -289,7 +289,7 @@ constexpr int kNoOtherUser = 100;
 int reach_of_another_user(pid_t process) {
   if (::setgid(65534) != 0 || ::setuid(65534) != 0) return kNoOtherUser;
   const std::string folder = "/proc/" + std::to_string(process) + "/";
-  const std::string ring = folder + "fd/" + std::to_string(process::kRing);
+  const std::string ring = folder + "fd/" + std::to_string(drain::kRing);
   int number = 0;
   for (const std::string& file : {folder + "mem", folder + "environ", folder + "maps", ring}) {
     ++number;
@@ -302,7 +302,7 @@ int reach_of_another_user(pid_t process) {
     if (::access((folder + list).c_str(), R_OK) == 0) return number;
   }
   const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
-  if (pidfd >= 0 && ::syscall(SYS_pidfd_getfd, pidfd, process::kRing, 0) >= 0) return ++number;
+  if (pidfd >= 0 && ::syscall(SYS_pidfd_getfd, pidfd, drain::kRing, 0) >= 0) return ++number;
   if (::ptrace(PTRACE_ATTACH, process, nullptr, nullptr) == 0) return number + 2;
   return ::kill(process, SIGKILL) == 0 ? number + 3 : 0;
 }
@@ -324,7 +324,7 @@ TEST(Watch, KeepsOtherUsersFromTheProcessAndItsMemory) {
 
   struct ::stat ring {};
   ASSERT_EQ(
-      ::stat(("/proc/" + std::to_string(process) + "/fd/" + std::to_string(process::kRing)).c_str(),
+      ::stat(("/proc/" + std::to_string(process) + "/fd/" + std::to_string(drain::kRing)).c_str(),
              &ring),
       0);
   EXPECT_EQ(ring.st_mode & 07777u, 0600u);
@@ -439,14 +439,14 @@ TEST(Watch, LeavesWhatIsStagedToAProcessAlsoIfNoneRunsJustThen) {
 TEST(Watch, OutlivesWhateverIsThrownInItsThread) {
   const test::LogLines log;
   const ring::Segment segment = ring::Segment::create({64 << 10, 4, 2, 1 << 20}, {});
-  const process::BellSet bells;
+  const ring::BellSet bells;
   const ring::Producer producer(segment.view(), bells.bells());
   CheckpointerConfig missing = config();
   missing.process_config.executable = "/nowhere";
-  process::DrainProgram program(missing.process_config.executable);
-  process::CheckpointProcess process(
+  supervise::DrainProgram program(missing.process_config.executable);
+  supervise::CheckpointProcess process(
       missing.process_config, program, {}, segment, bells, producer,
-      [](std::uint64_t, const process::SaveOutcome&) { throw std::bad_alloc(); });
+      [](std::uint64_t, const supervise::SaveOutcome&) { throw std::bad_alloc(); });
   process.expect(1);
   process.expect(2);
   EXPECT_THROW(process.ready(), Error);

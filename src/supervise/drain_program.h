@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 
 /// What a helper can be started from.
 struct DrainExecutable {
@@ -54,4 +54,4 @@ class DrainProgram {
   DrainExecutable kept_;  ///< guarded by mutex_
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

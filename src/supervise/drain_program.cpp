@@ -1,4 +1,4 @@
-#include "process/drain_program.h"
+#include "supervise/drain_program.h"
 
 #include "base/system_words.h"
 
@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <string_view>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 namespace {
 
 constexpr const char* kOperation = "find the checkpoint process's program";
@@ -106,4 +106,4 @@ void DrainProgram::keep(const DrainExecutable& executable) {
   if (!kept_.file) kept_ = executable;
 }
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

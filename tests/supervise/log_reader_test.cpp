@@ -1,6 +1,7 @@
-#include "process/log_pipe.h"
+#include "supervise/log_reader.h"
 
 #include "base/log.h"
+#include "drain/log_to_pipe.h"
 #include "support/forked.h"
 
 #include <ckptring/log.h>
@@ -13,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 namespace {
 
 class LogPipe : public ::testing::Test {
@@ -54,7 +55,7 @@ class LogPipe : public ::testing::Test {
 };
 
 TEST_F(LogPipe, CarriesLinesWithTheirLevels) {
-  log_to_pipe(write_end_.get());
+  drain::log_to_pipe(write_end_.get());
   base::LogContext{3, 7}.info("drained {} blocks", 5);
   base::LogContext{3}.error("the disk is gone");
   set_log_handler({});
@@ -80,7 +81,7 @@ TEST_F(LogPipe, TakesForeignOutputAsWarnings) {
 
 TEST_F(LogPipe, HasALineBeforeTheHelperThatLoggedItGoesOn) {
   EXPECT_EQ(test::exit_status_of_fork([this] {
-              log_to_pipe(write_end_.get());
+              drain::log_to_pipe(write_end_.get());
               base::LogContext{3}.error("the last words");
               return 0;
             }),
@@ -92,7 +93,7 @@ TEST_F(LogPipe, HasALineBeforeTheHelperThatLoggedItGoesOn) {
 }
 
 TEST_F(LogPipe, NeverMakesTheHelperWaitForAFullPipe) {
-  log_to_pipe(write_end_.get());
+  drain::log_to_pipe(write_end_.get());
   for (int i = 0; i < 100'000; ++i) base::LogContext{}.info("line {}", i);
   set_log_handler({});
   LogReader reader = reader_of_rank(0);
@@ -103,4 +104,4 @@ TEST_F(LogPipe, NeverMakesTheHelperWaitForAFullPipe) {
 }
 
 }  // namespace
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

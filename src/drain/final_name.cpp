@@ -1,4 +1,4 @@
-#include "process/final_name.h"
+#include "drain/final_name.h"
 
 #include "ring/progress_of.h"
 #include "store/directories.h"
@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-namespace ckptring::process {
+namespace ckptring::drain {
 
 FinalName::FinalName(ring::SegmentView segment, store::FileSystem& files,
                      std::function<bool()> orphaned)
@@ -58,4 +58,4 @@ bool FinalName::may_be_replaced(std::uint64_t save, const os::FileIdentity& file
   return false;
 }
 
-}  // namespace ckptring::process
+}  // namespace ckptring::drain

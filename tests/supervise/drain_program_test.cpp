@@ -1,4 +1,4 @@
-#include "process/drain_program.h"
+#include "supervise/drain_program.h"
 
 #include "support/temporary_directory.h"
 
@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 namespace {
 
 std::string path_of(const std::string& configured) {
@@ -62,4 +62,4 @@ TEST_F(DrainProgramTest, SaysWhyAConfiguredProgramIsOfNoUse) {
 }
 
 }  // namespace
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

@@ -1,13 +1,14 @@
 // The checkpoint process's work, over a ring and a disk that a test holds in its hands.
-#include "process/drain_loop.h"
+#include "drain/drain_loop.h"
 
 #include "os/eventfd.h"
 #include "os/umask.h"
-#include "process/checkpoint_process.h"
-#include "process/plan_tables.h"
+#include "ring/bell_set.h"
+#include "ring/producer.h"
 #include "ring/progress_of.h"
 #include "save/sync_save.h"
 #include "store/directories.h"
+#include "store/drain_tables.h"
 #include "store/file_at.h"
 #include "store/file_sink.h"
 #include "store/forwarding_files.h"
@@ -30,7 +31,7 @@
 #include <string>
 #include <vector>
 
-namespace ckptring::process {
+namespace ckptring::drain {
 namespace {
 
 using ring::Progress;
@@ -101,6 +102,16 @@ class DrainLoopTest : public ::testing::Test {
   explicit DrainLoopTest(double orphan_timeout_secs = kForEver)
       : segment_(ring::Segment::create({kBlock, 16, 3, 16 << 10}, settings(orphan_timeout_secs))) {}
 
+  /// A predecessor dies as it renames the save's file, or as soon as it has.
+  void die_at_rename(std::uint64_t save, bool renamed) {
+    WatchedFiles dying;
+    dying.before_rename = [&](const std::string& to) -> int {
+      if (renamed) std::filesystem::rename(temporaries_[save], to);
+      throw Death{};
+    };
+    EXPECT_THROW(run(dying), Death);
+  }
+
   /// What a trainer does with a save of its own to `name`. Returns the file that is to come.
   std::string stage(const std::string& name, std::uint64_t seed, std::uint32_t umask = 0) {
     const auto storages = noise({50'000, 7}, seed);
@@ -108,7 +119,11 @@ class DrainLoopTest : public ::testing::Test {
     const store::SaveTarget target =
         store::make_target(store::system_files(), directory_ / name, {}, plan.total_bytes());
     ring::Description description{};
-    describe_tables(plan, kBlock, description);
+    const auto sizes = store::DrainTableSizes::of(plan, kBlock);
+    description.payload_count = sizes.payloads;
+    description.fixup_count = sizes.fixups;
+    description.ledger_count = sizes.ledger;
+    description.plan_bytes = sizes.bytes();
     description.total_bytes = plan.total_bytes();
     description.missing_levels = target.missing_levels;
     description.umask = umask;
@@ -119,7 +134,7 @@ class DrainLoopTest : public ::testing::Test {
                     target.temporary_name);
     const test::Bytes file = test::materialize(plan, *storages);
     const std::uint64_t save = producer_.open(description, [&](std::span<std::byte> tables) {
-      fill_tables(plan, kBlock, description, tables);
+      store::fill_drain_tables(plan, kBlock, sizes, tables);
     });
     temporaries_[save] = store::path_in(target.directory, target.temporary_name);
     while (auto claim = producer_.try_claim()) {
@@ -169,7 +184,7 @@ class DrainLoopTest : public ::testing::Test {
 
   test::TemporaryDirectory directory_;
   ring::Segment segment_;
-  BellSet bells_;
+  ring::BellSet bells_;
   ring::Producer producer_{segment_.view(), bells_.bells()};
   os::UniqueFd trainer_ = os::make_eventfd();  ///< in place of its pidfd
   std::map<std::uint64_t, std::string> temporaries_;
@@ -314,12 +329,7 @@ TEST_F(DrainLoopTest, ASuccessorTellsWhichFileItsPredecessorHasRenamedOver) {
     const os::FileIdentity there = file_at("run");
     (void)stage("run", 2);
     const std::uint64_t save = producer_.current_save();
-    WatchedFiles dying;
-    dying.before_rename = [&](const std::string& to) -> int {
-      if (renamed) std::filesystem::rename(temporaries_[save], to);
-      throw Death{};
-    };
-    EXPECT_THROW(run(dying), Death);
+    die_at_rename(save, renamed);
     ask_to_end();
     EXPECT_EQ(run(), DrainLoop::End::shutdown);
     EXPECT_EQ(outcome(save).renamed_over, there);
@@ -368,12 +378,7 @@ TEST_F(DrainLoopTest, ASuccessorDoesNotTakeAnotherSavesFileForTheOneThatWasToBeR
   for (const bool renamed : {false, true}) {
     (void)stage("run", 1);
     const std::uint64_t save = producer_.current_save();
-    WatchedFiles dying;
-    dying.before_rename = [&](const std::string& to) -> int {
-      if (renamed) std::filesystem::rename(temporaries_[save], to);
-      throw Death{};
-    };
-    EXPECT_THROW(run(dying), Death);
+    die_at_rename(save, renamed);
     // Nobody holds the lock now, and this one takes the temporary for a dead process's.
     const std::string newer = save_elsewhere("run", 2);
     ask_to_end();
@@ -532,4 +537,4 @@ TEST_F(DrainLoopTest, ASuccessorGoesOnWithASaveThatWasClaimedAhead) {
 }
 
 }  // namespace
-}  // namespace ckptring::process
+}  // namespace ckptring::drain

@@ -1,7 +1,8 @@
-// The helper's log on its way to the trainer's: lines through a pipe.
+// The trainer's end of the helper's log: lines from a pipe.
 //
-// Lines of this library's log start with a mark and their level; everything else that arrives (a
-// message of the C library, a custom writer's own output) counts as the helper's words too.
+// Lines of this library's log start with a mark and their level (drain/drain_protocol.h); whatever
+// else arrives (a message of the C library, a custom writer's own output) counts as the helper's
+// words too.
 #pragma once
 
 #include "os/uninherited_fd.h"
@@ -10,14 +11,9 @@
 #include <string>
 #include <string_view>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 
-/// In the helper: sends this process's log to `fd`, in the threads that log: no word is lost at its
-/// end. Lines that do not fit into a full pipe are dropped: the helper never waits for the
-/// trainer's log. To be called once.
-void log_to_pipe(int fd);
-
-/// In the trainer: takes lines apart, hands them to the log, remembers the last ones.
+/// Takes lines apart, hands them to the log, remembers the last ones.
 class LogReader {
  public:
   LogReader(os::UninheritedFd pipe, int rank) : pipe_(std::move(pipe)), rank_(rank) {}
@@ -38,4 +34,4 @@ class LogReader {
   std::deque<std::string> last_;
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

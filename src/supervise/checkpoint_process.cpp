@@ -1,12 +1,12 @@
-#include "process/checkpoint_process.h"
+#include "supervise/checkpoint_process.h"
 
 #include "base/system_words.h"
+#include "drain/drain_protocol.h"
 #include "os/eventfd.h"
 #include "os/new_fd.h"
 #include "os/pidfd.h"
 #include "os/poll.h"
 #include "os/spawn.h"
-#include "process/drain_protocol.h"
 #include "ring/doorbell.h"
 #include "ring/progress_of.h"
 
@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace ckptring::process {
+namespace ckptring::supervise {
 namespace {
 
 /// While a save is in flight, time-outs are looked at this often, or twice within the shortest.
@@ -91,11 +91,9 @@ os::UninheritedFd make_bell() {
 
 }  // namespace
 
-BellSet::BellSet() : data_(make_bell()), space_(make_bell()), result_(make_bell()) {}
-
 CheckpointProcess::CheckpointProcess(const CheckpointProcessConfig& config, DrainProgram& program,
                                      RankInfo rank, const ring::Segment& segment,
-                                     const BellSet& bells, const ring::Producer& producer,
+                                     const ring::BellSet& bells, const ring::Producer& producer,
                                      OnOutcome on_outcome, OnUnfilled on_unfilled)
     : config_(config),
       program_(program),
@@ -318,8 +316,8 @@ void CheckpointProcess::start() {
     request.executable = executable_.path;
     if (executable_.file) request.program = executable_.file->get();
     request.arguments = {request.executable,
-                         kProtocolOption + std::to_string(ring::kProtocolVersion),
-                         kIncarnationOption + std::to_string(incarnation_)};
+                         drain::kProtocolOption + std::to_string(ring::kProtocolVersion),
+                         drain::kIncarnationOption + std::to_string(incarnation_)};
     request.environment = program_.environment();
     const os::UninheritedFd null = os::open_uninherited("/dev/null", O_RDWR);
     if (!null) throw Error::from_errno(errno, "open", "/dev/null");
@@ -459,7 +457,7 @@ void CheckpointProcess::on_death() {
     const std::scoped_lock lock(mutex_);
     was_ready_ = false;
   }
-  if (status.kind == os::ExitStatus::Kind::exited && status.value == kWrongVersion) {
+  if (status.kind == os::ExitStatus::Kind::exited && status.value == drain::kWrongVersion) {
     give_up(ErrorCode::process_failed, death + last_words());
   }
   start_again_after(death, last_words());
@@ -663,4 +661,4 @@ os::Deadline CheckpointProcess::next_check() const {
   return next;
 }
 
-}  // namespace ckptring::process
+}  // namespace ckptring::supervise

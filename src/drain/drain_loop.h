@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/log.h"
+#include "drain/final_name.h"
 #include "os/clock.h"
-#include "process/final_name.h"
 #include "ring/consumer.h"
 #include "store/file_system.h"
 #include "store/save_sink.h"
@@ -17,7 +17,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace ckptring::process {
+namespace ckptring::drain {
 
 /// What tells that the trainer is gone. Borrowed descriptors.
 struct TrainersEnd {
@@ -96,4 +96,4 @@ class DrainLoop {
   base::LogContext log_;
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::drain

@@ -1,9 +1,9 @@
 #include "base/log.h"
 #include "base/system_words.h"
+#include "drain/drain_loop.h"
+#include "drain/drain_protocol.h"
+#include "drain/log_to_pipe.h"
 #include "os/new_fd.h"
-#include "process/drain_loop.h"
-#include "process/drain_protocol.h"
-#include "process/log_pipe.h"
 #include "ring/segment.h"
 #include "store/file_system.h"
 
@@ -21,7 +21,7 @@
 #include <string_view>
 
 namespace ckptring {
-namespace process {
+namespace drain {
 namespace {
 
 std::optional<std::uint32_t> number_after(std::string_view option, std::string_view argument) {
@@ -120,10 +120,10 @@ int run(int argc, char** argv, const WriterFactory& make_writer) {
 }
 
 }  // namespace
-}  // namespace process
+}  // namespace drain
 
 int drain_main(int argc, char** argv, const WriterFactory& make_writer) {
-  return process::run(argc, argv, make_writer);
+  return drain::run(argc, argv, make_writer);
 }
 
 }  // namespace ckptring

@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <functional>
 
-namespace ckptring::process {
+namespace ckptring::drain {
 
 class FinalName {
  public:
@@ -39,4 +39,4 @@ class FinalName {
   std::function<bool()> orphaned_;
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::drain

@@ -1,7 +1,9 @@
 // What trainer and helper program agree on, besides the ring itself.
 #pragma once
 
-namespace ckptring::process {
+#include <cstddef>
+
+namespace ckptring::drain {
 
 /// The helper's descriptors; it has no others.
 enum DrainFd : int {
@@ -18,6 +20,10 @@ enum DrainFd : int {
 inline constexpr const char* kProtocolOption = "--ckptring-protocol=";
 inline constexpr const char* kIncarnationOption = "--incarnation=";
 
+/// A line of the helper's log begins with it, then comes the digit of its level.
+inline constexpr char kLogMark = '\x01';
+inline constexpr std::size_t kLongestLogLine = 4000;  ///< below PIPE_BUF, so that lines stay whole
+
 /// The helper's exit statuses (from sysexits.h where they exist there).
 enum DrainExit : int {
   kDone = 0,
@@ -27,4 +33,4 @@ enum DrainExit : int {
   kOrphaned = 75,      ///< EX_TEMPFAIL: gave up after the trainer was gone
 };
 
-}  // namespace ckptring::process
+}  // namespace ckptring::drain

@@ -1,8 +1,7 @@
-#include "process/drain_loop.h"
+#include "drain/drain_loop.h"
 
 #include "base/align.h"
 #include "os/umask.h"
-#include "process/plan_tables.h"
 #include "store/block_drain.h"
 #include "store/directories.h"
 #include "store/file_sink.h"
@@ -17,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace ckptring::process {
+namespace ckptring::drain {
 namespace {
 
 /// How long a dead predecessor's writes may take to end before its save fails.
@@ -240,8 +239,11 @@ void DrainLoop::open_sink(std::uint64_t save, store::SaveSink& sink, store::Begi
 DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& sink) {
   const ring::Description& description = consumer_.record(save).description;
   const std::uint64_t block_bytes = segment_.geometry().block_bytes;
-  store::BlockDrain drain(tables_in(consumer_.plan_of(save), description), block_bytes,
-                          description.total_bytes);
+  store::BlockDrain drain(
+      store::drain_tables_in(
+          consumer_.plan_of(save),
+          {description.payload_count, description.fixup_count, description.ledger_count}),
+      block_bytes, description.total_bytes);
   std::vector<std::uint64_t> done;
   std::size_t in_flight = 0;
   const auto reap = [&] {
@@ -269,7 +271,7 @@ DrainLoop::Drained DrainLoop::drain_blocks(std::uint64_t save, store::SaveSink& 
           drain.finalize(block->file_offset,
                          block->memory.first(static_cast<std::size_t>(block->size)));
           ready.push_back({block->position, block->file_offset, block->memory.data(), block->size,
-                           base::align_up(block->size, ring::kBlockAlignment)});
+                           base::align_up(block->size, store::Extent::kUnit)});
         }
         continue;
       }
@@ -395,4 +397,4 @@ void DrainLoop::wait(int completion_fd, UntilMoved&& until_moved) {
   if (!moved && !others[0].ready && deadline.passed()) throw Orphaned{};
 }
 
-}  // namespace ckptring::process
+}  // namespace ckptring::drain
