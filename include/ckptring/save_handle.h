@@ -9,10 +9,6 @@
 #include <functional>
 #include <string>
 
-namespace c10 {
-class Stream;
-}
-
 namespace ckptring {
 
 /// A save on its way. Until it is staged, or fenced, only what `save` has captured may change (see
@@ -39,11 +35,19 @@ struct SaveHandle {
   /// has made room for it. Does nothing if the save read nothing from the stream's device. Also
   /// returns if the save fails, whose futures say so; then the stream waits for the copies that
   /// were begun, unless the checkpointer ended without them.
-  /// @throws Error device_failed; invalid_argument for a stream of another kind of device, or one
-  ///         that is being captured into a CUDA graph; wrong_process in a forked child
-  CKPTRING_API void fence(const c10::Stream& stream) const;
+  /// @param stream  native: a cudaStream_t of `device`
+  /// @throws Error device_failed; invalid_argument for a stream that is being captured into a CUDA
+  ///         graph; wrong_process in a forked child
+  CKPTRING_API void fence(int device, void* stream) const;
 
-  /// What `fence` calls, with a device's number and a native stream; may be empty.
+  /// The same for a tensor library's stream, which knows its device: for libtorch's, include
+  /// ckptring/torch/fence.h.
+  template <class Stream>
+  void fence(const Stream& stream) const {
+    fence_stream(*this, stream);
+  }
+
+  /// What `fence` calls; may be empty.
   std::function<void(int device, void* stream)> device_fence;
 };
 

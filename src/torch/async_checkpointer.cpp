@@ -1,12 +1,12 @@
 #include "base/out_of_memory.h"
+#include "base/rank.h"
 #include "os/log_handler.h"
+#include "os/owner_process.h"
 #include "save/async_save.h"
 #include "store/file_sink.h"
-#include "torch/owner_process.h"
 #include "torch/plan_state.h"
-#include "torch/rank.h"
 
-#include <ckptring/checkpointer.h>
+#include <ckptring/torch/checkpointer.h>
 
 #include <atomic>
 #include <mutex>
@@ -16,7 +16,7 @@ namespace ckptring {
 namespace {
 
 const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& config) {
-  torch_state::check_rank(rank);
+  base::check_rank(rank);
   store::check_writer_config(config);
   return rank;
 }
@@ -29,7 +29,7 @@ struct AsyncCheckpointer::Parts {
         reader(rank_info),
         save(config, rank_info) {}
 
-  torch_state::OwnerProcess owner;
+  os::OwnerProcess owner;
   RankInfo rank;
   std::mutex saving;  ///< one save after the other, from the check until it is handed over
   std::atomic<bool> closed = false;

@@ -5,7 +5,7 @@
 #include "plan/value.h"
 #include "torch/fill_plan.h"
 
-#include <ckptring/state_dict.h>
+#include <ckptring/torch/state_dict.h>
 
 #include <cstddef>
 #include <cstdint>

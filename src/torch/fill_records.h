@@ -5,7 +5,7 @@
 #include "store/file_source.h"
 #include "torch/fill_plan.h"
 
-#include <ckptring/reader.h>
+#include <ckptring/torch/reader.h>
 
 #include <vector>
 

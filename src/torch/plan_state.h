@@ -4,7 +4,7 @@
 #include "save/save_job.h"
 #include "stage/device_access.h"
 
-#include <ckptring/checkpointer.h>
+#include <ckptring/torch/checkpointer.h>
 
 #include <string>
 

@@ -1,3 +1,4 @@
+#include "base/rank.h"
 #include "plan/pt_archive.h"
 #include "store/file_source.h"
 #include "torch/build_value.h"
@@ -5,10 +6,9 @@
 #include "torch/fill_records.h"
 #include "torch/libtorch_error.h"
 #include "torch/match_state.h"
-#include "torch/rank.h"
 
 #include <ckptring/error.h>
-#include <ckptring/reader.h>
+#include <ckptring/torch/reader.h>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -77,7 +77,7 @@ LoadResult read_file(const std::string& path, const store::FileSource& source,
 }  // namespace
 
 CheckpointReader::CheckpointReader(RankInfo rank_info) : rank_info_(rank_info) {
-  torch_state::check_rank(rank_info_);
+  base::check_rank(rank_info_);
 }
 
 LoadResult CheckpointReader::read(const std::string& path, std::optional<StateDict> state,

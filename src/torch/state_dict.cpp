@@ -2,7 +2,7 @@
 #include "torch/libtorch_error.h"
 #include "torch/volatile_mark.h"
 
-#include <ckptring/state_dict.h>
+#include <ckptring/torch/state_dict.h>
 
 #include <ATen/core/List.h>
 #include <ATen/core/jit_type.h>

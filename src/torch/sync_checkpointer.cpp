@@ -1,13 +1,13 @@
 #include "base/log.h"
 #include "base/out_of_memory.h"
+#include "base/rank.h"
 #include "os/log_handler.h"
+#include "os/owner_process.h"
 #include "save/sync_save.h"
 #include "store/file_sink.h"
-#include "torch/owner_process.h"
 #include "torch/plan_state.h"
-#include "torch/rank.h"
 
-#include <ckptring/checkpointer.h>
+#include <ckptring/torch/checkpointer.h>
 
 #include <atomic>
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace ckptring {
 namespace {
 
 const RankInfo& checked(const RankInfo& rank, const CheckpointWriterConfig& config) {
-  torch_state::check_rank(rank);
+  base::check_rank(rank);
   store::check_writer_config(config);
   return rank;
 }
@@ -64,7 +64,7 @@ struct SyncCheckpointer::Parts {
   }
 
   const bool throw_previous_failure;
-  torch_state::OwnerProcess owner;
+  os::OwnerProcess owner;
   RankInfo rank;
   std::mutex saving;  ///< held during a save; guards all below
   save::SyncSave save;

@@ -6,7 +6,7 @@
 #include "torch/volatile_mark.h"
 
 #include <ckptring/error.h>
-#include <ckptring/training_state.h>
+#include <ckptring/torch/training_state.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>

@@ -7,7 +7,7 @@
 
 #include <string>
 
-namespace ckptring::torch_state {
+namespace ckptring::os {
 
 class OwnerProcess {
  public:
@@ -26,4 +26,4 @@ class OwnerProcess {
   pid_t pid_ = ::getpid();
 };
 
-}  // namespace ckptring::torch_state
+}  // namespace ckptring::os

@@ -3,9 +3,9 @@
 
 #include <ckptring/rank_info.h>
 
-namespace ckptring::torch_state {
+namespace ckptring::base {
 
 /// @throws Error invalid_argument
 void check_rank(const RankInfo& rank);
 
-}  // namespace ckptring::torch_state
+}  // namespace ckptring::base

@@ -1,9 +1,10 @@
-#include "torch/rank.h"
+#include "base/rank.h"
 
 #include "base/launcher.h"
 #include "base/log.h"
 
-#include <ckptring/checkpointer.h>
+#include <ckptring/error.h>
+#include <ckptring/rank_info.h>
 
 #include <fmt/format.h>
 
@@ -12,7 +13,7 @@
 #include <utility>
 
 namespace ckptring {
-namespace torch_state {
+namespace base {
 
 void check_rank(const RankInfo& rank) {
   const auto refuse = [](std::string cause) {
@@ -28,7 +29,7 @@ void check_rank(const RankInfo& rank) {
   }
 }
 
-}  // namespace torch_state
+}  // namespace base
 
 RankInfo default_rank_info() {
   const std::optional<base::Launch> launch = base::launched();
