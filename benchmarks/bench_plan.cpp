@@ -1,9 +1,9 @@
 // What does a tensor cost to plan, and to find again, without its bytes?
 //
-// The builder is fed from memory and the reader reads from memory: this is the cost beyond the
+// The recorder is fed from memory and the reader reads from memory: this is the cost beyond the
 // walk over the tensors and beyond the disk. items_per_second counts tensors; 1 M/s is 1 us each.
 #include "plan/pt_archive.h"
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 
 #include <ckptring/error.h>
 
@@ -32,26 +32,26 @@ struct State {
   }
 
   [[nodiscard]] FilePlan plan() const {
-    PtPlanBuilder builder;
+    StateRecorder recorder;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      builder.note_view(builder.add_storage(bytes, "cpu"), DType::float32);
+      recorder.storage(&keys[i], bytes, "cpu");
     }
     const std::array<std::int64_t, 2> sizes{static_cast<std::int64_t>(bytes / 256), 64};
     const std::array<std::int64_t, 2> strides{64, 1};
-    builder.begin_dict();
+    recorder.begin_dict();
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      builder.key(keys[i]);
-      builder.tensor({.dtype = DType::float32,
-                      .storage = static_cast<std::uint32_t>(i),
-                      .offset = 0,
-                      .sizes = sizes,
-                      .strides = strides,
-                      .requires_grad = false,
-                      .conj = false,
-                      .neg = false});
+      recorder.key(keys[i]);
+      recorder.tensor({.dtype = DType::float32,
+                       .storage = static_cast<std::uint32_t>(i),
+                       .offset = 0,
+                       .sizes = sizes,
+                       .strides = strides,
+                       .requires_grad = false,
+                       .conj = false,
+                       .neg = false});
     }
-    builder.end_dict();
-    return builder.finish({}, 100, {});
+    recorder.end_dict();
+    return lay_out_pt(recorder, {{}, 100, {}});
   }
 };
 

@@ -1,7 +1,7 @@
 // A state to save without torch.
 #pragma once
 
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "save/save_job.h"
 
 #include <array>
@@ -28,23 +28,23 @@ class NoiseState {
   }
 
   [[nodiscard]] ckptring::save::SaveJob job(const std::string& path) const {
-    ckptring::plan::PtPlanBuilder builder;
-    builder.note_view(builder.add_storage(bytes_->size(), "cpu"), ckptring::plan::DType::uint8);
+    ckptring::plan::StateRecorder recorder;
+    recorder.storage(bytes_->data(), bytes_->size(), "cpu");
     const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>(bytes_->size())};
     const std::array<std::int64_t, 1> strides{1};
-    builder.begin_dict();
-    builder.key("tensor");
-    builder.tensor({.dtype = ckptring::plan::DType::uint8,
-                    .storage = 0,
-                    .offset = 0,
-                    .sizes = sizes,
-                    .strides = strides,
-                    .requires_grad = false,
-                    .conj = false,
-                    .neg = false});
-    builder.end_dict();
+    recorder.begin_dict();
+    recorder.key("tensor");
+    recorder.tensor({.dtype = ckptring::plan::DType::uint8,
+                     .storage = 0,
+                     .offset = 0,
+                     .sizes = sizes,
+                     .strides = strides,
+                     .requires_grad = false,
+                     .conj = false,
+                     .neg = false});
+    recorder.end_dict();
     return {.path = path,
-            .plan = builder.finish({}, 1, {}),
+            .plan = ckptring::plan::lay_out_pt(recorder, {{}, 1, {}}),
             .sources = {{bytes_->data(), bytes_->size()}},
             .keep_alive = bytes_};
   }

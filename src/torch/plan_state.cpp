@@ -1,31 +1,27 @@
 #include "torch/plan_state.h"
 
+#include "base/make_room.h"
 #include "os/clock.h"
-#include "plan/pickle_opcodes.h"
-#include "plan/pt_plan_builder.h"
-#include "plan/tensor_bounds.h"
+#include "plan/pt_layout.h"
+#include "plan/state_recorder.h"
+#include "plan/utf8.h"
 #include "torch/bare_tensor.h"
 #include "torch/current_stream.h"
 #include "torch/dtype_map.h"
-#include "torch/key_tree.h"
 #include "torch/libtorch_error.h"
 #include "torch/lookahead.h"
 #include "torch/volatile_mark.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
-#include <c10/util/flat_hash_map.h>
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <map>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -34,47 +30,8 @@ namespace ckptring::torch_state {
 namespace {
 
 using c10::IValue;
-using Node = KeyTree::Node;
-
-/// One call to the builder. The survey records them in order, so that every error is found and
-/// every storage known before the first one is made.
-struct Step {
-  enum class Kind : std::uint8_t {
-    begin_dict,
-    end_dict,
-    begin_list,
-    end_list,
-    begin_tuple,
-    end_tuple,
-    key_text,
-    key_number,
-    none,
-    boolean,
-    integer,
-    real,
-    text,
-    tensor,
-  };
-  Kind kind;
-  std::uint32_t length = 0;  ///< of a text, in bytes
-  union {
-    std::int64_t integer;  ///< integer, key_number; index into tensors; node of a dict that ends
-    double real;
-    std::uint64_t text;  ///< where it begins in `texts_`
-  };
-};
-
-/// A tensor as the builder wants it, copied: reading it again would be waiting for memory again.
-struct SurveyedTensor {
-  std::int64_t offset;
-  std::size_t shape;  ///< index of its first size in `shapes_`; its strides follow its sizes
-  std::size_t dimensions;
-  std::uint32_t storage;
-  plan::DType dtype;
-  bool requires_grad;
-  bool conj;
-  bool neg;
-};
+using plan::StateRecorder;
+using Node = StateRecorder::Node;
 
 /// The version counter of a tensor as it was when the save was planned.
 struct SeenVersion {
@@ -90,13 +47,15 @@ struct SeenStorage {
   const void* data;
   std::size_t bytes;
   int place;
-  Node key;  ///< of its first tensor
 };
 
 /// Everything that outlives planning: what to compare before the save is sealed, and names.
 struct SeenState {
+  SeenState(const char* operation, std::string path_of_save)
+      : path(std::move(path_of_save)), recorder(operation, path) {}
+
   std::string path;
-  KeyTree keys;
+  StateRecorder recorder;
   std::vector<SeenVersion> versions;
   std::vector<SeenStorage> storages;  ///< by index
 
@@ -106,14 +65,19 @@ struct SeenState {
     };
     for (const SeenVersion& seen : versions) {
       if (seen.counter.current_version() == seen.version || !is_looked_at(seen.storage)) continue;
-      refuse(seen.key, place, "the tensor was modified");
+      refuse(recorder.path_of(seen.key), place, "the tensor was modified");
     }
     for (std::uint32_t i = 0; i < storages.size(); ++i) {
       const SeenStorage& seen = storages[i];
       if (!is_looked_at(i)) continue;
       if (data_of(*seen.storage) == seen.data && seen.storage->nbytes() == seen.bytes) continue;
-      refuse(seen.key, place, "the tensor's storage was given other memory");
+      refuse(name_of(i), place, "the tensor's storage was given other memory");
     }
+  }
+
+  /// The key of a storage's first tensor.
+  [[nodiscard]] std::string name_of(std::uint32_t storage) const {
+    return recorder.path_of(recorder.storages()[storage].first);
   }
 
  private:
@@ -125,86 +89,30 @@ struct SeenState {
     }
   }
 
-  [[noreturn]] void refuse(Node key, int place, const char* what) const {
+  [[noreturn]] void refuse(const std::string& key, int place, const char* what) const {
     const bool on_host = place == stage::kHost;
-    throw Error(ErrorCode::changed_while_staging, fmt::format("stage key {} for", keys.path(key)),
-                path,
+    throw Error(ErrorCode::changed_while_staging, fmt::format("stage key {} for", key), path,
                 fmt::format("{} before {}; {} first", what,
                             on_host ? "`staged` was ready" : "`staged` was ready or `fence` called",
                             on_host ? "wait for it" : "wait for the one or call the other"));
   }
 };
 
-/// Without a path it is `prepare`'s.
-std::string operation(const std::string& key, const std::string& path) {
-  return fmt::format("{} key {}{}", path.empty() ? "prepare" : "save", key,
-                     path.empty() ? "" : " to");
+Error device_failed(const std::string& operation, const std::string& path, std::string cause) {
+  return {ErrorCode::device_failed, operation, path, std::move(cause)};
 }
 
-Error device_failed(const std::string& key, const std::string& path, std::string cause) {
-  return {ErrorCode::device_failed, operation(key, path), path, std::move(cause)};
-}
-
-/// Walks a state once: checks every value and writes down steps, tensors and storages.
-class Survey {
+/// Walks a state once: records it, with the tensors' storages and versions beside.
+class Walk {
  public:
-  Survey(plan::PtPlanBuilder& builder, SeenState& seen, stage::DeviceAccess& devices)
-      : builder_(builder), seen_(seen), devices_(devices) {}
+  Walk(SeenState& seen, stage::DeviceAccess& devices)
+      : recorder_(seen.recorder), seen_(seen), devices_(devices) {}
 
   /// Containers within containers are walked by a loop: the caller's stack may be small.
-  void walk(const StateDict& state) {
-    open_dict(state, KeyTree::kRoot, 0);
+  void run(const StateDict& state) {
+    open_dict(state);
     while (!open_.empty()) {
       std::visit([this](auto& container) { go_on(container); }, open_.back());
-    }
-  }
-
-  /// Second half: hands everything to the builder. Nothing can fail any more but a dict's keys.
-  void emit() {
-    for (const Step& step : steps_) {
-      switch (step.kind) {
-        case Step::Kind::begin_dict:
-          builder_.begin_dict();
-          break;
-        case Step::Kind::end_dict:
-          end_dict(static_cast<Node>(step.integer));
-          break;
-        case Step::Kind::begin_list:
-          builder_.begin_list();
-          break;
-        case Step::Kind::end_list:
-          builder_.end_list();
-          break;
-        case Step::Kind::begin_tuple:
-          builder_.begin_tuple();
-          break;
-        case Step::Kind::end_tuple:
-          builder_.end_tuple();
-          break;
-        case Step::Kind::key_text:
-          builder_.key(text_of(step));
-          break;
-        case Step::Kind::key_number:
-          builder_.key(step.integer);
-          break;
-        case Step::Kind::none:
-          builder_.none();
-          break;
-        case Step::Kind::boolean:
-          builder_.boolean(step.integer != 0);
-          break;
-        case Step::Kind::integer:
-          builder_.integer(step.integer);
-          break;
-        case Step::Kind::real:
-          builder_.real(step.real);
-          break;
-        case Step::Kind::text:
-          builder_.string(text_of(step));
-          break;
-        case Step::Kind::tensor:
-          emit_tensor(tensors_[static_cast<std::size_t>(step.integer)]);
-      }
     }
   }
 
@@ -212,8 +120,6 @@ class Survey {
   std::vector<c10::Storage> take_storages() { return std::move(storages_); }
 
  private:
-  static constexpr std::size_t kTypicalShape = 4;  ///< two sizes, two strides
-
   /// A container on the way from the state to what is looked at.
   struct OpenDict {
     struct Values {
@@ -226,8 +132,6 @@ class Survey {
     StateDict dict;
     StateDict::iterator at;
     Lookahead<StateDict::iterator, Values> ahead;
-    Node node;
-    unsigned depth;
   };
   struct OpenSequence {
     struct Values {
@@ -239,24 +143,19 @@ class Survey {
     c10::ArrayRef<IValue> items;
     std::size_t at;
     Lookahead<const IValue*, Values> ahead;
-    Step::Kind end;
-    Node node;
-    unsigned depth;
+    bool is_tuple;
   };
 
-  void open_dict(const StateDict& dict, Node node, unsigned depth) {
-    check_depth(node, depth);
+  void open_dict(const StateDict& dict) {
     expect(dict.size());
-    push(Step::Kind::begin_dict);
-    open_.emplace_back(OpenDict{dict, dict.begin(), {dict.begin(), dict.end(), {}}, node, depth});
+    recorder_.begin_dict();
+    open_.emplace_back(OpenDict{dict, dict.begin(), {dict.begin(), dict.end(), {}}});
   }
 
-  void open_sequence(c10::ArrayRef<IValue> items, Step::Kind begin, Step::Kind end, Node node,
-                     unsigned depth) {
-    check_depth(node, depth);
+  void open_sequence(c10::ArrayRef<IValue> items, bool is_tuple) {
     expect(items.size());
-    push(begin);
-    open_.emplace_back(OpenSequence{items, 0, {items.begin(), items.end(), {}}, end, node, depth});
+    is_tuple ? recorder_.begin_tuple() : recorder_.begin_list();
+    open_.emplace_back(OpenSequence{items, 0, {items.begin(), items.end(), {}}, is_tuple});
   }
 
   /// Until it ends, or another one is opened within it.
@@ -268,23 +167,17 @@ class Survey {
       const IValue& value = in.at->value();
       ++in.at;
       if (key.isString()) {
-        // The dict's own key shares this string, so it lives as long as the dict.
-        const std::string& text = key.toStringRef();
-        const KeyStep step = KeyStep::of(text);
-        if (!plan::is_utf8(text)) refuse(in.node, step, "the key is not valid UTF-8");
-        if (!push_text(Step::Kind::key_text, text)) refuse(in.node, step, "the key exceeds 4 GiB");
-        visit(value, in.node, step, in.depth);
+        recorder_.key(key.toStringRef());
       } else if (key.isInt()) {
-        const KeyStep step = KeyStep::of_key(key.toInt());
-        push_integer(Step::Kind::key_number, key.toInt());
-        visit(value, in.node, step, in.depth);
+        recorder_.key(key.toInt());
       } else {
-        refuse_node(in.node, fmt::format("a key of this dict is a {}; keys are strings or ints",
-                                         key.tagKind()));
+        recorder_.refuse_open(
+            fmt::format("a key of this dict is a {}; keys are strings or ints", key.tagKind()));
       }
+      visit(value);
       if (open_.size() != open) return;
     }
-    push_integer(Step::Kind::end_dict, in.node);
+    recorder_.end_dict();
     open_.pop_back();
   }
 
@@ -292,213 +185,122 @@ class Survey {
     const std::size_t open = open_.size();
     while (in.at != in.items.size()) {
       in.ahead.step();
-      const std::size_t index = in.at++;
-      visit(in.items[index], in.node, KeyStep::at(index), in.depth);
+      visit(in.items[in.at++]);
       if (open_.size() != open) return;
     }
-    push(in.end);
+    in.is_tuple ? recorder_.end_tuple() : recorder_.end_list();
     open_.pop_back();
   }
 
-  void visit(const IValue& value, Node parent, const KeyStep& step, unsigned depth) {
+  void visit(const IValue& value) {
     if (value.isTensor()) {
       try {
-        tensor(value.toTensor(), parent, step);
+        tensor(value.toTensor());
       } catch (const c10::Error& failure) {
-        refuse(parent, step, "libtorch tells nothing of the tensor there: " + words_of(failure));
+        recorder_.refuse("libtorch tells nothing of the tensor there: " + words_of(failure));
       }
     } else if (value.isNone()) {
-      push(Step::Kind::none);
+      recorder_.none();
     } else if (value.isInt()) {
-      push_integer(Step::Kind::integer, value.toInt());
+      recorder_.integer(value.toInt());
     } else if (value.isDouble()) {
-      steps_.push_back({.kind = Step::Kind::real, .real = value.toDouble()});
+      recorder_.real(value.toDouble());
     } else if (value.isBool()) {
-      push_integer(Step::Kind::boolean, value.toBool() ? 1 : 0);
+      recorder_.boolean(value.toBool());
     } else if (value.isString()) {
-      const std::string& text = value.toStringRef();
-      if (!plan::is_utf8(text)) refuse(parent, step, "the string is not valid UTF-8");
-      if (!push_text(Step::Kind::text, text)) refuse(parent, step, "the string exceeds 4 GiB");
+      recorder_.string(value.toStringRef());
     } else if (value.isGenericDict()) {
-      open_dict(value.toGenericDict(), seen_.keys.add(parent, step), depth + 1);
+      open_dict(value.toGenericDict());
     } else if (value.isList()) {
-      open_sequence(value.toListRef(), Step::Kind::begin_list, Step::Kind::end_list,
-                    seen_.keys.add(parent, step), depth + 1);
+      open_sequence(value.toListRef(), /*is_tuple=*/false);
     } else if (value.isTuple()) {
-      open_sequence(value.toTupleRef().elements(), Step::Kind::begin_tuple, Step::Kind::end_tuple,
-                    seen_.keys.add(parent, step), depth + 1);
+      open_sequence(value.toTupleRef().elements(), /*is_tuple=*/true);
     } else {
-      refuse(parent, step, fmt::format("a value of kind {} cannot be stored", value.tagKind()));
+      recorder_.refuse(fmt::format("a value of kind {} cannot be stored", value.tagKind()));
     }
   }
 
-  void tensor(const at::Tensor& tensor, Node parent, const KeyStep& step) {
-    if (!tensor.defined()) return push(Step::Kind::none);
+  void tensor(const at::Tensor& tensor) {
+    if (!tensor.defined()) return recorder_.none();
     const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-    if (!impl->device().is_cpu()) check_device(impl->device(), parent, step);
+    if (!impl->device().is_cpu()) check_device(impl->device());
     if (const auto why = why_no_view(tensor)) {
-      refuse(parent, step, "the tensor cannot be stored: it is " + *why);
+      recorder_.refuse("the tensor cannot be stored: it is " + *why);
     }
     const auto dtype = to_dtype(tensor.scalar_type());
     if (!dtype) {
-      refuse(parent, step,
-             fmt::format("a tensor of dtype {} cannot be stored",
-                         c10::toString(tensor.scalar_type())));
+      recorder_.refuse(fmt::format("a tensor of dtype {} cannot be stored",
+                                   c10::toString(tensor.scalar_type())));
     }
-    const Node node = seen_.keys.add(parent, step);
-    const std::uint32_t storage = add_storage(impl->unsafe_storage(), node);
-    // As whoever reads it will ask. A storage may have been shrunk under its tensors.
-    if (const auto problem =
-            plan::tensor_problem({.dtype = *dtype,
-                                  .storage_bytes = sources_[storage].size,
-                                  .offset = impl->storage_offset(),
-                                  .sizes = {impl->sizes().data(), impl->sizes().size()},
-                                  .strides = {impl->strides().data(), impl->strides().size()},
-                                  .conj = impl->is_conj(),
-                                  .neg = tensor.is_neg(),
-                                  .requires_grad = impl->requires_grad()})) {
-      refuse(parent, step, "the tensor could not be read again: " + *problem);
-    }
-    builder_.note_view(storage, *dtype);
+    const std::uint32_t storage = add_storage(impl->unsafe_storage());
+    const Node node = recorder_.tensor({
+        .dtype = *dtype,
+        .storage = storage,
+        .offset = impl->storage_offset(),
+        .sizes = {impl->sizes().data(), impl->sizes().size()},
+        .strides = {impl->strides().data(), impl->strides().size()},
+        .requires_grad = impl->requires_grad(),
+        .conj = impl->is_conj(),
+        .neg = tensor.is_neg(),
+    });
     if (is_volatile(*impl)) sources_[storage].is_volatile = true;
     // Inference tensors have no version counter.
     const c10::VariableVersion& counter = impl->version_counter();
     if (counter.enabled()) {
       seen_.versions.push_back({counter, counter.current_version(), storage, node});
     }
-    push_integer(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
-    const std::size_t shape = shapes_.size();
-    shapes_.insert(shapes_.end(), impl->sizes().begin(), impl->sizes().end());
-    shapes_.insert(shapes_.end(), impl->strides().begin(), impl->strides().end());
-    tensors_.push_back({.offset = impl->storage_offset(),
-                        .shape = shape,
-                        .dimensions = impl->sizes().size(),
-                        .storage = storage,
-                        .dtype = *dtype,
-                        .requires_grad = impl->requires_grad(),
-                        .conj = impl->is_conj(),
-                        .neg = tensor.is_neg()});
   }
 
-  void check_device(c10::Device device, Node parent, const KeyStep& step) {
+  void check_device(c10::Device device) {
     const auto refuse_it = [&](const std::string& why) {
-      refuse(parent, step,
-             fmt::format("a tensor on device {} cannot be stored: {}", device.str(), why));
+      recorder_.refuse(
+          fmt::format("a tensor on device {} cannot be stored: {}", device.str(), why));
     };
     if (!device.is_cuda()) refuse_it("only host memory and CUDA devices are supported");
     const stage::DeviceCopies* copies = nullptr;
     try {
       copies = devices_.copies();
     } catch (const Error& failure) {
-      throw device_failed(seen_.keys.path(parent, step), seen_.path,
+      throw device_failed(recorder_.operation_here(), seen_.path,
                           fmt::format("device {}: {}", device.str(), failure.what()));
     }
     if (copies == nullptr) refuse_it(devices_.why_not());
   }
 
-  std::uint32_t add_storage(const c10::Storage& storage, Node node) {
+  std::uint32_t add_storage(const c10::Storage& storage) {
     const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
-    const auto [found, is_new] =
-        storage_index_.emplace(impl, static_cast<std::uint32_t>(storages_.size()));
-    if (!is_new) return found->second;
+    const c10::Device device = impl->device();
+    const std::uint32_t number = device.is_cpu()
+                                     ? recorder_.storage(impl, impl->nbytes(), "cpu")
+                                     : recorder_.storage(impl, impl->nbytes(), device.str());
+    if (number < storages_.size()) return number;
     const void* data = nullptr;
     try {
       data = impl->data();
     } catch (const c10::Error& error) {
-      refuse_node(node, "its memory cannot be read: " + words_of(error));
+      recorder_.refuse("its memory cannot be read: " + words_of(error));
     }
-    const c10::Device device = impl->device();
     const int place = device.is_cpu() ? stage::kHost : device.index();
-    builder_.add_storage(impl->nbytes(), device.is_cpu() ? "cpu" : device.str());
     sources_.push_back({static_cast<const std::byte*>(data), impl->nbytes(), place});
     storages_.push_back(storage);
-    seen_.storages.push_back({impl, data, impl->nbytes(), place, node});
-    return found->second;
+    seen_.storages.push_back({impl, data, impl->nbytes(), place});
+    return number;
   }
 
-  void end_dict(Node node) {
-    try {
-      builder_.end_dict();
-    } catch (const Error& failure) {
-      if (failure.code() == ErrorCode::unsupported_value) refuse_node(node, failure.cause());
-      throw;
-    }
-  }
-
-  void emit_tensor(const SurveyedTensor& tensor) {
-    const std::span shape = std::span(shapes_).subspan(tensor.shape);
-    builder_.tensor({
-        .dtype = tensor.dtype,
-        .storage = tensor.storage,
-        .offset = tensor.offset,
-        .sizes = shape.first(tensor.dimensions),
-        .strides = shape.subspan(tensor.dimensions, tensor.dimensions),
-        .requires_grad = tensor.requires_grad,
-        .conj = tensor.conj,
-        .neg = tensor.neg,
-    });
-  }
-
-  /// Makes room for the values of one container, which are mostly tensors: growing by doubling
-  /// alone would fault in twice the memory.
+  /// See StateRecorder::expect.
   void expect(std::size_t values) {
-    const auto make_room = [](auto& container, std::size_t more) {
-      const std::size_t needed = container.size() + more;
-      if (needed > container.capacity()) {
-        container.reserve(std::max(needed, 2 * container.capacity()));
-      }
-    };
-    make_room(steps_, 2 * values + 2);
-    make_room(tensors_, values);
-    make_room(shapes_, kTypicalShape * values);
-    make_room(sources_, values);
-    make_room(storages_, values);
-    make_room(seen_.versions, values);
-    make_room(seen_.storages, values);
+    recorder_.expect(values);
+    base::make_room(sources_, values);
+    base::make_room(storages_, values);
+    base::make_room(seen_.versions, values);
+    base::make_room(seen_.storages, values);
   }
 
-  void push(Step::Kind kind) { push_integer(kind, 0); }
-  void push_integer(Step::Kind kind, std::int64_t value) {
-    steps_.push_back({.kind = kind, .integer = value});
-  }
-  /// Copies the text. False if it is longer than a file can have it.
-  bool push_text(Step::Kind kind, const std::string& text) {
-    if (text.size() > std::numeric_limits<std::uint32_t>::max()) return false;
-    steps_.push_back(
-        {.kind = kind, .length = static_cast<std::uint32_t>(text.size()), .text = texts_.size()});
-    texts_ += text;
-    return true;
-  }
-  [[nodiscard]] std::string_view text_of(const Step& step) const {
-    return std::string_view(texts_).substr(static_cast<std::size_t>(step.text), step.length);
-  }
-
-  void check_depth(Node node, unsigned depth) const {
-    if (depth < plan::kMaxDepth) return;
-    refuse_node(node,
-                fmt::format("nested more than {} deep, or it contains itself", plan::kMaxDepth));
-  }
-  [[noreturn]] void refuse(Node parent, const KeyStep& step, std::string cause) const {
-    refuse_path(seen_.keys.path(parent, step), std::move(cause));
-  }
-  [[noreturn]] void refuse_node(Node node, std::string cause) const {
-    refuse_path(seen_.keys.path(node), std::move(cause));
-  }
-  [[noreturn]] void refuse_path(const std::string& key, std::string cause) const {
-    throw Error(ErrorCode::unsupported_value, operation(key, seen_.path), seen_.path,
-                std::move(cause));
-  }
-
-  plan::PtPlanBuilder& builder_;
+  StateRecorder& recorder_;
   SeenState& seen_;
   stage::DeviceAccess& devices_;
   std::deque<std::variant<OpenDict, OpenSequence>>
       open_;  ///< the innermost last; they stay in place
-  std::vector<Step> steps_;
-  std::string texts_;  ///< of all steps
-  std::vector<SurveyedTensor> tensors_;
-  std::vector<std::int64_t> shapes_;  ///< sizes and strides of one tensor after the other
-  ska::flat_hash_map<const c10::StorageImpl*, std::uint32_t> storage_index_;
   std::vector<c10::Storage> storages_;
   std::vector<stage::Source> sources_;
 };
@@ -540,43 +342,41 @@ std::vector<save::DeviceState> mark_devices_of(std::span<const stage::Source> so
   std::vector<save::DeviceState> states;
   for (const auto& [device, first] : first_on) {
     try {
-      // The survey refused what could not be copied.
+      // The walk refused what could not be copied.
       states.push_back(mark_device(device, *devices.copies()));
     } catch (const Error& failure) {
       // CUDA's, or that a stream is being captured into a graph, which is the caller's to change.
-      throw Error(failure.code(), operation(seen.keys.path(seen.storages[first].key), seen.path),
+      throw Error(failure.code(),
+                  seen.recorder.operation_on(seen.name_of(static_cast<std::uint32_t>(first))),
                   seen.path, failure.what());
     }
   }
   return states;
 }
 
-save::SaveJob survey_state(const std::string& path, const StateDict& state,
-                           const SaveOptions& options, const RankInfo& rank,
-                           stage::DeviceAccess& devices) {
+save::SaveJob walk_state(const std::string& path, const StateDict& state,
+                         const SaveOptions& options, const RankInfo& rank,
+                         stage::DeviceAccess& devices) {
   const std::uint64_t start = os::monotonic_ns();
   check_metadata(path, options.metadata);
-  const auto seen = std::make_shared<SeenState>();
-  seen->path = path;
-  plan::PtPlanBuilder builder;
-  Survey survey(builder, *seen, devices);
-  survey.walk(state);
-  survey.emit();
-  plan::FilePlan plan = builder.finish(rank, options.step, options.metadata);
-  std::vector<stage::Source> sources = survey.take_sources();
+  const auto seen = std::make_shared<SeenState>(path.empty() ? "prepare" : "save", path);
+  Walk walk(*seen, devices);
+  walk.run(state);
+  plan::FilePlan plan = plan::lay_out_pt(seen->recorder, {rank, options.step, options.metadata});
+  seen->recorder.forget_values();
+  std::vector<stage::Source> sources = walk.take_sources();
   std::vector<save::DeviceState> device_states = mark_devices_of(sources, *seen, devices);
   return {
       .path = path,
       .plan = std::move(plan),
       .sources = std::move(sources),
       .devices = std::move(device_states),
-      .keep_alive = std::make_shared<std::vector<c10::Storage>>(survey.take_storages()),
+      .keep_alive = std::make_shared<std::vector<c10::Storage>>(walk.take_storages()),
       .check_unchanged =
           [seen](int place, const save::Captured& captured) {
             seen->check_unchanged(place, captured);
           },
-      .name_of =
-          [seen](std::uint32_t source) { return seen->keys.path(seen->storages[source].key); },
+      .name_of = [seen](std::uint32_t source) { return seen->name_of(source); },
       .planned_seconds = os::seconds_since(start),
   };
 }
@@ -587,7 +387,7 @@ save::SaveJob plan_state(const std::string& path, const StateDict& state,
                          const SaveOptions& options, const RankInfo& rank,
                          stage::DeviceAccess& devices) {
   return in_own_words(ErrorCode::unsupported_value, path.empty() ? "prepare" : "save to", path,
-                      [&] { return survey_state(path, state, options, rank, devices); });
+                      [&] { return walk_state(path, state, options, rank, devices); });
 }
 
 }  // namespace ckptring::torch_state

@@ -1,11 +1,12 @@
 #include "fuzz/seeds.h"
 
 #include "plan/pt_archive.h"
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "plan/zip_layout.h"
 #include "support/joined.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
+#include "support/new_storage.h"
 
 #include <array>
 #include <functional>
@@ -17,27 +18,29 @@ namespace {
 
 using namespace std::string_literals;  // NUL bytes in pickles
 using plan::DType;
-using plan::PtPlanBuilder;
+using plan::StateRecorder;
 
-using Build = std::function<void(PtPlanBuilder&)>;
+using Build = std::function<void(StateRecorder&)>;
 
 test::Bytes file_of(const std::vector<std::uint64_t>& storages, const Build& build) {
-  PtPlanBuilder builder;
+  StateRecorder recorder;
   std::vector<test::Bytes> bytes;
   for (const std::uint64_t size : storages) {
-    builder.add_storage(size, "cpu");
+    test::new_storage(recorder, size);
     bytes.push_back(test::pattern(size, static_cast<std::uint32_t>(bytes.size())));
   }
-  build(builder);
-  return test::materialize(builder.finish({.global_rank = 1, .global_world_size = 2}, 7,
-                                          {{"note", "text"s}, {"rate", 0.5}, {"on", true}}),
-                           bytes);
+  build(recorder);
+  return test::materialize(
+      plan::lay_out_pt(recorder, {{.global_rank = 1, .global_world_size = 2},
+                                  7,
+                                  {{"note", "text"s}, {"rate", 0.5}, {"on", true}}}),
+      bytes);
 }
 
-void tensor(PtPlanBuilder& builder, std::uint32_t storage, DType dtype, std::int64_t size) {
+void tensor(StateRecorder& recorder, std::uint32_t storage, DType dtype, std::int64_t size) {
   const std::array<std::int64_t, 2> sizes{size, 1};
   const std::array<std::int64_t, 2> strides{1, 1};
-  builder.tensor({dtype, storage, 0, sizes, strides, false, false, false});
+  recorder.tensor({dtype, storage, 0, sizes, strides, false, false, false});
 }
 
 test::Bytes bytes_of(const std::string& text) {
@@ -49,11 +52,8 @@ test::Bytes bytes_of(const std::string& text) {
 
 Seeds archive_seeds() {
   Seeds seeds;
-  seeds.push_back(file_of({}, [](PtPlanBuilder& b) { b.none(); }));
-  seeds.push_back(file_of({48, 0, 9}, [](PtPlanBuilder& b) {
-    b.note_view(0, DType::float32);
-    b.note_view(1, DType::int64);
-    b.note_view(2, DType::uint8);
+  seeds.push_back(file_of({}, [](StateRecorder& b) { b.none(); }));
+  seeds.push_back(file_of({48, 0, 9}, [](StateRecorder& b) {
     b.begin_dict();
     b.key("w");
     tensor(b, 0, DType::float32, 12);
@@ -65,10 +65,7 @@ Seeds archive_seeds() {
     tensor(b, 2, DType::uint8, 9);
     b.end_dict();
   }));
-  seeds.push_back(file_of({16, 8}, [](PtPlanBuilder& b) {
-    b.note_view(0, DType::float32);
-    b.note_view(0, DType::uint8);  // two dtypes: tensors of the third version
-    b.note_view(1, DType::uint16);
+  seeds.push_back(file_of({16, 8}, [](StateRecorder& b) {
     b.begin_list();
     tensor(b, 0, DType::float32, 4);
     tensor(b, 0, DType::uint8, 16);

@@ -11,7 +11,8 @@
 //       {"tensor": {"storage", "dtype", "offset", "sizes", "strides", "grad", "conj", "neg"}}
 #include "base/checksum.h"
 #include "plan/pt_archive.h"
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
+#include "support/new_storage.h"
 
 #include <ckptring/error.h>
 
@@ -46,7 +47,8 @@ class Writer {
 
   void write(const std::string& out) {
     for (const Json& storage : description_["storages"]) {
-      builder_.add_storage(storage["bytes"].get<std::uint64_t>(), storage.value("location", "cpu"));
+      test::new_storage(recorder_, storage["bytes"].get<std::uint64_t>(),
+                        storage.value("location", "cpu"));
     }
     announce(description_["state"]);
     node(description_["state"]);
@@ -58,9 +60,10 @@ class Writer {
     std::optional<std::int64_t> step;
     if (description_.contains("step")) step = description_["step"].get<std::int64_t>();
     const FilePlan plan =
-        builder_.finish({.global_rank = description_.value("rank", 0),
-                         .global_world_size = description_.value("world_size", 1)},
-                        step, metadata);
+        lay_out_pt(recorder_, {{.global_rank = description_.value("rank", 0),
+                                .global_world_size = description_.value("world_size", 1)},
+                               step,
+                               metadata});
     carry_out(plan, out);
   }
 
@@ -68,7 +71,6 @@ class Writer {
   void announce(const Json& node) {
     if (node.contains("tensor")) {
       const Json& tensor = node["tensor"];
-      builder_.note_view(tensor["storage"], *dtype_from_name(tensor["dtype"].get<std::string>()));
     }
     for (const char* kind : {"dict", "list", "tuple"}) {
       if (!node.contains(kind)) continue;
@@ -80,46 +82,46 @@ class Writer {
     const std::string kind = node.begin().key();
     const Json& value = node.begin().value();
     if (kind == "dict") {
-      builder_.begin_dict();
+      recorder_.begin_dict();
       for (const Json& item : value) {
         if (item[0].is_string()) {
-          builder_.key(item[0].get<std::string>());
+          recorder_.key(item[0].get<std::string>());
         } else {
-          builder_.key(item[0].get<std::int64_t>());
+          recorder_.key(item[0].get<std::int64_t>());
         }
         this->node(item[1]);
       }
-      builder_.end_dict();
+      recorder_.end_dict();
     } else if (kind == "list") {
-      builder_.begin_list();
+      recorder_.begin_list();
       for (const Json& item : value) this->node(item);
-      builder_.end_list();
+      recorder_.end_list();
     } else if (kind == "tuple") {
-      builder_.begin_tuple();
+      recorder_.begin_tuple();
       for (const Json& item : value) this->node(item);
-      builder_.end_tuple();
+      recorder_.end_tuple();
     } else if (kind == "int") {
-      builder_.integer(std::stoll(value.get<std::string>()));
+      recorder_.integer(std::stoll(value.get<std::string>()));
     } else if (kind == "float") {
-      builder_.real(std::strtod(value.get<std::string>().c_str(), nullptr));
+      recorder_.real(std::strtod(value.get<std::string>().c_str(), nullptr));
     } else if (kind == "str") {
-      builder_.string(value.get<std::string>());
+      recorder_.string(value.get<std::string>());
     } else if (kind == "bool") {
-      builder_.boolean(value);
+      recorder_.boolean(value);
     } else if (kind == "none") {
-      builder_.none();
+      recorder_.none();
     } else {
       expect(kind == "tensor", "unknown kind of node");
       const auto sizes = value["sizes"].get<std::vector<std::int64_t>>();
       const auto strides = value["strides"].get<std::vector<std::int64_t>>();
-      builder_.tensor({.dtype = *dtype_from_name(value["dtype"].get<std::string>()),
-                       .storage = value["storage"],
-                       .offset = value["offset"],
-                       .sizes = sizes,
-                       .strides = strides,
-                       .requires_grad = value.value("grad", false),
-                       .conj = value.value("conj", false),
-                       .neg = value.value("neg", false)});
+      recorder_.tensor({.dtype = *dtype_from_name(value["dtype"].get<std::string>()),
+                        .storage = value["storage"],
+                        .offset = value["offset"],
+                        .sizes = sizes,
+                        .strides = strides,
+                        .requires_grad = value.value("grad", false),
+                        .conj = value.value("conj", false),
+                        .neg = value.value("neg", false)});
     }
   }
 
@@ -164,7 +166,7 @@ class Writer {
   }
 
   const Json& description_;
-  PtPlanBuilder builder_;
+  StateRecorder recorder_;
 };
 
 /// The simplest source there is; the library's own belongs to another folder.

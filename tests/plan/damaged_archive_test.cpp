@@ -2,13 +2,14 @@
 // takes more memory than its size allows.
 #include "base/checksum.h"
 #include "plan/pt_archive.h"
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "plan/show.h"
 #include "plan/zip_format.h"
 #include "support/allocation_meter.h"
 #include "support/fault_row.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
+#include "support/new_storage.h"
 #include "support/plan_source.h"
 
 #include <ckptring/error.h>
@@ -40,8 +41,8 @@ constexpr std::size_t kKiB = 1024;
 
 /// {"t0": uint8 tensor, ...} over storages of these sizes.
 FilePlan plan_of(const std::vector<std::uint64_t>& sizes) {
-  PtPlanBuilder b;
-  for (const std::uint64_t size : sizes) b.note_view(b.add_storage(size, "cpu"), DType::uint8);
+  StateRecorder b;
+  for (const std::uint64_t size : sizes) test::new_storage(b, size);
   b.begin_dict();
   for (std::uint32_t i = 0; i < sizes.size(); ++i) {
     b.key("t" + std::to_string(i));
@@ -50,7 +51,7 @@ FilePlan plan_of(const std::vector<std::uint64_t>& sizes) {
     b.tensor({DType::uint8, i, 0, shape, strides, false, false, false});
   }
   b.end_dict();
-  return b.finish({}, 7, {{"note", std::string("hi")}});
+  return lay_out_pt(b, {{}, 7, {{"note", std::string("hi")}}});
 }
 
 Bytes file_of(const std::vector<std::uint64_t>& sizes) {

@@ -1,12 +1,13 @@
 // Whatever is written can be read: the limits of both are the same.
 #include "plan/pickle_opcodes.h"
 #include "plan/pt_archive.h"
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "plan/show.h"
 #include "plan/value_memory.h"
 #include "support/colliding_ints.h"
 #include "support/materialize.h"
 #include "support/memory_source.h"
+#include "support/new_storage.h"
 
 #include <ckptring/error.h>
 
@@ -27,15 +28,15 @@ using test::Bytes;
 using test::materialize;
 using test::MemorySource;
 
-using Build = std::function<void(PtPlanBuilder&)>;
+using Build = std::function<void(StateRecorder&)>;
 
 /// Whether it can be written; what was written must be readable.
 bool written_and_read(const Build& build) {
-  PtPlanBuilder builder;
+  StateRecorder recorder;
   Bytes file;
   try {
-    build(builder);
-    file = materialize(builder.finish({}, {}, {}), std::vector<Bytes>(1, test::pattern(64, 1)));
+    build(recorder);
+    file = materialize(lay_out_pt(recorder, {}), std::vector<Bytes>(1, test::pattern(64, 1)));
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::unsupported_value) << error.what();
     return false;
@@ -47,8 +48,8 @@ bool written_and_read(const Build& build) {
 
 TEST(WrittenAndRead, TensorsOfAnyNumberOfDimensions) {
   for (const std::size_t dimensions : {1024U, 1025U, 100000U}) {
-    EXPECT_TRUE(written_and_read([&](PtPlanBuilder& b) {
-      b.note_view(b.add_storage(64, "cpu"), DType::float32);
+    EXPECT_TRUE(written_and_read([&](StateRecorder& b) {
+      test::new_storage(b, 64);
       const std::vector<std::int64_t> ones(dimensions, 1);
       b.tensor({DType::float32, 0, 0, ones, ones, false, false, false});
     }));
@@ -58,8 +59,8 @@ TEST(WrittenAndRead, TensorsOfAnyNumberOfDimensions) {
 TEST(WrittenAndRead, AsManyLevelsAsThereMayBe) {
   for (unsigned levels = kMaxDepth - 1; levels <= kMaxDepth + 1; ++levels) {
     // A lazy bit is written as a dict, which is no level.
-    const Build build = [&](PtPlanBuilder& b) {
-      b.note_view(b.add_storage(64, "cpu"), DType::complex64);
+    const Build build = [&](StateRecorder& b) {
+      test::new_storage(b, 64);
       for (unsigned i = 0; i < levels; ++i) b.begin_list();
       const std::vector<std::int64_t> one(1, 1);
       b.tensor({DType::complex64, 0, 0, one, one, false, true, true});
@@ -71,22 +72,22 @@ TEST(WrittenAndRead, AsManyLevelsAsThereMayBe) {
 
 TEST(WrittenAndRead, AsManyEmptyContainersAsMemoryAllows) {
   struct Kind {
-    std::function<void(PtPlanBuilder&)> one;
+    std::function<void(StateRecorder&)> one;
     std::size_t few;   ///< that may be written
     std::size_t many;  ///< that may not
   };
   const std::vector<Kind> kinds = {
-      {[](PtPlanBuilder& b) {
+      {[](StateRecorder& b) {
          b.begin_dict();
          b.end_dict();
        },
        100000, 1000000},
-      {[](PtPlanBuilder& b) {
+      {[](StateRecorder& b) {
          b.begin_list();
          b.end_list();
        },
        1000000, 3000000},
-      {[](PtPlanBuilder& b) {
+      {[](StateRecorder& b) {
          b.begin_dict();
          b.key(1);
          b.none();
@@ -99,7 +100,7 @@ TEST(WrittenAndRead, AsManyEmptyContainersAsMemoryAllows) {
     std::size_t can = kind.few;
     std::size_t cannot = kind.many;
     const auto can_write = [&](std::size_t count) {
-      return written_and_read([&](PtPlanBuilder& b) {
+      return written_and_read([&](StateRecorder& b) {
         b.begin_list();
         for (std::size_t i = 0; i < count; ++i) kind.one(b);
         b.end_list();
@@ -116,7 +117,7 @@ TEST(WrittenAndRead, AsManyEmptyContainersAsMemoryAllows) {
 
 TEST(WrittenAndRead, TheWriterCountsMemoryAsTheReaderDoes) {
   const auto file_of = [](std::size_t count) -> std::optional<Bytes> {
-    PtPlanBuilder b;
+    StateRecorder b;
     b.begin_list();
     for (std::size_t i = 0; i < count; ++i) {
       b.begin_dict();
@@ -129,7 +130,7 @@ TEST(WrittenAndRead, TheWriterCountsMemoryAsTheReaderDoes) {
     }
     b.end_list();
     try {
-      return materialize(b.finish({}, {}, {}), {});
+      return materialize(lay_out_pt(b, {}), {});
     } catch (const Error&) {
       return std::nullopt;
     }
@@ -152,7 +153,7 @@ TEST(WrittenAndRead, TheWriterCountsMemoryAsTheReaderDoes) {
 
 TEST(WrittenAndRead, KeysThatCollideAreRefusedByBoth) {
   for (const std::uint64_t count : {8U, 12U, 13U, 30U}) {
-    const bool written = written_and_read([&](PtPlanBuilder& b) {
+    const bool written = written_and_read([&](StateRecorder& b) {
       b.begin_dict();
       for (std::uint64_t i = 0; i < count; ++i) {
         b.key(static_cast<std::int64_t>(test::colliding_int(i)));
@@ -168,7 +169,7 @@ TEST(WrittenAndRead, KeysThatCollideAreRefusedByBoth) {
 }
 
 /// A value of any kind, nested.
-void any_value(PtPlanBuilder& b, std::mt19937_64& random, unsigned depth) {
+void any_value(StateRecorder& b, std::mt19937_64& random, unsigned depth) {
   const auto below = [&](std::uint64_t most) { return random() % most; };
   switch (depth >= 12 ? below(6) : below(9)) {
     case 0:
@@ -183,7 +184,8 @@ void any_value(PtPlanBuilder& b, std::mt19937_64& random, unsigned depth) {
       return b.string(std::string(below(300), static_cast<char>('a' + below(26))));
     case 5: {
       const std::vector<std::int64_t> sizes(below(6), 1);
-      return b.tensor({DType::float32, 0, 3, sizes, sizes, false, false, below(2) == 0});
+      b.tensor({DType::float32, 0, 3, sizes, sizes, false, false, below(2) == 0});
+      return;
     }
     case 6:
       b.begin_list();
@@ -210,8 +212,8 @@ void any_value(PtPlanBuilder& b, std::mt19937_64& random, unsigned depth) {
 TEST(WrittenAndRead, AnyValue) {
   for (std::uint64_t seed = 0; seed < 3000; ++seed) {
     std::mt19937_64 random(seed);
-    EXPECT_TRUE(written_and_read([&](PtPlanBuilder& b) {
-      b.note_view(b.add_storage(64, "cpu"), DType::float32);
+    EXPECT_TRUE(written_and_read([&](StateRecorder& b) {
+      test::new_storage(b, 64);
       any_value(b, random, 0);
     }));
   }

@@ -1,6 +1,6 @@
 // Finding checkpoints, and cleaning up.
 
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "store/block_drain.h"
 #include "store/drive.h"
 #include "store/forwarding_files.h"
@@ -32,12 +32,12 @@ namespace {
 /// The bytes of a small checkpoint: one dict with one number in it.
 std::vector<std::byte> checkpoint_bytes(const RankInfo& rank, std::optional<std::int64_t> step,
                                         const Metadata& metadata) {
-  plan::PtPlanBuilder builder;
-  builder.begin_dict();
-  builder.key("x");
-  builder.integer(7);
-  builder.end_dict();
-  const plan::FilePlan plan = builder.finish(rank, step, metadata);
+  plan::StateRecorder recorder;
+  recorder.begin_dict();
+  recorder.key("x");
+  recorder.integer(7);
+  recorder.end_dict();
+  const plan::FilePlan plan = plan::lay_out_pt(recorder, {rank, step, metadata});
   std::vector<std::byte> bytes(plan.total_bytes());
   plan.for_each_piece(0, bytes.size(), [&](const plan::FilePlan::Piece& piece) {
     std::memcpy(bytes.data() + piece.file_offset, piece.literal, piece.size);

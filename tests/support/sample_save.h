@@ -1,8 +1,9 @@
 // A save without torch: storages full of repeatable noise, and their plan.
 #pragma once
 
-#include "plan/pt_plan_builder.h"
+#include "plan/pt_layout.h"
 #include "save/save_job.h"
+#include "support/new_storage.h"
 
 #include <array>
 #include <cstddef>
@@ -39,22 +40,22 @@ inline std::shared_ptr<Storages> noise(const std::vector<std::uint64_t>& sizes,
 /// A state {"t0": uint8 tensor, "t1": ...} over the storages.
 inline save::SaveJob job_for(const std::string& path, std::shared_ptr<Storages> storages,
                              const RankInfo& rank = {}, std::int64_t step = 1) {
-  plan::PtPlanBuilder builder;
+  plan::StateRecorder recorder;
   std::vector<stage::Source> sources;
   for (const auto& storage : *storages) {
-    builder.note_view(builder.add_storage(storage.size(), "cpu"), plan::DType::uint8);
+    test::new_storage(recorder, storage.size());
     sources.push_back({storage.data(), storage.size()});
   }
-  builder.begin_dict();
+  recorder.begin_dict();
   for (std::uint32_t i = 0; i < storages->size(); ++i) {
-    builder.key("t" + std::to_string(i));
+    recorder.key("t" + std::to_string(i));
     const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>((*storages)[i].size())};
     const std::array<std::int64_t, 1> strides{1};
-    builder.tensor({plan::DType::uint8, i, 0, sizes, strides, false, false, false});
+    recorder.tensor({plan::DType::uint8, i, 0, sizes, strides, false, false, false});
   }
-  builder.end_dict();
+  recorder.end_dict();
   return save::SaveJob{.path = path,
-                       .plan = builder.finish(rank, step, {}),
+                       .plan = plan::lay_out_pt(recorder, {rank, step, {}}),
                        .sources = std::move(sources),
                        .keep_alive = storages};
 }
