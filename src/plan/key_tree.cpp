@@ -47,13 +47,19 @@ std::string key_path(std::span<const KeyStep> steps) {
 }
 
 KeyTree::Node KeyTree::add(Node parent, const KeyStep& step) {
-  const Node node = add_borrowed(parent, step);
-  if (step.kind == KeyStep::Kind::text) {
-    entries_.back().copied = true;
-    entries_.back().begin = texts_.size();
-    texts_ += step.text;
-  }
-  return node;
+  if (step.kind != KeyStep::Kind::text) return add_borrowed(parent, step);
+  return add_kept(parent, keep(step.text), static_cast<std::uint32_t>(step.text.size()));
+}
+
+KeyTree::Node KeyTree::add_kept(Node parent, std::size_t begin, std::uint32_t length) {
+  Entry entry;
+  entry.parent = parent;
+  entry.kind = KeyStep::Kind::text;
+  entry.is_kept = true;
+  entry.length = length;
+  entry.begin = begin;
+  entries_.push_back(entry);
+  return static_cast<Node>(entries_.size() - 1);
 }
 
 KeyTree::Node KeyTree::add_borrowed(Node parent, const KeyStep& step) {
@@ -72,8 +78,8 @@ KeyTree::Node KeyTree::add_borrowed(Node parent, const KeyStep& step) {
 
 KeyStep KeyTree::step_of(const Entry& entry) const {
   if (entry.kind != KeyStep::Kind::text) return {entry.kind, {}, entry.number};
-  if (!entry.copied) return KeyStep::of({entry.borrowed, entry.length});
-  return KeyStep::of(std::string_view(texts_).substr(entry.begin, entry.length));
+  if (!entry.is_kept) return KeyStep::of({entry.borrowed, entry.length});
+  return KeyStep::of(kept(entry.begin, entry.length));
 }
 
 std::vector<KeyStep> KeyTree::steps_to(Node node) const {

@@ -1,6 +1,8 @@
 // Where in a state something lies. Kept as small numbers; words are made only for an error.
 #pragma once
 
+#include "base/make_room.h"
+
 #include <cstdint>
 #include <span>
 #include <string>
@@ -40,6 +42,19 @@ class KeyTree {
   /// The same. The text stays where it is, and has to.
   Node add_borrowed(Node parent, const KeyStep& step);
 
+  /// Copies a text that may become a step's. @return where it begins, for the two below
+  std::size_t keep(std::string_view text) {
+    texts_ += text;
+    return texts_.size() - text.size();
+  }
+  Node add_kept(Node parent, std::size_t begin, std::uint32_t length);
+  [[nodiscard]] std::string_view kept(std::size_t begin, std::uint32_t length) const {
+    return std::string_view(texts_).substr(begin, length);
+  }
+
+  /// Makes room for so many more.
+  void expect(std::size_t more) { base::make_room(entries_, more); }
+
   /// See key_path. The root is "(the whole state)".
   [[nodiscard]] std::string path(Node node) const;
   [[nodiscard]] std::string path(Node parent, const KeyStep& step) const;
@@ -50,12 +65,12 @@ class KeyTree {
   struct Entry {
     Node parent = kRoot;
     KeyStep::Kind kind = KeyStep::Kind::index;
-    bool copied = false;
+    bool is_kept = false;
     std::uint32_t length = 0;  ///< of the text
     union {
       std::int64_t number = 0;
       const char* borrowed;
-      std::size_t begin;  ///< of the copy in `texts_`
+      std::size_t begin;  ///< in `texts_`
     };
   };
   [[nodiscard]] KeyStep step_of(const Entry& entry) const;

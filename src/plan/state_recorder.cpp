@@ -120,13 +120,11 @@ StateRecorder::Node StateRecorder::tensor(const TensorView& view) {
   push(Step::Kind::tensor, static_cast<std::int64_t>(tensors_.size()));
   storage.dtypes |= bit(view.dtype);
   ++storage.views;
-  const std::size_t shape = shapes_.size();
   shapes_.insert(shapes_.end(), view.sizes.begin(), view.sizes.end());
   shapes_.insert(shapes_.end(), view.strides.begin(), view.strides.end());
   tensors_.push_back({.offset = view.offset,
-                      .shape = shape,
-                      .dimensions = view.sizes.size(),
                       .storage = view.storage,
+                      .dimensions = static_cast<std::uint32_t>(view.sizes.size()),
                       .dtype = view.dtype,
                       .requires_grad = view.requires_grad,
                       .conj = view.conj,
@@ -136,10 +134,20 @@ StateRecorder::Node StateRecorder::tensor(const TensorView& view) {
 
 StateRecorder::Node StateRecorder::place() {
   if (!is_placed_) {
-    placed_ = open_.empty() ? KeyTree::kRoot : keys_.add(open_.back().node, step());
+    placed_ = add_place();
     is_placed_ = true;
   }
   return placed_;
+}
+
+StateRecorder::Node StateRecorder::add_place() {
+  if (open_.empty()) return KeyTree::kRoot;
+  const Node parent = open_.back().node;
+  if (has_key_ && steps_.back().kind == Step::Kind::key_text) {
+    const Step& key = steps_.back();
+    return keys_.add_kept(parent, static_cast<std::size_t>(key.text), key.length);
+  }
+  return keys_.add(parent, step());
 }
 
 void StateRecorder::refuse(std::string cause) const {
@@ -164,11 +172,12 @@ void StateRecorder::expect(std::size_t items) {
   base::make_room(tensors_, items);
   base::make_room(shapes_, kTypicalShape * items);
   base::make_room(storages_, items);
+  numbers_.expect(items);
+  keys_.expect(items);
 }
 
 void StateRecorder::forget_values() {
   steps_ = {};
-  texts_ = {};
   tensors_ = {};
   shapes_ = {};
   numbers_ = {};
@@ -182,8 +191,7 @@ void StateRecorder::push(Step::Kind kind, std::int64_t number) {
 
 void StateRecorder::push_text(Step::Kind kind, std::string_view text) {
   steps_.push_back(
-      {.kind = kind, .length = static_cast<std::uint32_t>(text.size()), .text = texts_.size()});
-  texts_ += text;
+      {.kind = kind, .length = static_cast<std::uint32_t>(text.size()), .text = keys_.keep(text)});
 }
 
 /// A value is recorded now.
@@ -218,8 +226,8 @@ void StateRecorder::refuse_key(std::string_view text, std::string cause) const {
               std::move(cause));
 }
 
-TensorView StateRecorder::view_of(const Tensor& tensor) const {
-  const std::span shape = std::span(shapes_).subspan(tensor.shape);
+TensorView StateRecorder::view_of(const Tensor& tensor, std::size_t first_size) const {
+  const std::span shape = std::span(shapes_).subspan(first_size);
   return {
       .dtype = tensor.dtype,
       .storage = tensor.storage,

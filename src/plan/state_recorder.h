@@ -137,7 +137,7 @@ class StateRecorder {
     union {
       std::int64_t integer;  ///< integer, key_number; index into tensors; node of a dict that ends
       double real;
-      std::uint64_t text;  ///< where it begins in `texts_`
+      std::uint64_t text;  ///< where `keys_` keeps it
     };
   };
 
@@ -145,14 +145,14 @@ class StateRecorder {
   /// again.
   struct Tensor {
     std::int64_t offset;
-    std::size_t shape;  ///< index of its first size in `shapes_`; its strides follow its sizes
-    std::size_t dimensions;
     std::uint32_t storage;
+    std::uint32_t dimensions;
     DType dtype;
-    bool requires_grad;
-    bool conj;
-    bool neg;
+    bool requires_grad : 1;
+    bool conj : 1;
+    bool neg : 1;
   };
+  static_assert(sizeof(Tensor) == 24);
 
   struct Open {
     Step::Kind end;
@@ -165,14 +165,16 @@ class StateRecorder {
   void push(Step::Kind kind, std::int64_t value);
   void push_text(Step::Kind kind, std::string_view text);
   void value();
+  Node add_place();
   void require_key_wanted() const;
   [[nodiscard]] KeyStep step() const;
   [[nodiscard]] std::string path_here() const;
   [[noreturn]] void refuse_key(std::string_view text, std::string cause) const;
   [[nodiscard]] std::string_view text_of(const Step& step) const {
-    return std::string_view(texts_).substr(static_cast<std::size_t>(step.text), step.length);
+    return keys_.kept(static_cast<std::size_t>(step.text), step.length);
   }
-  [[nodiscard]] TensorView view_of(const Tensor& tensor) const;
+  /// @param first_size  index of its first size in `shapes_`
+  [[nodiscard]] TensorView view_of(const Tensor& tensor, std::size_t first_size) const;
   void require_complete() const;
 
   std::string operation_;
@@ -185,9 +187,8 @@ class StateRecorder {
   bool is_placed_ = false;
 
   std::vector<Step> steps_;
-  std::string texts_;  ///< of all steps
   std::vector<Tensor> tensors_;
-  std::vector<std::int64_t> shapes_;  ///< sizes and strides of one tensor after the other
+  std::vector<std::int64_t> shapes_;  ///< of each tensor its sizes, then its strides
   IdentityTable numbers_;
   std::vector<Storage> storages_;
   std::vector<std::string> locations_;
@@ -197,6 +198,7 @@ template <class To>
 void StateRecorder::replay(To&& to) const {
   require_complete();
   using Kind = Step::Kind;
+  std::size_t shape = 0;
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Kind::begin_dict:
@@ -238,8 +240,11 @@ void StateRecorder::replay(To&& to) const {
       case Kind::text:
         to.string(text_of(step));
         break;
-      case Kind::tensor:
-        to.tensor(view_of(tensors_[static_cast<std::size_t>(step.integer)]));
+      case Kind::tensor: {
+        const Tensor& tensor = tensors_[static_cast<std::size_t>(step.integer)];
+        to.tensor(view_of(tensor, shape));
+        shape += std::size_t{2} * tensor.dimensions;
+      }
     }
   }
 }

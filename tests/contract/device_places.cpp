@@ -7,6 +7,7 @@
 #include "support/fake_cuda_torch.h"
 
 #include <ATen/ATen.h>
+#include <ckptring/torch/fence.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -50,7 +50,6 @@ class Writer {
       test::new_storage(recorder_, storage["bytes"].get<std::uint64_t>(),
                         storage.value("location", "cpu"));
     }
-    announce(description_["state"]);
     node(description_["state"]);
     Metadata metadata;
     const Json facts = description_.value("metadata", Json::object());
@@ -68,16 +67,6 @@ class Writer {
   }
 
  private:
-  void announce(const Json& node) {
-    if (node.contains("tensor")) {
-      const Json& tensor = node["tensor"];
-    }
-    for (const char* kind : {"dict", "list", "tuple"}) {
-      if (!node.contains(kind)) continue;
-      for (const Json& item : node[kind]) announce(kind[0] == 'd' ? item[1] : item);
-    }
-  }
-
   void node(const Json& node) {
     const std::string kind = node.begin().key();
     const Json& value = node.begin().value();
