@@ -34,7 +34,7 @@ struct State {
   [[nodiscard]] FilePlan plan() const {
     StateRecorder recorder;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      recorder.storage(&keys[i], bytes, "cpu");
+      recorder.storage({.data = &keys[i], .bytes = bytes});
     }
     const std::array<std::int64_t, 2> sizes{static_cast<std::int64_t>(bytes / 256), 64};
     const std::array<std::int64_t, 2> strides{64, 1};
@@ -51,7 +51,7 @@ struct State {
                        .neg = false});
     }
     recorder.end_dict();
-    return lay_out_pt(recorder, {{}, 100, {}});
+    return lay_out_pt(recorder.recording(), {{}, 100, {}});
   }
 };
 

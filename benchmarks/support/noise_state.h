@@ -28,8 +28,8 @@ class NoiseState {
   }
 
   [[nodiscard]] ckptring::save::SaveJob job(const std::string& path) const {
-    ckptring::plan::StateRecorder recorder;
-    recorder.storage(bytes_->data(), bytes_->size(), "cpu");
+    ckptring::StateRecorder recorder;
+    recorder.storage({.data = bytes_->data(), .bytes = bytes_->size()});
     const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>(bytes_->size())};
     const std::array<std::int64_t, 1> strides{1};
     recorder.begin_dict();
@@ -44,7 +44,7 @@ class NoiseState {
                      .neg = false});
     recorder.end_dict();
     return {.path = path,
-            .plan = ckptring::plan::lay_out_pt(recorder, {{}, 1, {}}),
+            .plan = ckptring::plan::lay_out_pt(recorder.recording(), {{}, 1, {}}),
             .sources = {{bytes_->data(), bytes_->size()}},
             .keep_alive = bytes_};
   }

@@ -45,6 +45,10 @@ class Fields {
 
 class ByteWriter {
  public:
+  ByteWriter() = default;
+  /// Writes into memory of something else, whose bytes are forgotten.
+  explicit ByteWriter(std::vector<std::byte> memory) : bytes_(std::move(memory)) { bytes_.clear(); }
+
   void u8(std::uint8_t value) { bytes_.push_back(static_cast<std::byte>(value)); }
   void le16(std::uint16_t value) { put(value); }
   void le32(std::uint32_t value) { put(value); }

@@ -64,8 +64,6 @@ static_assert(row(DType::int7).name == "int7");
 
 }  // namespace
 
-std::uint32_t element_size(DType dtype) noexcept { return row(dtype).size; }
-
 bool is_complex(DType dtype) noexcept {
   return dtype == DType::complex32 || dtype == DType::complex64 || dtype == DType::complex128 ||
          dtype == DType::bcomplex32;
@@ -95,3 +93,9 @@ std::optional<DType> dtype_from_typed_storage(std::string_view name) noexcept {
 }
 
 }  // namespace ckptring::plan
+
+namespace ckptring {
+
+std::uint32_t element_size(DType dtype) noexcept { return plan::row(dtype).size; }
+
+}  // namespace ckptring

@@ -1,5 +1,7 @@
-// Finds a number by an address: which storage of a state this one is.
+// Numbers addresses in the order in which they come: which storage of a state this one is.
 #pragma once
+
+#include "base/make_room.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +10,7 @@
 namespace ckptring::plan {
 
 /// A table that grows only, open addressed. A planned state may have tens of thousands of storages,
-/// each of which is looked up for each of its tensors.
+/// each of which is looked up for each of its tensors: so what is looked at first is small.
 class IdentityTable {
  public:
   struct Found {
@@ -16,50 +18,62 @@ class IdentityTable {
     bool is_new;
   };
 
-  /// The number of `identity`, which is `next` if it was not there.
-  Found find_or_add(const void* identity, std::uint32_t next) {
-    if (2 * (count_ + 1) > slots_.size()) grow();
-    Slot& slot = slot_of(identity);
-    if (slot.is_used) return {slot.number, false};
-    slot = {identity, next, true};
-    ++count_;
-    return {next, true};
+  /// The number of `identity`, counted from 0. At most 2^32 - 1 of them.
+  Found find_or_add(const void* identity) {
+    if (2 * (identities_.size() + 1) > slots_.size()) grow(identities_.size() + 1);
+    std::uint32_t& slot = slot_of(identity);
+    if (slot != kFree) return {slot - 1, false};
+    identities_.push_back(identity);
+    slot = static_cast<std::uint32_t>(identities_.size());
+    return {slot - 1, true};
   }
+
+  [[nodiscard]] std::size_t size() const { return identities_.size(); }
 
   /// Makes room for so many more.
   void expect(std::size_t more) {
-    while (2 * (count_ + more) > slots_.size()) grow();
+    base::make_room(identities_, more);
+    const std::size_t all = identities_.size() + more;
+    if (2 * all > slots_.size()) grow(all);
+  }
+
+  /// Keeps its memory.
+  void clear() {
+    slots_.assign(slots_.size(), kFree);
+    identities_.clear();
+  }
+  /// Of its memory.
+  [[nodiscard]] std::size_t bytes() const {
+    return slots_.capacity() * sizeof(std::uint32_t) + identities_.capacity() * sizeof(void*);
   }
 
  private:
-  struct Slot {
-    const void* identity = nullptr;
-    std::uint32_t number = 0;
-    bool is_used = false;
-  };
+  static constexpr std::uint32_t kFree = 0;  ///< others are numbers, and one more
   static constexpr std::size_t kFewest = 64;
 
-  Slot& slot_of(const void* identity) {
+  std::uint32_t& slot_of(const void* identity) {
     // Addresses differ in their middle bits: the product spreads those over the upper ones.
     const auto address = reinterpret_cast<std::uintptr_t>(identity);
     std::size_t at = (address * 0x9e3779b97f4a7c15u) >> shift_;
-    while (slots_[at].is_used && slots_[at].identity != identity) {
+    while (slots_[at] != kFree && identities_[slots_[at] - 1] != identity) {
       at = (at + 1) & (slots_.size() - 1);
     }
     return slots_[at];
   }
 
-  void grow() {
-    std::vector<Slot> before(slots_.empty() ? kFewest : 2 * slots_.size());
-    before.swap(slots_);
-    shift_ = 64 - static_cast<unsigned>(__builtin_ctzll(slots_.size()));
-    for (const Slot& slot : before) {
-      if (slot.is_used) slot_of(slot.identity) = slot;
+  /// For so many in all.
+  void grow(std::size_t count) {
+    std::size_t size = slots_.empty() ? kFewest : slots_.size();
+    while (2 * count > size) size *= 2;
+    slots_.assign(size, kFree);
+    shift_ = 64 - static_cast<unsigned>(__builtin_ctzll(size));
+    for (std::size_t i = 0; i < identities_.size(); ++i) {
+      slot_of(identities_[i]) = static_cast<std::uint32_t>(i + 1);
     }
   }
 
-  std::vector<Slot> slots_;  ///< a power of two; half of them free at least
-  std::size_t count_ = 0;
+  std::vector<std::uint32_t> slots_;  ///< a power of two; half of them free at least
+  std::vector<const void*> identities_;
   unsigned shift_ = 0;
 };
 

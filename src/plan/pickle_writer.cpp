@@ -1,6 +1,7 @@
 #include "plan/pickle_writer.h"
 
 #include <ckptring/error.h>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -18,7 +19,7 @@ constexpr std::size_t kLongestRemembered = 128;
 
 }  // namespace
 
-PickleWriter::PickleWriter() {
+PickleWriter::PickleWriter(std::vector<std::byte> memory) : out_(std::move(memory)) {
   op(Opcode::proto);
   out_.u8(2);
 }

@@ -19,7 +19,8 @@ class PickleWriter {
   /// What was written once can be referred to by this number. 0: not yet written.
   using MemoId = StringMemo::MemoId;
 
-  PickleWriter();
+  /// @param memory  to write into; what it holds is forgotten
+  explicit PickleWriter(std::vector<std::byte> memory = {});
 
   /// What will come, about: saves growing.
   void reserve(std::size_t bytes) { out_.reserve(bytes); }

@@ -56,8 +56,8 @@ class StorageName {
 /// Writes the pickle as the state is replayed.
 class PtPickle {
  public:
-  explicit PtPickle(const StateRecorder& state)
-      : state_(state), storage_memos_(state.storages().size()) {
+  PtPickle(const Recording& state, std::vector<std::byte> memory)
+      : state_(state), pickle_(std::move(memory)), storage_memos_(state.storages().size()) {
     pickle_.reserve(state.tensors() * kTypicalTensor);
   }
 
@@ -66,7 +66,7 @@ class PtPickle {
     pickle_.begin_dict();
     open_dicts_.push_back(key_hashes_.size());
   }
-  void end_dict(StateRecorder::Node node) {
+  void end_dict(Recording::Node node) {
     open_.pop_back();
     pickle_.end_dict();
     const std::size_t first = open_dicts_.back();
@@ -132,7 +132,7 @@ class PtPickle {
   [[nodiscard]] std::vector<std::byte> finish();
 
  private:
-  using Storage = StateRecorder::Storage;
+  using Storage = Recording::Storage;
 
   void begin(bool is_dict) {
     count_item();
@@ -152,7 +152,7 @@ class PtPickle {
 
   void storage_reference(std::uint32_t index, DType dtype, bool untyped);
 
-  const StateRecorder& state_;
+  const Recording& state_;
   PickleWriter pickle_;
   std::vector<bool> open_;                 // containers begun and not ended: whether it is a dict
   ValueMemory memory_;                     // of whoever reads it
@@ -248,10 +248,11 @@ std::vector<std::byte> PtPickle::finish() {
 
 }  // namespace
 
-FilePlan lay_out_pt(const StateRecorder& state, const FileFacts& facts) {
-  PtPickle writer(state);
+FilePlan lay_out_pt(const Recording& state, const FileFacts& facts,
+                    std::vector<std::byte>* scratch) {
+  PtPickle writer(state, scratch != nullptr ? std::move(*scratch) : std::vector<std::byte>{});
   state.replay(writer);
-  const std::vector<std::byte> pickle = writer.finish();
+  std::vector<std::byte> pickle = writer.finish();
   const std::string info = to_json(facts.rank, facts.step, facts.metadata);
   const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
 
@@ -266,6 +267,7 @@ FilePlan lay_out_pt(const StateRecorder& state, const FileFacts& facts) {
   for (std::uint32_t i = 0; i < storages.size(); ++i) {
     layout.add_payload(StorageName(i).record(), storages[i].bytes, i);
   }
+  if (scratch != nullptr) *scratch = std::move(pickle);
   return std::move(layout).finish();
 }
 

@@ -3,7 +3,10 @@
 
 #include "plan/file_plan.h"
 #include "plan/format.h"
-#include "plan/state_recorder.h"
+#include "plan/recording.h"
+
+#include <cstddef>
+#include <vector>
 
 namespace ckptring::plan {
 
@@ -14,6 +17,8 @@ namespace ckptring::plan {
 /// multiple of the element's.
 /// @throws Error unsupported_value if a bound of the format is exceeded (docs/FORMAT.md, Limits),
 ///         naming the key where it is a value's; or for metadata that are not UTF-8
-[[nodiscard]] FilePlan lay_out_pt(const StateRecorder& state, const FileFacts& facts);
+/// @param scratch  memory to work in, and then for the next one; null: none is kept
+[[nodiscard]] FilePlan lay_out_pt(const Recording& state, const FileFacts& facts,
+                                  std::vector<std::byte>* scratch = nullptr);
 
 }  // namespace ckptring::plan

@@ -21,7 +21,6 @@
 
 #include <ckptring/error.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
@@ -51,7 +50,6 @@ struct AsyncSave::Parts {
   Parts(const CheckpointerConfig& configuration, RankInfo rank_info)
       : config(configuration),
         rank(rank_info),
-        owner(::getpid()),
         log{rank_info.global_rank},
         devices(std::make_shared<stage::DeviceAccess>(log)),
         stager(configuration.staging_config),
@@ -85,7 +83,6 @@ struct AsyncSave::Parts {
   static Error closed_too_early(const PendingSave& save);
   static Error destroyed_too_early(const PendingSave& save);
   bool give_up_saves(Error (*why)(const PendingSave&)) noexcept;
-  void check_process() const;
   /// Whether `save` returns before the state is staged.
   [[nodiscard]] bool goes_on_while_staging() const {
     return config.staging_config.use_async_staging;
@@ -94,7 +91,6 @@ struct AsyncSave::Parts {
 
   const CheckpointerConfig config;
   const RankInfo rank;
-  const pid_t owner;
   const base::LogContext log;
   const std::shared_ptr<stage::DeviceAccess> devices;  ///< shared with handles
   stage::DefaultStager stager;                         // the staging thread's
@@ -451,14 +447,6 @@ void AsyncSave::Parts::let_change(PendingSave& save, std::span<const stage::Capt
   }
 }
 
-void AsyncSave::Parts::check_process() const {
-  if (::getpid() != owner) {
-    throw Error(
-        ErrorCode::wrong_process, "use a checkpointer", "",
-        "it belongs to process " + std::to_string(owner) + ", and this is a forked child of it");
-  }
-}
-
 AsyncSave::AsyncSave(const CheckpointerConfig& config, RankInfo rank) {
   check_ring_config(config, ask_memory_left);
   // What the environment says is looked up here, in the caller's thread, and never again.
@@ -482,24 +470,18 @@ void keep_for_ever(void* parts) {
 }  // namespace
 
 AsyncSave::~AsyncSave() {
-  if (::getpid() != parts_->owner) {
-    // Threads, memory and descriptors belong to the parent; there is nothing here to end.
-    (void)parts_.release();  // NOLINT(bugprone-unused-return-value)
-    return;
-  }
   const std::uint64_t began = os::monotonic_ns();
   (void)parts_->end_tasks();
   const double look_secs = parts_->last_look_secs(began);
   const bool left_behind = parts_->is_left_behind();
   if (!left_behind) parts_->end();  // from here on no outcome arrives
-  if (!parts_->life.closed) (void)parts_->saves.take_previous_failure();
+  if (!parts_->life.closed) (void)parts_->saves.failures().take_unfetched();
   (void)parts_->give_up_saves(Parts::destroyed_too_early);
   parts_->saved.close(look_secs);
   if (left_behind) keep_for_ever(parts_.release());
 }
 
 void AsyncSave::check_usable() {
-  parts_->check_process();
   const std::scoped_lock saving(parts_->saving);
   const bool throws = parts_->config.throw_previous_failure;
   {
@@ -508,13 +490,12 @@ void AsyncSave::check_usable() {
     parts_->life.require_open("save");
   }
   if (!throws) return;
-  if (const std::exception_ptr failure = parts_->saves.take_previous_failure()) {
+  if (const std::exception_ptr failure = parts_->saves.failures().take_unfetched()) {
     std::rethrow_exception(failure);
   }
 }
 
 SaveHandle AsyncSave::submit(SaveJob job) {
-  parts_->check_process();
   std::unique_lock saving(parts_->saving);
   const std::vector<stage::CaptureAt> selected = parts_->goes_on_while_staging()
                                                      ? parts_->capture.select(job)
@@ -578,7 +559,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   }
   // From here on the save is in flight: it has to end, whatever fails.
   try {
-    handle.previous_failure = parts_->saves.take_previous_failure();
+    handle.previous_failure = parts_->saves.failures().take_unfetched();
     if (!failure) parts_->tasks.enqueue([parts = parts_.get(), save] { parts->stage(save); });
   } catch (const std::exception&) {  // no memory; or closed meanwhile
     failure = std::current_exception();
@@ -592,10 +573,7 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   return handle;
 }
 
-stage::DeviceAccess& AsyncSave::devices() {
-  parts_->check_process();
-  return *parts_->devices;
-}
+stage::DeviceAccess& AsyncSave::devices() { return *parts_->devices; }
 
 namespace {
 
@@ -613,7 +591,6 @@ PrepareReport report_of(const SaveJob& job, std::span<const stage::CaptureAt> se
 }  // namespace
 
 PrepareReport AsyncSave::prepare(const SaveJob& job) {
-  parts_->check_process();
   auto done = std::make_shared<Promise<void>>();
   const Future<void> prepared = done->future();
   PendingSave turn;  // no save, but in line with them: it waits for those before it only
@@ -652,24 +629,18 @@ PrepareReport AsyncSave::prepare(const SaveJob& job) {
 }
 
 void AsyncSave::ready() {
-  parts_->check_process();
   // One that is replaced ends; then its successor is what is asked for.
   while (!parts_->rings.await("wait for the checkpoint process")->process.ready()) {
   }
 }
 
-void AsyncSave::wait_prefaulted() {
-  parts_->check_process();
-  parts_->rings.wait_prefaulted();
-}
+void AsyncSave::wait_prefaulted() { parts_->rings.wait_prefaulted(); }
 
 std::vector<UnwrittenSave> AsyncSave::wait_written(std::chrono::steady_clock::time_point deadline) {
-  parts_->check_process();
   return parts_->saves.wait_written(deadline);
 }
 
 void AsyncSave::close() {
-  parts_->check_process();
   {
     const std::scoped_lock lock(parts_->life.mutex);
     if (parts_->life.closed) return;
@@ -692,12 +663,16 @@ void AsyncSave::close() {
     if (all_ended) parts_->rings.drop();
     parts_->end();
   }
-  (void)parts_->saves.take_previous_failure();
+  (void)parts_->saves.failures().take_unfetched();
   parts_->saved.close(look_secs);
 }
 
+bool AsyncSave::is_closed() const {
+  const std::scoped_lock lock(parts_->life.mutex);
+  return parts_->life.closed;
+}
+
 int AsyncSave::process_id() const {
-  parts_->check_process();
   const std::shared_ptr<DrainedRing> ring = parts_->rings.current();
   return ring ? ring->process.process_id() : 0;
 }

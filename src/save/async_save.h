@@ -2,6 +2,7 @@
 // process alive until each is durable.
 #pragma once
 
+#include "save/engine.h"
 #include "save/save_job.h"
 #include "stage/device_access.h"
 
@@ -16,8 +17,7 @@
 
 namespace ckptring::save {
 
-/// Thread-safe. Throws Error wrong_process in a forked child, closed after close().
-class AsyncSave {
+class AsyncSave final : public Engine {
  public:
   /// Starts the checkpoint process without waiting for it.
   /// @throws Error invalid_argument, out_of_memory; permission or io if the system refuses what a
@@ -26,29 +26,23 @@ class AsyncSave {
   /// Waits until what was begun is staged, at most subprocess_shutdown_timeout_secs without
   /// progress, and looks for replaced files, at most kLastLookSecs. Where a device hangs, what it
   /// may still use is left in memory for ever.
-  ~AsyncSave();
-  AsyncSave(const AsyncSave&) = delete;
-  AsyncSave& operator=(const AsyncSave&) = delete;
+  ~AsyncSave() override;
 
+  void check_usable() override;
   /// Waits for room among `max_saves_in_flight`, then hands the job to the staging thread; with
-  /// use_async_staging false, also waits until it is staged. Call `check_usable` before planning.
-  SaveHandle submit(SaveJob job);
-
-  /// Throws what `save` must throw before planning: closed, wrong_process, and with
-  /// throw_previous_failure the unfetched failure of an earlier save.
-  void check_usable();
-
-  /// Where the job's DeviceState come from.
-  [[nodiscard]] stage::DeviceAccess& devices();
-
+  /// use_async_staging false, also waits until it is staged.
+  SaveHandle submit(SaveJob job) override;
   /// Sizes the automatic ring for this job, now, and populates it in the background; makes the
   /// memory for what `submit` will capture.
-  PrepareReport prepare(const SaveJob& job);
-  void ready();
-  void wait_prefaulted();
-  std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
-  void close();
-  [[nodiscard]] int process_id() const;
+  PrepareReport prepare(const SaveJob& job) override;
+
+  void ready() override;
+  void wait_prefaulted() override;
+  std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline) override;
+  void close() override;
+  [[nodiscard]] bool is_closed() const override;
+  [[nodiscard]] int process_id() const override;
+  [[nodiscard]] stage::DeviceAccess& devices() override;
 
  private:
   struct Parts;

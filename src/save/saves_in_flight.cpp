@@ -14,18 +14,6 @@
 namespace ckptring::save {
 namespace {
 
-/// Failures that are kept for wait_written, which may never be called.
-constexpr std::size_t kMostUntold = 1000;
-
-/// Where there is no memory for that, the save's futures still tell of the failure.
-template <class Failures>
-void remember(Failures& failures, const Save& save) noexcept {
-  try {
-    failures.push_back(save);
-  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): see above
-  }
-}
-
 /// Where there is no memory for them, they are in the log only.
 void add_warnings(std::vector<std::string>& to, const std::vector<std::string>& more) noexcept {
   try {
@@ -85,11 +73,7 @@ void SavesInFlight::finish(const Save& save, const std::exception_ptr& error) {
     if (save->ended) return;
     // Before the future is ready: whoever it wakes may save at once.
     std::erase(in_flight_, save);
-    if (error) {
-      remember(failed_, save);
-      remember(untold_, save);
-      if (untold_.size() > kMostUntold) untold_.pop_front();
-    }
+    if (error) failures_.add(save->number, save->report.path, save->written_future);
     save->name.reset();
     save->ended = true;
     save->failure = error;
@@ -113,26 +97,6 @@ std::exception_ptr SavesInFlight::failure_of(const PendingSave& save) const {
   return save.failure;
 }
 
-std::exception_ptr SavesInFlight::take_previous_failure() {
-  std::vector<Save> earlier;
-  {
-    const std::scoped_lock lock(life_.mutex);
-    earlier = std::exchange(failed_, {});
-  }
-  std::exception_ptr newest;
-  for (const Save& save : earlier) {
-    if (save->written_future.fetched()) continue;
-    newest = save->written_future.error();
-    try {
-      std::rethrow_exception(newest);
-    } catch (const std::exception& error) {
-      base::LogContext{rank_, save->number}.error(
-          "an earlier save failed, and nobody asked for its result: {}", error.what());
-    }
-  }
-  return newest;
-}
-
 std::vector<UnwrittenSave> SavesInFlight::wait_written(
     std::chrono::steady_clock::time_point deadline) {
   std::vector<Save> begun;
@@ -142,19 +106,13 @@ std::vector<UnwrittenSave> SavesInFlight::wait_written(
     begun = in_flight_;
   }
   for (const Save& save : begun) (void)save->written_future.wait_until(deadline);
-  std::deque<Save> failed;
-  {
-    const std::scoped_lock lock(life_.mutex);
-    failed = std::exchange(untold_, {});
-    std::erase_if(begun, [&](const Save& save) {
-      return std::find(in_flight_.begin(), in_flight_.end(), save) == in_flight_.end();
-    });
-  }
-  std::vector<UnwrittenSave> unwritten;
-  unwritten.reserve(failed.size() + begun.size());
-  for (const Save& save : failed) {
-    unwritten.push_back({save->report.path, save->written_future.error()});
-  }
+  // With the mutex, so that none is told twice or not at all: whoever ends one makes its future
+  // ready without it.
+  const std::scoped_lock lock(life_.mutex);
+  std::erase_if(begun, [&](const Save& save) {
+    return std::find(in_flight_.begin(), in_flight_.end(), save) == in_flight_.end();
+  });
+  std::vector<UnwrittenSave> unwritten = failures_.take_untold();
   for (const Save& save : begun) unwritten.push_back({save->report.path, nullptr});
   return unwritten;
 }

@@ -1,15 +1,15 @@
-// The saves that have begun and not ended, and the failures that nobody has heard of yet.
+// The saves that have begun and not ended.
 #pragma once
 
-#include "supervise/checkpoint_process.h"
+#include "save/earlier_failures.h"
 #include "save/lifetime.h"
 #include "save/pending_save.h"
+#include "supervise/checkpoint_process.h"
 
 #include <ckptring/save_handle.h>
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -20,7 +20,7 @@ namespace ckptring::save {
 /// Thread-safe, but for what asks for the mutex of Lifetime to be held.
 class SavesInFlight {
  public:
-  SavesInFlight(Lifetime& life, int rank) : life_(life), rank_(rank) {}
+  SavesInFlight(Lifetime& life, int rank) : life_(life), rank_(rank), failures_(rank) {}
 
   /// For one more beside at most `limit` - 1, or for the end of the checkpointer.
   /// @param lock holds the mutex
@@ -46,21 +46,19 @@ class SavesInFlight {
   /// Of a save that has ended.
   [[nodiscard]] std::exception_ptr failure_of(const PendingSave& save) const;
 
-  /// The newest failure that nobody fetched; older ones are logged. Each is handed over once.
-  std::exception_ptr take_previous_failure();
-  /// Those that failed since the last call, the newest 1,000 of them, and those that have not ended
-  /// by then.
+  /// Of those that ended.
+  [[nodiscard]] EarlierFailures& failures() noexcept { return failures_; }
+  /// Those that failed since the last call, and those that have not ended by then.
   /// @throws Error closed
   std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline);
 
  private:
   Lifetime& life_;
   const int rank_;
+  EarlierFailures failures_;
   // Guarded by the mutex of life_.
   std::vector<Save> in_flight_;              ///< oldest first
   std::map<std::uint64_t, Save> by_number_;  ///< of the current ring
-  std::vector<Save> failed_;                 ///< not yet handed over
-  std::deque<Save> untold_;                  ///< failed since wait_written; the newest of them
 };
 
 }  // namespace ckptring::save

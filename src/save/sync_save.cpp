@@ -1,6 +1,7 @@
 #include "save/sync_save.h"
 
 #include "base/log.h"
+#include "base/out_of_memory.h"
 #include "os/clock.h"
 #include "os/poll.h"
 #include "save/follow_streams.h"
@@ -12,7 +13,9 @@
 #include <ckptring/error.h>
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
+#include <string>
 #include <utility>
 
 namespace ckptring::save {
@@ -27,16 +30,78 @@ void check_unchanged(const SaveJob& job) {
   for (const DeviceState& state : job.devices) job.check_unchanged(state.device, job.captured);
 }
 
+/// What could never work is the caller's to know at once; what the disk says is the future's.
+void check_target(const std::string& path, const RankInfo& rank, std::uint64_t total_bytes) {
+  try {
+    (void)store::make_target(store::system_files(), path, rank, total_bytes);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid_argument) throw;
+  }
+}
+
 }  // namespace
 
-SyncSave::SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer)
+SyncSave::SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer,
+                   bool throw_previous_failure)
     : config_(config),
       rank_(rank),
+      throw_previous_failure_(throw_previous_failure),
+      failures_(rank.global_rank),
       writer_(std::move(writer)),
       saved_(rank.global_rank),
       devices_(base::LogContext{rank.global_rank}) {}
 
-SyncSave::~SyncSave() { close(); }
+SyncSave::~SyncSave() {
+  try {
+    close();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): no memory to log it
+  }
+}
+
+void SyncSave::check_usable() {
+  if (closed_) throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed before");
+  if (!throw_previous_failure_) return;
+  if (const std::exception_ptr failure = failures_.take_unfetched()) {
+    std::rethrow_exception(failure);
+  }
+}
+
+SaveHandle SyncSave::submit(SaveJob job) {
+  check_target(job.path, rank_, job.plan.total_bytes());
+  SaveHandle handle;
+  handle.previous_failure = failures_.take_unfetched();
+  Promise<void> staged;
+  Promise<SaveReport> written;
+  handle.staged = staged.future();
+  handle.written = written.future();
+  const std::string path = job.path;
+  try {
+    written.set_value(run(std::move(job)));
+    staged.set_value();
+  } catch (const std::exception&) {
+    const std::exception_ptr error = base::as_error("save to", path, std::current_exception());
+    failures_.add(number_, path, handle.written);
+    written.set_error(error);
+    staged.set_error(error);  // copying and writing end together here
+  }
+  return handle;
+}
+
+PrepareReport SyncSave::prepare(const SaveJob& /*job*/) { return {}; }
+
+std::vector<UnwrittenSave> SyncSave::wait_written(
+    std::chrono::steady_clock::time_point /*deadline*/) {
+  if (closed_) {
+    throw Error(ErrorCode::closed, "wait for saves", "", "the checkpointer was closed before");
+  }
+  return failures_.take_untold();
+}
+
+void SyncSave::close() {
+  const std::scoped_lock lock(running_);
+  if (!closed_.exchange(true)) saved_.close(kLastLookSecs);
+  (void)failures_.take_unfetched();
+}
 
 PrivateBlocks& SyncSave::blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned) {
   const std::size_t count = std::size_t{2} * config_.queue_depth;
@@ -52,6 +117,7 @@ PrivateBlocks& SyncSave::blocks_for(const SaveJob& job, std::optional<PrivateBlo
 }
 
 SaveReport SyncSave::run(SaveJob job) {
+  const std::scoped_lock lock(running_);
   ++number_;
   SaveReport report;
   report.planned_seconds = job.planned_seconds;
@@ -103,7 +169,5 @@ SaveReport SyncSave::run(SaveJob job) {
   }
   return report;
 }
-
-void SyncSave::close() const noexcept { saved_.close(kLastLookSecs); }
 
 }  // namespace ckptring::save

@@ -1,6 +1,8 @@
 // The synchronous path: same plan, same block filling, same writer; no ring, no process.
 #pragma once
 
+#include "save/earlier_failures.h"
+#include "save/engine.h"
 #include "save/private_blocks.h"
 #include "save/save_job.h"
 #include "save/saved_files.h"
@@ -11,33 +13,41 @@
 #include <ckptring/save_report.h>
 #include <ckptring/writer.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 namespace ckptring::save {
 
-class SyncSave {
+class SyncSave final : public Engine {
  public:
   /// @throws Error invalid_argument
-  SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer);
+  SyncSave(const CheckpointWriterConfig& config, RankInfo rank, WriterSetup writer,
+           bool throw_previous_failure = false);
   /// Closes it.
-  ~SyncSave();
-  SyncSave(const SyncSave&) = delete;
-  SyncSave& operator=(const SyncSave&) = delete;
+  ~SyncSave() override;
 
-  /// Where the job's DeviceState come from.
-  [[nodiscard]] stage::DeviceAccess& devices() noexcept { return devices_; }
+  void check_usable() override;
+  /// Stages, writes and commits in the calling thread: the futures are ready.
+  SaveHandle submit(SaveJob job) override;
+  /// Nothing is to be made ready.
+  PrepareReport prepare(const SaveJob& job) override;
+  void ready() override {}
+  void wait_prefaulted() override {}
+  std::vector<UnwrittenSave> wait_written(std::chrono::steady_clock::time_point deadline) override;
+  /// What the next save would have noticed goes to the log.
+  void close() override;
+  [[nodiscard]] bool is_closed() const override { return closed_; }
+  [[nodiscard]] int process_id() const override { return 0; }
+  [[nodiscard]] stage::DeviceAccess& devices() override { return devices_; }
 
-  /// Stages, writes and commits in the calling thread; durable on return.
+  /// `submit` without the futures; durable on return.
   /// @throws Error
   SaveReport run(SaveJob job);
-
-  /// Once nothing more will be saved: what the next save would have noticed goes to the log.
-  void close() const noexcept;
-
-  /// Which save the last one was, counted from 1. For the log.
-  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
  private:
   /// Memory that devices know is kept, so that it is made known to them once.
@@ -48,8 +58,13 @@ class SyncSave {
   };
   PrivateBlocks& blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned);
 
-  CheckpointWriterConfig config_;
-  RankInfo rank_;
+  const CheckpointWriterConfig config_;
+  const RankInfo rank_;
+  const bool throw_previous_failure_;
+  std::atomic<bool> closed_ = false;
+  EarlierFailures failures_;
+
+  std::mutex running_;        ///< held during a save; guards what follows
   std::uint64_t number_ = 0;  ///< of the last save
   WriterSetup writer_;
   SavedFiles saved_;

@@ -51,13 +51,8 @@ void wait_for_current_stream(int device) {
              [&](const auto& guard) { guard.synchronizeStream(stream); });
 }
 
-save::DeviceState mark_device(int device, stage::DeviceCopies& copies) {
-  save::DeviceState state{device, nullptr, nullptr};
-  use_stream(current_stream(device), [&](void* native) {
-    state.stream = native;
-    state.ready_at = copies.mark(device, native);
-  });
-  return state;
+void use_current_stream(int device, const std::function<void(void* native)>& use) {
+  use_stream(current_stream(device), use);
 }
 
 }  // namespace ckptring::torch_state

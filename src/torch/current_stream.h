@@ -2,9 +2,6 @@
 // of its CUDA part is linked.
 #pragma once
 
-#include "save/save_job.h"
-#include "stage/device_copies.h"
-
 #include <c10/core/Stream.h>
 
 #include <functional>
@@ -20,9 +17,8 @@ void use_stream(const c10::Stream& stream, const std::function<void(void* native
 /// @throws Error device_failed, also for what failed there
 void wait_for_current_stream(int device);
 
-/// Marks what the calling thread has enqueued so far on a CUDA device.
-/// @throws Error device_failed; invalid_argument while its current stream is being captured into a
-///         CUDA graph
-save::DeviceState mark_device(int device, stage::DeviceCopies& copies);
+/// `use_stream` with the one on which the calling thread enqueues its work.
+/// @throws Error as use_stream
+void use_current_stream(int device, const std::function<void(void* native)>& use);
 
 }  // namespace ckptring::torch_state

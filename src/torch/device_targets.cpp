@@ -46,8 +46,10 @@ void DeviceTargets::prepare(int device, std::span<std::byte> windows) {
   if (copies_ == nullptr) return;
   // Before the engine is made: in a thread that never used CUDA this goes through libtorch's guard,
   // which knows how to leave a device behind that has no context.
-  const save::DeviceState state = mark_device(device, *copies_);
-  copies_->to_device(device).copy_after(*state.ready_at);
+  use_current_stream(device, [&](void* stream) {
+    const std::shared_ptr<stage::StreamPoint> enqueued = copies_->mark(device, stream);
+    copies_->to_device(device).copy_after(*enqueued);
+  });
   prepared_.insert(device);
   if (!pinned_) pinned_ = copies_->pin(windows, windows.size(), device, {});
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh {drain|torch} CMAKE BUILD_DIR COMPILER: see CMakeLists.txt.
+# run.sh {core|drain|torch} CMAKE BUILD_DIR COMPILER: see CMakeLists.txt.
 set -euo pipefail
 target=$1 cmake=$2 build_dir=$3 compiler=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -29,6 +29,19 @@ build() {
 mv "$work/installed" "$work/moved here"
 
 case $target in
+  core)
+    # A folder that is no torch package must not matter to someone who needs none.
+    build build -DCKPTRING_TORCH_DIR=/nonexistent
+    "$work/build/torch_free" it 20 "$work/expected"
+    # Saved and resumed, by the installed helper, found from the library.
+    "$work/build/torch_free" it 9 "$work/losses" "$work/checkpoints"
+    "$work/build/torch_free" it 20 "$work/losses" "$work/checkpoints" | tee "$work/said"
+    grep -qx "resumed 9" "$work/said" || fail "it should go on from the checkpoint"
+    cmp "$work/expected" "$work/losses" || fail "the losses differ from those of one run"
+    if ldd "$work/build/torch_free" | grep -E 'libtorch|libc10|libcu'; then
+      fail "without libtorch none of these is needed"
+    fi
+    ;;
   drain)
     # A folder that is no torch package must not matter to someone who needs none.
     build build -DCKPTRING_TORCH_DIR=/nonexistent

@@ -18,7 +18,6 @@ namespace {
 
 using namespace std::string_literals;  // NUL bytes in pickles
 using plan::DType;
-using plan::StateRecorder;
 
 using Build = std::function<void(StateRecorder&)>;
 
@@ -31,7 +30,7 @@ test::Bytes file_of(const std::vector<std::uint64_t>& storages, const Build& bui
   }
   build(recorder);
   return test::materialize(
-      plan::lay_out_pt(recorder, {{.global_rank = 1, .global_world_size = 2},
+      plan::lay_out_pt(recorder.recording(), {{.global_rank = 1, .global_world_size = 2},
                                   7,
                                   {{"note", "text"s}, {"rate", 0.5}, {"on", true}}}),
       bytes);

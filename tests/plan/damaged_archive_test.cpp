@@ -51,7 +51,7 @@ FilePlan plan_of(const std::vector<std::uint64_t>& sizes) {
     b.tensor({DType::uint8, i, 0, shape, strides, false, false, false});
   }
   b.end_dict();
-  return lay_out_pt(b, {{}, 7, {{"note", std::string("hi")}}});
+  return lay_out_pt(b.recording(), {{}, 7, {{"note", std::string("hi")}}});
 }
 
 Bytes file_of(const std::vector<std::uint64_t>& sizes) {

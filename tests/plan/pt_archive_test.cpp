@@ -54,7 +54,7 @@ TensorView view(std::uint32_t storage, DType dtype, const Sizes& sizes, const Si
 std::string round_trip(const std::function<void(StateRecorder&)>& write) {
   StateRecorder recorder;
   write(recorder);
-  const MemorySource source(materialize(lay_out_pt(recorder, {}), {}));
+  const MemorySource source(materialize(lay_out_pt(recorder.recording(), {}), {}));
   return show(PtArchive::open(source).read_value(source));
 }
 
@@ -93,8 +93,7 @@ struct Example {
     b.end_tuple();
     b.end_list();
     b.end_dict();
-    return lay_out_pt(
-        b, {{.global_rank = 2, .global_world_size = 4}, 7, {{"note", std::string("hi")}}});
+    return lay_out_pt(b.recording(), {{.global_rank = 2, .global_world_size = 4}, 7, {{"note", std::string("hi")}}});
   }
 };
 
@@ -137,7 +136,7 @@ TEST(PtArchive, PayloadsAreAligned) {
     StateRecorder b;
     for (int i = 0; i < 5; ++i) test::new_storage(b, size);
     b.none();
-    const FilePlan plan = lay_out_pt(b, {});
+    const FilePlan plan = lay_out_pt(b.recording(), {});
     ASSERT_EQ(plan.payloads().size(), 5U);
     for (const Payload& payload : plan.payloads()) {
       EXPECT_EQ(payload.file_offset % (size >= 65536 ? 4096 : 64), 0U) << size;
@@ -226,7 +225,7 @@ TEST(PtArchive, TensorsOfAllDTypesAndRanksComeBack) {
     b.tensor(view(0, dtype, {5, 4, 3, 2, 1}, {1, 5, 20, 60, 0}));
     b.end_list();
     const std::vector<Bytes> storages{pattern(240 * element_size(dtype), 1)};
-    const MemorySource source(materialize(lay_out_pt(b, {}), storages));
+    const MemorySource source(materialize(lay_out_pt(b.recording(), {}), storages));
     const Document value = PtArchive::open(source).read_value(source);
     const std::string n(name(dtype));
     EXPECT_EQ(show(value), fmt::format("[{0}@0+239(|), {0}@0+0(2|1), {0}@0+0(2,3|3,1), "
@@ -248,7 +247,7 @@ TEST(PtArchive, AStorageOfAnUnevenSizeKeepsAllItsBytes) {
   two.requires_grad = true;
   b.tensor(two);
   const std::vector<Bytes> storages{pattern(10, 1)};
-  const MemorySource source(materialize(lay_out_pt(b, {}), storages));
+  const MemorySource source(materialize(lay_out_pt(b.recording(), {}), storages));
   const Document value = PtArchive::open(source).read_value(source);
   EXPECT_EQ(show(value), "float32@0+0(2|1)") << "as a v3 tensor, which cannot require a gradient";
   EXPECT_EQ(std::get<Tensor>(value.root().data).storage_bytes(), 10U);
@@ -271,7 +270,7 @@ TEST(PtArchive, ConjugateAndNegativeBitsComeBack) {
   b.tensor(v3);
   b.end_list();
   const std::vector<Bytes> storages{pattern(16, 1), pattern(16, 2)};
-  const MemorySource source(materialize(lay_out_pt(b, {}), storages));
+  const MemorySource source(materialize(lay_out_pt(b.recording(), {}), storages));
   EXPECT_EQ(show(PtArchive::open(source).read_value(source)),
             "[complex64@0+0(2|1)c, complex64@0+0(2|1)cn, complex32@1+0(2|1)n]");
 }
@@ -293,7 +292,7 @@ TEST(StateRecorder, RefusesAnOrderThatMakesNoState) {
     StateRecorder b;
     try {
       calls(b);
-      (void)lay_out_pt(b, {});
+      (void)lay_out_pt(b.recording(), {});
     } catch (const Error& error) {
       return error.code() == ErrorCode::internal;
     }
@@ -368,19 +367,21 @@ TEST(StateRecorder, KnowsAStorageByItsIdentity) {
   StateRecorder b;
   std::array<char, 3> memory{};
   b.begin_list();
-  EXPECT_EQ(b.storage(memory.data(), 16, "cpu"), 0u);
+  EXPECT_EQ(b.storage({.data = memory.data(), .bytes = 16}), 0u);
   b.tensor(view(0, DType::float32, {4}, {1}));
-  EXPECT_EQ(b.storage(memory.data() + 1, 8, "cuda:0"), 1u);
+  EXPECT_EQ(b.storage({.data = memory.data() + 1, .bytes = 8, .device = 12}), 1u);
   b.tensor(view(1, DType::uint8, {8}, {1}));
-  EXPECT_EQ(b.storage(memory.data(), 99, "cpu"), 0u) << "its size was told before";
+  EXPECT_EQ(b.storage({.data = nullptr, .bytes = 99, .identity = memory.data()}), 0u)
+      << "its size was told before";
   b.tensor(view(0, DType::float32, {2}, {1}));
   b.end_list();
-  ASSERT_EQ(b.storages().size(), 2u);
-  EXPECT_EQ(b.storages()[0].bytes, 16u);
-  EXPECT_EQ(b.storages()[0].views, 2u);
-  EXPECT_EQ(b.path_of(b.storages()[0].first), "[0]");
-  EXPECT_EQ(b.path_of(b.storages()[1].first), "[1]");
-  EXPECT_EQ(b.location(b.storages()[1]), "cuda:0");
+  const Recording& recorded = b.recording();
+  ASSERT_EQ(recorded.storages().size(), 2u);
+  EXPECT_EQ(recorded.storages()[0].bytes, 16u);
+  EXPECT_EQ(recorded.storages()[0].views, 2u);
+  EXPECT_EQ(b.path_of_storage(0), "[0]");
+  EXPECT_EQ(b.path_of_storage(1), "[1]");
+  EXPECT_EQ(recorded.location(recorded.storages()[1]), "cuda:12");
 }
 
 TEST(StateRecorder, AFileThatCannotBeAddressedIsRefused) {
@@ -388,7 +389,7 @@ TEST(StateRecorder, AFileThatCannotBeAddressedIsRefused) {
   test::new_storage(b, std::uint64_t{1} << 62);
   test::new_storage(b, std::uint64_t{1} << 62);
   b.none();
-  EXPECT_THROW((void)lay_out_pt(b, {}), Error);
+  EXPECT_THROW((void)lay_out_pt(b.recording(), {}), Error);
 }
 
 // Large files, as plans: what must be in them is checked by reading their index.
@@ -400,7 +401,7 @@ TEST(PtArchive, RecordsAndFilesOfMoreThan4GiBAreFound) {
     test::new_storage(b, first);
     test::new_storage(b, 10);
     b.tensor(view(0, DType::uint8, {static_cast<std::int64_t>(first)}, {1}));
-    const FilePlan plan = lay_out_pt(b, {});
+    const FilePlan plan = lay_out_pt(b.recording(), {});
     const PlanSource source(plan);
     const PtArchive archive = PtArchive::open(source);
     for (const Payload& payload : plan.payloads()) {
@@ -418,7 +419,7 @@ TEST(PtArchive, MoreThan65535RecordsAreFound) {
     StateRecorder b;
     for (std::uint32_t i = 0; i < count; ++i) test::new_storage(b, 1);
     b.none();
-    const FilePlan plan = lay_out_pt(b, {});
+    const FilePlan plan = lay_out_pt(b.recording(), {});
     EXPECT_EQ(PtArchive::open(PlanSource(plan)).records().size(), count + 4);
   }
 }
@@ -631,7 +632,7 @@ TEST(WrongArchive, TensorsAreCheckedAgainstTheirRecords) {
     b.end_dict();
     const std::vector<Bytes> storages{pattern(16, 1)};
     // The pickle of one file, the storage of another.
-    const MemorySource source(materialize(lay_out_pt(b, {}), storages));
+    const MemorySource source(materialize(lay_out_pt(b.recording(), {}), storages));
     const PtArchive archive = PtArchive::open(source);
     std::string pickle(archive.find("data.pkl")->size, '\0');
     source.read(archive.find("data.pkl")->data_offset, std::as_writable_bytes(std::span(pickle)));
@@ -658,7 +659,7 @@ TEST(WrongArchive, AnyChangedByteIsReadOrRefused) {
   test::new_storage(b, 16);
   b.tensor(view(0, DType::float32, {4}, {1}));
   const std::vector<Bytes> storages{pattern(16, 1)};
-  const Bytes good = materialize(lay_out_pt(b, {{}, 1, {{"a", 1.0}}}), storages);
+  const Bytes good = materialize(lay_out_pt(b.recording(), {{}, 1, {{"a", 1.0}}}), storages);
   for (std::size_t at = 0; at < good.size(); ++at) {
     for (const int flip : {0x01, 0x08, 0x80, 0xFF}) {
       Bytes changed = good;

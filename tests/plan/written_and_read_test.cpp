@@ -36,7 +36,7 @@ bool written_and_read(const Build& build) {
   Bytes file;
   try {
     build(recorder);
-    file = materialize(lay_out_pt(recorder, {}), std::vector<Bytes>(1, test::pattern(64, 1)));
+    file = materialize(lay_out_pt(recorder.recording(), {}), std::vector<Bytes>(1, test::pattern(64, 1)));
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::unsupported_value) << error.what();
     return false;
@@ -130,7 +130,7 @@ TEST(WrittenAndRead, TheWriterCountsMemoryAsTheReaderDoes) {
     }
     b.end_list();
     try {
-      return materialize(lay_out_pt(b, {}), {});
+      return materialize(lay_out_pt(b.recording(), {}), {});
     } catch (const Error&) {
       return std::nullopt;
     }

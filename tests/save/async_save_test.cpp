@@ -499,34 +499,6 @@ TEST(AsyncSave, WaitWrittenNamesWhatFailedBeforeWhoeverKnowsOfIt) {
   EXPECT_TRUE(last.written.ready());
 }
 
-TEST(AsyncSave, RefusesEveryCallInAForkedChildAndLeavesTheParentAlone) {
-  const test::TemporaryDirectory directory;
-  CheckpointerConfig config = small_ring();
-  config.process_config.stopped_timeout_secs = 120;
-  auto async = std::make_unique<AsyncSave>(config, RankInfo{});
-  async->ready();
-  ASSERT_EQ(::kill(async->process_id(), SIGSTOP), 0);  // so that the save is still under way
-  const SaveHandle save = async->submit(job_for(directory / "before", noise({1'000'000}, 18)));
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    bool refused = code_of([&] { async->check_usable(); }) == ErrorCode::wrong_process &&
-                   code_of([&] { async->close(); }) == ErrorCode::wrong_process &&
-                   code_of([&] { (void)async->process_id(); }) == ErrorCode::wrong_process &&
-                   code_of([&] { save.staged.wait(); }) == ErrorCode::wrong_process &&
-                   code_of([&] { (void)save.written.get(); }) == ErrorCode::wrong_process &&
-                   code_of([&] { (void)save.written.ready(); }) == ErrorCode::wrong_process;
-    async.reset();
-    ::_exit(refused ? 0 : 1);
-  }
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-  ASSERT_EQ(::kill(async->process_id(), SIGCONT), 0);
-  EXPECT_NO_THROW(save.written.get());
-  EXPECT_NO_THROW(async->submit(job_for(directory / "run", noise({1'000'000}, 19))).written.get());
-}
-
 using Descriptors = std::array<bool, 200>;
 
 Descriptors open_descriptors() {

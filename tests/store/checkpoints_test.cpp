@@ -32,12 +32,12 @@ namespace {
 /// The bytes of a small checkpoint: one dict with one number in it.
 std::vector<std::byte> checkpoint_bytes(const RankInfo& rank, std::optional<std::int64_t> step,
                                         const Metadata& metadata) {
-  plan::StateRecorder recorder;
+  StateRecorder recorder;
   recorder.begin_dict();
   recorder.key("x");
   recorder.integer(7);
   recorder.end_dict();
-  const plan::FilePlan plan = plan::lay_out_pt(recorder, {rank, step, metadata});
+  const plan::FilePlan plan = plan::lay_out_pt(recorder.recording(), {rank, step, metadata});
   std::vector<std::byte> bytes(plan.total_bytes());
   plan.for_each_piece(0, bytes.size(), [&](const plan::FilePlan::Piece& piece) {
     std::memcpy(bytes.data() + piece.file_offset, piece.literal, piece.size);

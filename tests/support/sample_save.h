@@ -40,7 +40,7 @@ inline std::shared_ptr<Storages> noise(const std::vector<std::uint64_t>& sizes,
 /// A state {"t0": uint8 tensor, "t1": ...} over the storages.
 inline save::SaveJob job_for(const std::string& path, std::shared_ptr<Storages> storages,
                              const RankInfo& rank = {}, std::int64_t step = 1) {
-  plan::StateRecorder recorder;
+  StateRecorder recorder;
   std::vector<stage::Source> sources;
   for (const auto& storage : *storages) {
     test::new_storage(recorder, storage.size());
@@ -55,7 +55,7 @@ inline save::SaveJob job_for(const std::string& path, std::shared_ptr<Storages> 
   }
   recorder.end_dict();
   return save::SaveJob{.path = path,
-                       .plan = plan::lay_out_pt(recorder, {rank, step, {}}),
+                       .plan = plan::lay_out_pt(recorder.recording(), {rank, step, {}}),
                        .sources = std::move(sources),
                        .keep_alive = storages};
 }

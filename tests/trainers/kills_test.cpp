@@ -71,10 +71,22 @@ class Trainer {
   int status_ = 0;
 };
 
+const char* const kTorchFree = "torch_free";
+
+std::string program_of(const std::string& training) {
+  return training == kTorchFree ? TORCH_FREE_PATH : TRAINERS_PATH;
+}
+
+std::vector<std::string> trainings() {
+  std::vector<std::string> names{kTorchFree};
+  if (*TRAINERS_PATH != '\0') names.insert(names.end(), {"digits", "gan", "language_model"});
+  return names;
+}
+
 class Kills : public testing::TestWithParam<std::string> {
  protected:
   std::vector<std::string> training(int steps, bool saving) const {
-    std::vector<std::string> arguments{TRAINERS_PATH, GetParam(), std::to_string(steps),
+    std::vector<std::string> arguments{program_of(GetParam()), GetParam(), std::to_string(steps),
                                        losses_file(saving)};
     if (saving)
       arguments.insert(arguments.end(), {directory_ / "checkpoints", CKPTRING_DRAIN_PATH});
@@ -124,7 +136,7 @@ class Kills : public testing::TestWithParam<std::string> {
 
   const TemporaryDirectory directory_;
 };
-INSTANTIATE_TEST_SUITE_P(Trainings, Kills, testing::Values("digits", "gan", "language_model"),
+INSTANTIATE_TEST_SUITE_P(Trainings, Kills, testing::ValuesIn(trainings()),
                          [](const auto& training) { return training.param; });
 
 TEST_P(Kills, AtRandomInstantsChangeNoLoss) {
