@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ckptring/export.h>
+#include <ckptring/save_id.h>
 
 #include <cstdint>
 #include <map>
@@ -23,6 +24,7 @@ struct CheckpointInfo {
   int format_version = 0;            ///< 0: not written by this library
   int rank = 0;
   int world_size = 1;
+  std::optional<SaveId> save_id = {};  ///< of all files of the same attempt
   Metadata metadata;
 };
 
@@ -33,8 +35,9 @@ struct LatestOptions {
 };
 
 /// The newest checkpoint below `directory`: the subdirectory with the highest step (by metadata,
-/// else by the last number in its name) that holds whole files of all its ranks with equal step
-/// and metadata. Nothing if there is none, or no such directory yet. Hidden subdirectories are not
+/// else by the last number in its name) that holds whole files of all its ranks with equal step,
+/// metadata and save id: of one attempt to save (without ids, as the log then says, of ranks that
+/// agree). Nothing if there is none, or no such directory yet. Hidden subdirectories are not
 /// looked at; one that may not be looked into is left out with a warning. Reads the indexes of the
 /// files, not their payloads, but of the files of every rank: in a job of many ranks, let one call
 /// it and tell the others.

@@ -13,10 +13,12 @@
 #include <ckptring/writer.h>
 
 #include <chrono>
+#include <concepts>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace ckptring {
@@ -56,11 +58,25 @@ class CKPTRING_API Saver {
   /// after close, and with `throw_previous_failure` an earlier save's failure; everything later is
   /// carried by the futures.
   SaveHandle save(const std::string& path, const Record& record, const SaveOptions& options = {});
+  /// The same with anything that can be called so. It is not copied: what it tells of itself stays
+  /// where it is.
+  template <std::invocable<StateRecorder&> Recorder>
+  requires(!std::same_as<std::remove_cvref_t<Recorder>, Record>) SaveHandle
+      save(const std::string& path, Recorder&& record, const SaveOptions& options = {}) {
+    const Record by_reference(std::ref(record));
+    return save(path, by_reference, options);
+  }
 
   /// Makes the automatic ring as large as this state needs, now, and starts to populate it; makes
   /// the memory for what each save captures, and tells what that is. Copies nothing of the state.
   /// Of a synchronous one: nothing.
   PrepareReport prepare(const Record& record);
+  template <std::invocable<StateRecorder&> Recorder>
+  requires(!std::same_as<std::remove_cvref_t<Recorder>, Record>) PrepareReport
+      prepare(Recorder&& record) {
+    const Record by_reference(std::ref(record));
+    return prepare(by_reference);
+  }
 
   /// Waits until the checkpoint process, if there is one, is ready (at most
   /// `subprocess_init_timeout_secs`).

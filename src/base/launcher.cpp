@@ -143,4 +143,23 @@ std::optional<int> launched_on_this_machine() {
   return most;
 }
 
+std::optional<std::string> launch_id() {
+  const auto text = [](const char* name) -> std::string_view {
+    const char* const value = std::getenv(name);
+    return value != nullptr ? value : "";
+  };
+  const std::string_view run = text("TORCHELASTIC_RUN_ID");
+  const std::string_view restart = text("TORCHELASTIC_RESTART_COUNT");
+  if (!run.empty() && run != "none" && !restart.empty()) {
+    return fmt::format("torchrun/{}/{}", run, restart);
+  }
+  // Under torchrun the step lives on when its processes are started again.
+  const std::string_view job = text("SLURM_JOB_ID");
+  const std::string_view step = text("SLURM_STEP_ID");
+  if (run.empty() && !job.empty() && !step.empty()) {
+    return fmt::format("slurm/{}/{}/{}", job, step, text("SLURM_RESTART_COUNT"));
+  }
+  return std::nullopt;
+}
+
 }  // namespace ckptring::base

@@ -33,4 +33,11 @@ std::optional<Launch> launched();
 /// @throws Error invalid_argument for nonsense
 std::optional<int> launched_on_this_machine();
 
+/// What no other launch has, and no restart of this one, and all its processes have alike. Nothing
+/// if the environment has no such thing.
+///
+///   torchrun  TORCHELASTIC_RUN_ID, unless it is the default "none", and the restart's number
+///   srun      SLURM_JOB_ID, SLURM_STEP_ID and SLURM_RESTART_COUNT, within a step
+std::optional<std::string> launch_id();
+
 }  // namespace ckptring::base

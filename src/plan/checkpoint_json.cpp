@@ -65,6 +65,10 @@ class Facts final : public nlohmann::json_sax<Json> {
   Number rank;
   Number world_size;
   Number step;
+  struct Id {
+    bool there = false;
+    std::optional<SaveId> value;  ///< none: it is something else
+  } save_id;
   Metadata metadata;
   bool metadata_is_object = true;
   std::set<std::string, std::less<>> odd_metadata;  ///< keys of what no metadata hold
@@ -82,6 +86,10 @@ class Facts final : public nlohmann::json_sax<Json> {
   bool string(string_t& value) override {
     if (depth_ == 3 && place_ == Place::metadata) {
       if (special_key_) special_ = special_value(value);
+      return true;
+    }
+    if (depth_ == 1 && place_ == Place::save_id) {
+      save_id = {true, save_id_from(value)};
       return true;
     }
     return plain(std::move(value));
@@ -146,13 +154,14 @@ class Facts final : public nlohmann::json_sax<Json> {
   }
 
  private:
-  enum class Place { elsewhere, format_version, rank, world_size, step, metadata };
+  enum class Place { elsewhere, format_version, rank, world_size, step, save_id, metadata };
 
   static Place place_of(std::string_view key) {
     if (key == "format_version") return Place::format_version;
     if (key == "rank") return Place::rank;
     if (key == "world_size") return Place::world_size;
     if (key == "step") return Place::step;
+    if (key == "save_id") return Place::save_id;
     return key == "metadata" ? Place::metadata : Place::elsewhere;
   }
   static std::optional<double> special_value(std::string_view text) {
@@ -203,6 +212,7 @@ class Facts final : public nlohmann::json_sax<Json> {
   bool other() {
     if (depth_ == 1) {
       if (Number* const number = number_at_hand()) *number = {true, std::nullopt};
+      if (place_ == Place::save_id) save_id = {true, std::nullopt};
       if (place_ == Place::metadata) metadata_is_object = false;
     } else if (depth_ == 2 && place_ == Place::metadata) {
       note_odd_metadatum();
@@ -239,11 +249,10 @@ int small_number(const Facts::Number& number, const char* field, std::int64_t le
 
 }  // namespace
 
-std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
-                    const Metadata& metadata) {
+std::string to_json(const FileFacts& facts) {
   // The keys are sorted, as a reader of JSON would write them.
   std::string text = fmt::format(R"({{"format_version":{},"metadata":{{)", kFormatVersion);
-  for (bool first = true; const auto& [key, value] : metadata) {
+  for (bool first = true; const auto& [key, value] : facts.metadata) {
     require_text(key, "a metadata key");
     if (const auto* words = std::get_if<std::string>(&value)) {
       require_text(*words, fmt::format("the metadata value of \"{}\"", key).c_str());
@@ -251,9 +260,10 @@ std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
     if (!std::exchange(first, false)) text += ',';
     text.append(Json(key).dump()).append(":").append(json_of(value));
   }
-  text += fmt::format(R"(}},"rank":{})", rank.global_rank);
-  if (step) text += fmt::format(R"(,"step":{})", *step);
-  text += fmt::format(R"(,"world_size":{}}})", rank.global_world_size);
+  text += fmt::format(R"(}},"rank":{})", facts.rank.global_rank);
+  if (facts.save_id) text += fmt::format(R"(,"save_id":"{}")", to_string(*facts.save_id));
+  if (facts.step) text += fmt::format(R"(,"step":{})", *facts.step);
+  text += fmt::format(R"(,"world_size":{}}})", facts.rank.global_world_size);
   text += '\n';
   if (text.size() > kMaxJson) {
     throw Error(
@@ -285,6 +295,10 @@ CheckpointInfo from_json(std::string_view text, const std::string& path) {
     damaged(path, "step is not a whole number of 64 bits");
   }
   info.step = facts.step.value;
+  if (facts.save_id.there && !facts.save_id.value) {
+    damaged(path, "save_id is not a string of 32 hexadecimal digits");
+  }
+  info.save_id = facts.save_id.value;
   if (!facts.metadata_is_object) damaged(path, "metadata is not an object");
   if (!facts.odd_metadata.empty()) {
     damaged(path, fmt::format("metadata \"{}\" is neither bool, integer, float nor string",

@@ -1,11 +1,11 @@
 // The record ckptring.json: what a checkpoint says about itself.
 #pragma once
 
+#include "plan/format.h"
+
 #include <ckptring/checkpoints.h>
-#include <ckptring/rank_info.h>
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,8 +21,7 @@ inline constexpr int kMaxJsonDepth = 100;
 
 /// The same text for the same facts, always.
 /// @throws Error unsupported_value for text that is not UTF-8, or too much of it
-std::string to_json(const RankInfo& rank, std::optional<std::int64_t> step,
-                    const Metadata& metadata);
+std::string to_json(const FileFacts& facts);
 
 /// @param path of the file, for messages and for the result
 /// @throws Error damaged, newer_format

@@ -3,6 +3,7 @@
 
 #include <ckptring/checkpoints.h>
 #include <ckptring/rank_info.h>
+#include <ckptring/save_id.h>
 
 #include <cstdint>
 #include <optional>
@@ -13,6 +14,7 @@ struct FileFacts {
   RankInfo rank = {};
   std::optional<std::int64_t> step = {};
   Metadata metadata = {};
+  std::optional<SaveId> save_id = {};
 };
 
 }  // namespace ckptring::plan

@@ -253,7 +253,7 @@ FilePlan lay_out_pt(const Recording& state, const FileFacts& facts,
   PtPickle writer(state, scratch != nullptr ? std::move(*scratch) : std::vector<std::byte>{});
   state.replay(writer);
   std::vector<std::byte> pickle = writer.finish();
-  const std::string info = to_json(facts.rank, facts.step, facts.metadata);
+  const std::string info = to_json(facts);
   const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
 
   // What is small comes first: one read finds out what the file is.

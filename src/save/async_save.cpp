@@ -503,8 +503,8 @@ SaveHandle AsyncSave::submit(SaveJob job) {
   const auto save = std::make_shared<PendingSave>();
   std::exception_ptr failure;
   try {
-    save->target =
-        store::make_target(store::system_files(), job.path, parts_->rank, job.plan.total_bytes());
+    save->target = store::make_target(store::system_files(), job.path, parts_->rank,
+                                      job.plan.total_bytes(), job.file_name);
     save->report.path = store::path_in(save->target.directory, save->target.final_name);
     save->target.umask = os::umask_of_this_thread();
     if (static base::FirstTime first_time; !save->target.umask && first_time()) {

@@ -49,6 +49,7 @@ struct SaveJob {
   std::function<std::string(std::uint32_t source)> name_of = {};
   double planned_seconds = 0;
   Captured captured = {};
+  std::string file_name = {};  ///< in `path`; empty: the rank's
 
   /// What messages call a source.
   [[nodiscard]] std::string name(std::uint32_t source) const {

@@ -6,6 +6,7 @@
 #include "plan/pt_layout.h"
 #include "plan/utf8.h"
 #include "save/async_save.h"
+#include "save/save_ids.h"
 #include "save/sync_save.h"
 #include "store/file_sink.h"
 
@@ -123,7 +124,7 @@ std::vector<stage::Source> sources_of(const Recording& state) {
 
 struct Saver::Parts {
   Parts(const RankInfo& rank_info, std::unique_ptr<save::Engine> way)
-      : rank(rank_info), engine(std::move(way)) {}
+      : rank(rank_info), engine(std::move(way)), ids(rank_info) {}
 
   /// Records the state and lays out its file.
   save::SaveJob plan(const std::string& path, const Record& record, const SaveOptions& options,
@@ -132,6 +133,7 @@ struct Saver::Parts {
   const os::OwnerProcess owner;
   const RankInfo rank;
   const std::unique_ptr<save::Engine> engine;
+  save::SaveIds ids;  ///< guarded by `saving`
   std::mutex saving;  ///< one save after the other, from the check until it is handed over
   PlanMemory memory;  ///< guarded by `saving`
 };
@@ -144,8 +146,9 @@ save::SaveJob Saver::Parts::plan(const std::string& path, const Record& record,
   Recording& recording = state->recording();
   if (kept != nullptr) recording.record_into(std::move(kept->values));
   record(*state);
-  plan::FilePlan file = plan::lay_out_pt(recording, {rank, options.step, options.metadata},
-                                         kept != nullptr ? &kept->text : nullptr);
+  plan::FilePlan file =
+      plan::lay_out_pt(recording, {rank, options.step, options.metadata, options.save_id},
+                       kept != nullptr ? &kept->text : nullptr);
   Recording::Values values = recording.forget_values();
   if (kept != nullptr) {
     if (values.bytes() <= PlanMemory::kMost) kept->values = std::move(values);
@@ -166,6 +169,7 @@ save::SaveJob Saver::Parts::plan(const std::string& path, const Record& record,
       state->recording().check_unchanged(*state, place, captured.sources);
     };
   }
+  job.file_name = options.file_name;
   job.planned_seconds = os::seconds_since(start);
   return job;
 }
@@ -198,8 +202,12 @@ SaveHandle Saver::save(const std::string& path, const Record& record, const Save
   const std::scoped_lock order(parts_->saving);
   parts_->engine->check_usable();
   check_path(path);
+  SaveOptions settled = options;
+  // Also where it is not used, so that ranks count alike.
+  const std::optional<SaveId> next = parts_->ids.next(path, options.step);
+  if (!settled.save_id) settled.save_id = next;
   return base::or_out_of_memory("save to", path, [&] {
-    return parts_->engine->submit(parts_->plan(path, record, options, &parts_->memory));
+    return parts_->engine->submit(parts_->plan(path, record, settled, &parts_->memory));
   });
 }
 

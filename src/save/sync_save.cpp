@@ -31,9 +31,10 @@ void check_unchanged(const SaveJob& job) {
 }
 
 /// What could never work is the caller's to know at once; what the disk says is the future's.
-void check_target(const std::string& path, const RankInfo& rank, std::uint64_t total_bytes) {
+void check_target(const SaveJob& job, const RankInfo& rank) {
   try {
-    (void)store::make_target(store::system_files(), path, rank, total_bytes);
+    (void)store::make_target(store::system_files(), job.path, rank, job.plan.total_bytes(),
+                             job.file_name);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::invalid_argument) throw;
   }
@@ -67,7 +68,7 @@ void SyncSave::check_usable() {
 }
 
 SaveHandle SyncSave::submit(SaveJob job) {
-  check_target(job.path, rank_, job.plan.total_bytes());
+  check_target(job, rank_);
   SaveHandle handle;
   handle.previous_failure = failures_.take_unfetched();
   Promise<void> staged;
@@ -123,7 +124,8 @@ SaveReport SyncSave::run(SaveJob job) {
   report.planned_seconds = job.planned_seconds;
   report.bytes = job.plan.total_bytes();
   store::FileSystem& files = store::system_files();
-  store::SaveTarget target = store::make_target(files, job.path, rank_, job.plan.total_bytes());
+  store::SaveTarget target =
+      store::make_target(files, job.path, rank_, job.plan.total_bytes(), job.file_name);
   target.save = number_;
   report.path = store::path_in(target.directory, target.final_name);
   const base::LogContext log{rank_.global_rank, number_};

@@ -21,10 +21,12 @@ std::unique_ptr<SaveSink> make_stream_sink(CheckpointWriter& writer, const SaveT
                                            WriterHook* hook);
 
 /// Checks `path`, makes it absolute and chooses the names of a save.
-/// @throws Error invalid_argument (empty path, name too long, not absolute and no current folder),
-///         not_found (a link in the path that leads to nothing)
+/// @param file_name  of the file in it; empty: the rank's
+/// @throws Error invalid_argument (empty path, name too long, not absolute and no current folder, a
+///         file's name that is hidden or none), not_found (a link in the path that leads to
+///         nothing)
 SaveTarget make_target(FileSystem& files, const std::string& path, const RankInfo& rank,
-                       std::uint64_t total_bytes);
+                       std::uint64_t total_bytes, const std::string& file_name = {});
 
 /// Also called by those who keep a configuration for later.
 /// @throws Error invalid_argument

@@ -229,9 +229,15 @@ bool is_complete(const Candidate& candidate, const CheckpointInfo& first) {
     if (!info) return false;
     if (ours != (info->format_version != 0) ||
         (ours && (info->rank != rank || info->world_size != world_size)) ||
-        info->step != first.step || !same_facts(info->metadata, first.metadata)) {
+        info->step != first.step || info->save_id != first.save_id ||
+        !same_facts(info->metadata, first.metadata)) {
       return incomplete("the file of rank " + std::to_string(rank) + " belongs to another save");
     }
+  }
+  if (ours && world_size > 1 && !first.save_id) {
+    launched_log().warn(
+        "{} has no save ids: that its {} files are of one attempt to save is not certain",
+        candidate.path, world_size);
   }
   return true;
 }

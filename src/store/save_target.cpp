@@ -33,7 +33,7 @@ std::string absolute(const std::string& path) {
 }  // namespace
 
 SaveTarget make_target(FileSystem& files, const std::string& path, const RankInfo& rank,
-                       std::uint64_t total_bytes) {
+                       std::uint64_t total_bytes, const std::string& file_name) {
   if (path.empty()) unusable(path, "the path is empty");
   if (path.find('\0') != std::string::npos) unusable(path, "the path contains a zero byte");
   if (rank.global_world_size < 1 || rank.global_rank < 0 ||
@@ -48,7 +48,10 @@ SaveTarget make_target(FileSystem& files, const std::string& path, const RankInf
   SaveTarget target{};
   target.rank = rank;
   target.total_bytes = total_bytes;
-  target.final_name = final_name(rank.global_rank);
+  if (const auto problem = file_name_problem(file_name); problem && !file_name.empty()) {
+    unusable(path, "no file can be saved under the name \"" + file_name + "\": " + *problem);
+  }
+  target.final_name = file_name.empty() ? final_name(rank.global_rank) : file_name;
   target.temporary_name = new_temporary_name(target.final_name);
 
   const std::string full = absolute(path);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <climits>
 #include <cstdint>
 
 namespace ckptring::store {
@@ -19,6 +20,8 @@ constexpr std::string_view kFinalPrefix = "checkpoint_";
 constexpr std::string_view kFinalSuffix = ".pt";
 constexpr std::string_view kTemporarySuffix = ".tmp";
 constexpr std::size_t kIdBytes = 16;
+/// Around the final name in a temporary's: the dots, the digits and the suffix.
+constexpr std::size_t kAround = 1 + 1 + 2 * kIdBytes + kTemporarySuffix.size();
 
 bool is_lower_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 
@@ -43,6 +46,17 @@ std::optional<int> rank_of_final_name(std::string_view name) {
   return rank;
 }
 
+std::optional<std::string> file_name_problem(std::string_view name) {
+  if (name.empty()) return "it is empty";
+  if (name.starts_with('.')) return "it is hidden";
+  if (name.find('/') != std::string_view::npos) return "it has a slash";
+  if (name.find('\0') != std::string_view::npos) return "it has a NUL";
+  if (name.size() > NAME_MAX - kAround) {
+    return fmt::format("it is longer than {} bytes", NAME_MAX - kAround);
+  }
+  return std::nullopt;
+}
+
 std::string new_temporary_name(std::string_view final_name) {
   std::array<std::uint8_t, kIdBytes> id{};
   // Up to 256 bytes are never cut short once the pool is ready.
@@ -63,7 +77,7 @@ std::optional<std::string_view> final_name_of_temporary(std::string_view name) {
     return std::nullopt;
   }
   const std::string_view final = name.substr(1, name.size() - 1 - kTail);
-  if (!rank_of_final_name(final)) return std::nullopt;
+  if (file_name_problem(final)) return std::nullopt;
   return final;
 }
 

@@ -205,5 +205,43 @@ TEST(Launched, OnThisMachineAreAsManyAsAnyLauncherSays) {
   }
 }
 
+TEST(LaunchId, IsTorchrunsRunAndRestart) {
+  LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"}, {"TORCHELASTIC_RESTART_COUNT", "0"}};
+  const auto first = launch_id();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(launch_id(), first);
+  launched.put("TORCHELASTIC_RESTART_COUNT", "1");
+  const auto second = launch_id();
+  ASSERT_TRUE(second);
+  EXPECT_NE(first, second);
+  launched.put("TORCHELASTIC_RUN_ID", "none");  // what it says by default, to every job
+  EXPECT_EQ(launch_id(), std::nullopt);
+  launched.put("SLURM_JOB_ID", "1");
+  launched.put("SLURM_STEP_ID", "0");
+  EXPECT_EQ(launch_id(), std::nullopt) << "torchrun starts its processes again within one step";
+}
+
+TEST(LaunchId, IsSlurmsJobStepAndRestart) {
+  LaunchEnvironment launched{{"SLURM_JOB_ID", "1"}};
+  EXPECT_EQ(launch_id(), std::nullopt) << "a batch script's own process";
+  launched.put("SLURM_STEP_ID", "0");
+  std::vector<std::optional<std::string>> ids{launch_id()};
+  launched.put("SLURM_RESTART_COUNT", "1");
+  ids.push_back(launch_id());
+  launched.put("SLURM_STEP_ID", "1");
+  ids.push_back(launch_id());
+  launched.put("SLURM_JOB_ID", "2");
+  ids.push_back(launch_id());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    ASSERT_TRUE(ids[i]);
+    for (std::size_t k = 0; k < i; ++k) EXPECT_NE(ids[i], ids[k]);
+  }
+}
+
+TEST(LaunchId, IsNothingWithoutALauncher) {
+  const LaunchEnvironment nobody;
+  EXPECT_EQ(launch_id(), std::nullopt);
+}
+
 }  // namespace
 }  // namespace ckptring::base

@@ -1,6 +1,7 @@
 // Saves of states that no tensor library made.
 #include "core/plain_state.h"
 #include "support/error_of.h"
+#include "support/launch_environment.h"
 #include "support/temporary_directory.h"
 
 #include <ckptring/archive.h>
@@ -16,6 +17,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -66,6 +68,55 @@ TEST(Saver, SyncAndAsyncWriteTheSameBytes) {
   const std::string expected = bytes_of(directory / "sync/checkpoint_0.pt");
   EXPECT_GT(expected.size(), 600'000u);
   EXPECT_TRUE(bytes_of(directory / "async/checkpoint_0.pt") == expected);
+}
+
+TEST_P(SaverTest, WritesUnderTheNameThatWasAskedFor) {
+  const auto saver = make();
+  const SaveHandle one = saver->save(directory_ / "run", PlainState(1, 1), {.file_name = "a.bin"});
+  EXPECT_EQ(one.written.get().path, directory_ / "run/a.bin");
+  saver->save(directory_ / "run", PlainState(2, 1)).written.get();
+  saver->save(directory_ / "run", PlainState(3, 1), {.file_name = "a.bin"}).written.get();
+  EXPECT_EQ(Archive::open(directory_ / "run/a.bin").get<ArchivedTensor>("model.weight").sizes[0],
+            3);
+  EXPECT_EQ(Archive::open(directory_ / "run").get<ArchivedTensor>("model.weight").sizes[0], 2);
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "run")) {
+    names.insert(entry.path().filename());
+  }
+  EXPECT_THAT(names, testing::ElementsAre("a.bin", "checkpoint_0.pt"));
+  const Error error = error_of(
+      [&] { (void)saver->save(directory_ / "run", PlainState(), {.file_name = "../a.bin"}); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+}
+
+TEST_P(SaverTest, StoresTheIdOfTheAttempt) {
+  const SaveId id{{7, 8, 9}};
+  make(config(), {0, 2})->save(directory_ / "given", PlainState(), {.save_id = id}).written.get();
+  EXPECT_EQ(Archive::open(directory_ / "given").info().save_id, id);
+  make()->save(directory_ / "alone", PlainState()).written.get();
+  EXPECT_EQ(Archive::open(directory_ / "alone").info().save_id, std::nullopt);
+  const LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+                                   {"TORCHELASTIC_RESTART_COUNT", "0"}};
+  for (const int rank : {0, 1}) {
+    make(config(), {rank, 2})->save(directory_ / "derived", PlainState()).written.get();
+  }
+  const auto derived = Archive::open(directory_ / "derived", {0, 2}).info().save_id;
+  EXPECT_TRUE(derived);
+  EXPECT_EQ(Archive::open(directory_ / "derived", {1, 2}).info().save_id, derived);
+}
+
+TEST_P(SaverTest, WhatRecordsIsNotCopied) {
+  struct OnlyOne {
+    OnlyOne() = default;
+    OnlyOne(const OnlyOne&) = delete;
+    OnlyOne& operator=(const OnlyOne&) = delete;
+    void operator()(StateRecorder& recorder) const { state(recorder); }
+    PlainState state;
+  };
+  const OnlyOne one;
+  const auto saver = make();
+  saver->prepare(one);
+  saver->save(directory_ / "run", one).written.get();
 }
 
 TEST_P(SaverTest, WhatTheRecorderThrowsLeavesTheCallAndNothingIsBegun) {

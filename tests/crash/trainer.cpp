@@ -5,9 +5,9 @@
 // It tells on stdout what it has been told: "helper PID", "staging N", "staged N", "written N",
 // "failed N: WHY". Save N goes to DIRECTORY/step_N, or to step_1 where all have one name, and is
 // filled from seed N.
-#include "save/async_save.h"
 #include "support/sample_save.h"
 
+#include <ckptring/saver.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,16 +18,20 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace {
 
 using ckptring::CheckpointerConfig;
+using ckptring::RankInfo;
 using ckptring::SaveHandle;
-using ckptring::save::AsyncSave;
-using ckptring::save::SaveJob;
+using ckptring::Saver;
+using ckptring::StateRecorder;
 
 volatile std::sig_atomic_t preempted = 0;
 
@@ -63,26 +67,28 @@ CheckpointerConfig config_for(const Arguments& arguments) {
 class Trainer {
  public:
   explicit Trainer(const Arguments& arguments)
-      : arguments_(arguments), async_(config_for(arguments), {}) {
-    async_.ready();
-    tell("helper " + std::to_string(async_.process_id()));
+      : arguments_(arguments), saver_(Saver::asynchronous(config_for(arguments), RankInfo{})) {
+    saver_->ready();
+    tell("helper " + std::to_string(saver_->process_id()));
   }
 
-  SaveJob job(int step) const {
-    return ckptring::test::job_for(
-        arguments_.directory + "/step_" +
-            (arguments_.mode == "two-sealed-one-name" ? "1" : std::to_string(step)),
-        ckptring::test::noise({arguments_.state_bytes}, static_cast<std::uint64_t>(step)), {},
-        step);
+  SaveHandle save(int step, const Saver::Record& record) {
+    const bool one_name = arguments_.mode == "two-sealed-one-name";
+    return saver_->save(arguments_.directory + "/step_" + (one_name ? "1" : std::to_string(step)),
+                        record, {.step = step});
+  }
+  Saver::Record recorder(int step) const {
+    return ckptring::test::recorder_of(
+        ckptring::test::noise({arguments_.state_bytes}, static_cast<std::uint64_t>(step)));
   }
 
   SaveHandle stage(int step) {
-    SaveJob next = job(step);
+    const Saver::Record record = recorder(step);
     tell("staging " + std::to_string(step));
-    SaveHandle save = async_.submit(std::move(next));
-    save.staged.get();
+    SaveHandle handle = save(step, record);
+    handle.staged.get();
     tell("staged " + std::to_string(step));
-    return save;
+    return handle;
   }
 
   static void tell_written(int step, const SaveHandle& save) {
@@ -113,12 +119,13 @@ class Trainer {
 
   /// Is killed after the last copy, before the save is sealed.
   [[noreturn]] void pause_unsealed() {
-    SaveJob next = job(1);
-    next.check_unchanged = [](int, const ckptring::save::Captured&) {
-      tell("unsealed 1");
-      wait_for_the_end();
-    };
-    (void)async_.submit(std::move(next));
+    (void)save(1, [record = recorder(1)](StateRecorder& state) {
+      record(state);
+      state.check_unchanged([](const StateRecorder&, int, const std::vector<bool>&) {
+        tell("unsealed 1");
+        wait_for_the_end();
+      });
+    });
     wait_for_the_end();
   }
 
@@ -132,7 +139,7 @@ class Trainer {
     while (preempted == 0) ::usleep(1000);
     const SaveHandle save = stage(++step);
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(25);
-    for (const auto& unwritten : async_.wait_written(deadline))
+    for (const auto& unwritten : saver_->wait_written(deadline))
       tell("not durable " + unwritten.path);
     tell_written(step, save);
   }
@@ -164,7 +171,7 @@ class Trainer {
   }
 
   Arguments arguments_;
-  AsyncSave async_;
+  std::unique_ptr<Saver> saver_;
 };
 
 void end_by_exit_with_a_static_trainer(const Arguments& arguments) {

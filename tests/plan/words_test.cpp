@@ -153,30 +153,51 @@ TEST(CheckpointJson, GivesBackWhatWasPutIn) {
                           {"name", std::string("h\xc3\xa9 \"quoted\"\n")},
                           {"best", std::numeric_limits<double>::infinity()},
                           {"worst", -std::numeric_limits<double>::infinity()}};
-  const CheckpointInfo info =
-      from_json(to_json({.global_rank = 3, .global_world_size = 8}, 100, metadata), "/file.pt");
+  const auto id = save_id_from("00ff17a0b3c4d5e6f708192a3b4c5d6e");
+  ASSERT_TRUE(id);
+  const CheckpointInfo info = from_json(
+      to_json({{.global_rank = 3, .global_world_size = 8}, 100, metadata, id}), "/file.pt");
   EXPECT_EQ(info.path, "/file.pt");
   EXPECT_EQ(info.format_version, kFormatVersion);
   EXPECT_EQ(info.rank, 3);
   EXPECT_EQ(info.world_size, 8);
   EXPECT_EQ(info.step, 100);
   EXPECT_EQ(info.metadata, metadata);
+  EXPECT_EQ(info.save_id, id);
   EXPECT_TRUE(std::signbit(std::get<double>(info.metadata.at("minus zero"))));
 
-  const CheckpointInfo bare = from_json(to_json({}, {}, {}), "/file.pt");
+  const CheckpointInfo bare = from_json(to_json({}), "/file.pt");
   EXPECT_EQ(bare.step, std::nullopt);
+  EXPECT_EQ(bare.save_id, std::nullopt);
   EXPECT_TRUE(bare.metadata.empty());
 }
 
 TEST(CheckpointJson, KeepsNotANumber) {
-  const CheckpointInfo info = from_json(to_json({}, {}, {{"loss", std::nan("")}}), "/file.pt");
+  const CheckpointInfo info = from_json(to_json({{}, {}, {{"loss", std::nan("")}}}), "/file.pt");
   EXPECT_TRUE(std::isnan(std::get<double>(info.metadata.at("loss"))));
 }
 
 TEST(CheckpointJson, IsTheSameTextForTheSameFacts) {
-  EXPECT_EQ(to_json({}, 7, {{"b", true}, {"a", 1.5}}),
+  EXPECT_EQ(to_json({{}, 7, {{"b", true}, {"a", 1.5}}}),
             "{\"format_version\":1,\"metadata\":{\"a\":1.5,\"b\":true},\"rank\":0,\"step\":7,"
             "\"world_size\":1}\n");
+  EXPECT_EQ(to_json({.save_id = SaveId{{1, 2, 0xab}}}),
+            "{\"format_version\":1,\"metadata\":{},\"rank\":0,"
+            "\"save_id\":\"0102ab00000000000000000000000000\",\"world_size\":1}\n");
+}
+
+TEST(CheckpointJson, ASaveIdThatIsNoneIsDamage) {
+  const std::string digits(32, 'a');
+  const auto with = [](const std::string& id) {
+    return R"({"format_version":1,"rank":0,"world_size":1,"save_id":)" + id + "}";
+  };
+  EXPECT_EQ(code_of(with('"' + digits + '"')), ErrorCode::ok);
+  for (const std::string& odd :
+       {std::string("7"), std::string("null"), std::string("[]"), '"' + digits.substr(1) + '"',
+        '"' + digits + "a\"", '"' + digits.substr(1) + "A\"", '"' + digits.substr(1) + "g\""}) {
+    EXPECT_EQ(code_of(with(odd)), ErrorCode::damaged) << odd;
+  }
+  EXPECT_EQ(code_of(with("7,\"save_id\":\"" + digits + '"')), ErrorCode::ok) << "the last counts";
 }
 
 TEST(CheckpointJson, OfEqualKeysTheLastOneCounts) {
@@ -234,8 +255,8 @@ TEST(CheckpointJson, NestedDeeperThanAllowedIsDamage) {
 }
 
 TEST(CheckpointJson, RefusesTextThatIsNotUtf8) {
-  EXPECT_THROW((void)to_json({}, {}, {{"k", std::string("\xff")}}), Error);
-  EXPECT_THROW((void)to_json({}, {}, {{"\xff", true}}), Error);
+  EXPECT_THROW((void)to_json({{}, {}, {{"k", std::string("\xff")}}}), Error);
+  EXPECT_THROW((void)to_json({{}, {}, {{"\xff", true}}}), Error);
 }
 
 TEST(CheckpointJson, OfANewerFormatNamesBothVersions) {

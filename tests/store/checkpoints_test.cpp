@@ -31,13 +31,13 @@ namespace {
 
 /// The bytes of a small checkpoint: one dict with one number in it.
 std::vector<std::byte> checkpoint_bytes(const RankInfo& rank, std::optional<std::int64_t> step,
-                                        const Metadata& metadata) {
+                                        const Metadata& metadata, const std::optional<SaveId>& id = {}) {
   StateRecorder recorder;
   recorder.begin_dict();
   recorder.key("x");
   recorder.integer(7);
   recorder.end_dict();
-  const plan::FilePlan plan = plan::lay_out_pt(recorder.recording(), {rank, step, metadata});
+  const plan::FilePlan plan = plan::lay_out_pt(recorder.recording(), {rank, step, metadata, id});
   std::vector<std::byte> bytes(plan.total_bytes());
   plan.for_each_piece(0, bytes.size(), [&](const plan::FilePlan::Piece& piece) {
     std::memcpy(bytes.data() + piece.file_offset, piece.literal, piece.size);
@@ -53,8 +53,8 @@ class Checkpoints : public ::testing::Test {
       save_rank(name, step, {rank, world_size}, metadata);
   }
   void save_rank(const std::string& name, std::optional<std::int64_t> step, RankInfo rank,
-                 const Metadata& metadata = {}) {
-    const std::vector<std::byte> bytes = checkpoint_bytes(rank, step, metadata);
+                 const Metadata& metadata = {}, const std::optional<SaveId>& id = {}) {
+    const std::vector<std::byte> bytes = checkpoint_bytes(rank, step, metadata, id);
     const SaveTarget where = make_target(system_files(), scratch_ / name, rank, bytes.size());
     save_all(*make_file_sink(system_files(), {}, where, nullptr), bytes, 65536);
   }
@@ -105,6 +105,34 @@ TEST_F(Checkpoints, LatestComparesStepsAsNumbers) {
   save("step_10", 10);
   save("step_-11", -11);
   EXPECT_EQ(newest(), "step_10");
+}
+
+TEST_F(Checkpoints, FilesOfTwoAttemptsAtOneStepAreNoCheckpoint) {
+  const SaveId first{{1}};
+  const SaveId second{{2}};
+  save_rank("step_1", 1, {0, 2}, {}, first);
+  save_rank("step_1", 1, {1, 2}, {}, first);
+  save_rank("step_2", 2, {0, 2}, {}, second);
+  save_rank("step_2", 2, {1, 2}, {}, first);  // its second one has not come to its end
+  EXPECT_EQ(newest(), "step_1");
+  save_rank("step_2", 2, {1, 2});  // nor is one without an id of it
+  EXPECT_EQ(newest(), "step_1");
+  save_rank("step_2", 2, {1, 2}, {}, second);
+  EXPECT_EQ(newest(), "step_2");
+  EXPECT_EQ(latest(scratch_.path(), {0})->save_id, second);
+}
+
+TEST_F(Checkpoints, FilesWithoutIdsAreJudgedByWhatTheySayWithAWarning) {
+  save("step_1", 1);
+  save("step_2", 2, 2);
+  const ckptring::test::LogLines lines;
+  EXPECT_EQ(newest(), "step_2");
+  const auto warned = lines.with("step_2 has no save ids");
+  ASSERT_EQ(warned.size(), 1u);
+  EXPECT_EQ(warned[0].level, LogLevel::warn);
+  save("step_3", 3);
+  EXPECT_EQ(newest(), "step_3");
+  EXPECT_EQ(lines.with("has no save ids").size(), 1u) << "one rank needs none";
 }
 
 TEST_F(Checkpoints, LatestHandsBackTheMetadata) {

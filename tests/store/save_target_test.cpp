@@ -2,6 +2,7 @@
 #include "store/on_disk.h"
 #include "store/temporary_name.h"
 
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -119,13 +120,33 @@ TEST(SaveTarget, RefusesADirectoryUnderTheFinalName) {
   EXPECT_EQ(refused(scratch.path()), ErrorCode::invalid_argument);
 }
 
+TEST(SaveTarget, MayHaveAnyVisibleNameThatATemporarysLeavesRoomFor) {
+  const TemporaryDirectory scratch;
+  const auto name_of = [&](const std::string& name) {
+    return make_target(system_files(), scratch.path(), {3, 4}, 100, name).final_name;
+  };
+  const std::string longest(217, 'n');
+  EXPECT_EQ(name_of(""), "checkpoint_3.pt");
+  EXPECT_EQ(name_of("__0_0.distcp"), "__0_0.distcp");
+  EXPECT_EQ(name_of(longest), longest);
+  EXPECT_EQ(new_temporary_name(longest).size(), 255u);
+  for (const std::string& other : {std::string("."), std::string(".."), std::string(".hidden"),
+                                   std::string("a/b"), std::string("a\0b", 3), longest + 'n'}) {
+    const Error error = error_of([&] { (void)name_of(other); });
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << other;
+    EXPECT_THAT(error.what(), testing::HasSubstr("no file can be saved under the name")) << other;
+  }
+}
+
 TEST(TemporaryName, TellsItsOwnNamesFromOthers) {
   const std::string id(32, 'a');
   EXPECT_EQ(final_name_of_temporary(".checkpoint_12.pt." + id + ".tmp"), "checkpoint_12.pt");
   EXPECT_EQ(final_name_of_temporary(new_temporary_name("checkpoint_7.pt")), "checkpoint_7.pt");
+  EXPECT_EQ(final_name_of_temporary(new_temporary_name("__0_0.distcp")), "__0_0.distcp");
   for (const std::string& other :
-       {"checkpoint_1.pt." + id + ".tmp", ".checkpoint_1.pt." + id, ".model.pt." + id + ".tmp",
-        ".checkpoint_01.pt." + id + ".tmp", ".checkpoint_1.pt." + id.substr(1) + ".tmp",
+       {"checkpoint_1.pt." + id + ".tmp", ".checkpoint_1.pt." + id, "..model.pt." + id + ".tmp",
+        ".." + id + ".tmp", ".checkpoint_01.pt." + id + ".tmp",
+        ".checkpoint_1.pt." + id.substr(1) + ".tmp",
         ".checkpoint_1.pt." + std::string(32, 'G') + ".tmp", std::string(".tmp"), std::string()}) {
     EXPECT_EQ(final_name_of_temporary(other), std::nullopt) << other;
   }

@@ -3,7 +3,8 @@
 
 #include "plan/pt_layout.h"
 #include "save/save_job.h"
-#include "support/new_storage.h"
+
+#include <ckptring/saver.h>
 
 #include <array>
 #include <cstddef>
@@ -37,23 +38,33 @@ inline std::shared_ptr<Storages> noise(const std::vector<std::uint64_t>& sizes,
   return storages;
 }
 
-/// A state {"t0": uint8 tensor, "t1": ...} over the storages.
+/// Records a state {"t0": uint8 tensor, "t1": ...} over the storages, which it keeps alive.
+inline Saver::Record recorder_of(std::shared_ptr<Storages> storages) {
+  return [storages = std::move(storages)](StateRecorder& recorder) {
+    recorder.begin_dict();
+    for (std::size_t i = 0; i < storages->size(); ++i) {
+      const std::vector<std::byte>& bytes = (*storages)[i];
+      recorder.key("t" + std::to_string(i));
+      const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>(bytes.size())};
+      const std::array<std::int64_t, 1> strides{1};
+      recorder.tensor({.dtype = DType::uint8,
+                       .storage = recorder.storage(
+                           {.data = bytes.data(), .bytes = bytes.size(), .identity = &bytes}),
+                       .sizes = sizes,
+                       .strides = strides});
+    }
+    recorder.end_dict();
+    recorder.keep_alive(storages);
+  };
+}
+
+/// The same as a job.
 inline save::SaveJob job_for(const std::string& path, std::shared_ptr<Storages> storages,
                              const RankInfo& rank = {}, std::int64_t step = 1) {
   StateRecorder recorder;
+  recorder_of(storages)(recorder);
   std::vector<stage::Source> sources;
-  for (const auto& storage : *storages) {
-    test::new_storage(recorder, storage.size());
-    sources.push_back({storage.data(), storage.size()});
-  }
-  recorder.begin_dict();
-  for (std::uint32_t i = 0; i < storages->size(); ++i) {
-    recorder.key("t" + std::to_string(i));
-    const std::array<std::int64_t, 1> sizes{static_cast<std::int64_t>((*storages)[i].size())};
-    const std::array<std::int64_t, 1> strides{1};
-    recorder.tensor({plan::DType::uint8, i, 0, sizes, strides, false, false, false});
-  }
-  recorder.end_dict();
+  for (const auto& storage : *storages) sources.push_back({storage.data(), storage.size()});
   return save::SaveJob{.path = path,
                        .plan = plan::lay_out_pt(recorder.recording(), {rank, step, {}}),
                        .sources = std::move(sources),
