@@ -3,8 +3,8 @@
 // write would carry the new bytes to the old place.
 #include "crash/crash_test.h"
 #include "crash/traced_trainer.h"
-#include "os/unique_fd.h"
 #include "drain/drain_protocol.h"
+#include "os/unique_fd.h"
 #include "ring/segment.h"
 #include "support/fault_row.h"
 

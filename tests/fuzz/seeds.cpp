@@ -31,8 +31,8 @@ test::Bytes file_of(const std::vector<std::uint64_t>& storages, const Build& bui
   build(recorder);
   return test::materialize(
       plan::lay_out_pt(recorder.recording(), {{.global_rank = 1, .global_world_size = 2},
-                                  7,
-                                  {{"note", "text"s}, {"rate", 0.5}, {"on", true}}}),
+                                              7,
+                                              {{"note", "text"s}, {"rate", 0.5}, {"on", true}}}),
       bytes);
 }
 

@@ -58,11 +58,11 @@ class Writer {
     }
     std::optional<std::int64_t> step;
     if (description_.contains("step")) step = description_["step"].get<std::int64_t>();
-    const FilePlan plan =
-        lay_out_pt(recorder_.recording(), {{.global_rank = description_.value("rank", 0),
-                                .global_world_size = description_.value("world_size", 1)},
-                               step,
-                               metadata});
+    const FilePlan plan = lay_out_pt(recorder_.recording(),
+                                     {{.global_rank = description_.value("rank", 0),
+                                       .global_world_size = description_.value("world_size", 1)},
+                                      step,
+                                      metadata});
     carry_out(plan, out);
   }
 

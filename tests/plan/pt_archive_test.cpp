@@ -93,7 +93,9 @@ struct Example {
     b.end_tuple();
     b.end_list();
     b.end_dict();
-    return lay_out_pt(b.recording(), {{.global_rank = 2, .global_world_size = 4}, 7, {{"note", std::string("hi")}}});
+    return lay_out_pt(
+        b.recording(),
+        {{.global_rank = 2, .global_world_size = 4}, 7, {{"note", std::string("hi")}}});
   }
 };
 

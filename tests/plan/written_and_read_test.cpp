@@ -36,7 +36,8 @@ bool written_and_read(const Build& build) {
   Bytes file;
   try {
     build(recorder);
-    file = materialize(lay_out_pt(recorder.recording(), {}), std::vector<Bytes>(1, test::pattern(64, 1)));
+    file = materialize(lay_out_pt(recorder.recording(), {}),
+                       std::vector<Bytes>(1, test::pattern(64, 1)));
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::unsupported_value) << error.what();
     return false;

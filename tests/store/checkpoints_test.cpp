@@ -31,7 +31,8 @@ namespace {
 
 /// The bytes of a small checkpoint: one dict with one number in it.
 std::vector<std::byte> checkpoint_bytes(const RankInfo& rank, std::optional<std::int64_t> step,
-                                        const Metadata& metadata, const std::optional<SaveId>& id = {}) {
+                                        const Metadata& metadata,
+                                        const std::optional<SaveId>& id = {}) {
   StateRecorder recorder;
   recorder.begin_dict();
   recorder.key("x");

@@ -41,7 +41,8 @@ class LaunchEnvironment {
 
  private:
   static bool is_launchers(std::string_view name) {
-    for (const std::string_view prefix : {"OMPI_", "PMI", "MPI_", "MV2_", "SLURM_", "TORCHELASTIC_"}) {
+    for (const std::string_view prefix :
+         {"OMPI_", "PMI", "MPI_", "MV2_", "SLURM_", "TORCHELASTIC_"}) {
       if (name.starts_with(prefix)) return true;
     }
     return name == "RANK" || name == "WORLD_SIZE" || name == "LOCAL_WORLD_SIZE";
