@@ -59,8 +59,8 @@ TEST_F(Async, AChangeBeforeStagedFailsTheSaveAndNamesTheKey) {
   {
     const Stopped nothing_drained(*checkpointer);  // so 1 MB cannot be staged through 128 KiB
     handle = checkpointer->save(directory / "it", state);
-    large.zero_();
     EXPECT_FALSE(handle.staged.ready());
+    large.zero_();  // which may be seen at once
   }
   const Error error = error_of([&] { handle.staged.get(); });
   EXPECT_EQ(error.code(), ErrorCode::changed_while_staging);

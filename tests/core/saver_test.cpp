@@ -175,9 +175,10 @@ TEST_P(SaverTest, WhatOwnsTheStateIsLetGoOnceItIsStaged) {
 
 TEST_P(SaverTest, IsToldBeforeTheEndWhetherTheStateIsAsItWas) {
   const auto saver = make();
+  const PlainState plain;
   std::atomic<int> asked = 0;
   const SaveHandle save = saver->save(directory_ / "run", [&](StateRecorder& state) {
-    PlainState()(state);
+    plain(state);
     state.check_unchanged(
         [&](const StateRecorder& recorded, int place, const std::vector<bool>& captured) {
           if (place != kHost) return;
@@ -269,7 +270,8 @@ TEST_P(SaverTest, IsClosedForEverything) {
 TEST_P(SaverTest, RefusesEveryCallInAForkedChildAndLeavesTheParentAlone) {
   auto saver = make();
   saver->ready();
-  const SaveHandle save = saver->save(directory_ / "before", PlainState(300, 500));
+  const PlainState state(300, 500);
+  const SaveHandle save = saver->save(directory_ / "before", state);
   const ::pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
