@@ -53,7 +53,7 @@ class CKPTRING_API Archive {
  public:
   /// Opens `path/checkpoint_{rank}.pt`, or `path` itself if it is a file. Reads and checks its
   /// index, and what describes its values; no tensor's bytes. Memory and time are in proportion to
-  /// the file's index, whatever it holds.
+  /// the file's index, whatever it holds: about 250 bytes for each value, and its key.
   /// @throws Error not_found, permission, io, damaged, unsupported_value, newer_format,
   ///         out_of_memory; invalid_argument for a rank that cannot be
   static Archive open(const std::string& path, const RankInfo& rank_info = {});

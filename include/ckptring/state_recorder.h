@@ -37,8 +37,9 @@ inline constexpr int kHost = -1;
 
 /// A piece of memory that tensors are views of. It is read until the save is staged.
 struct StorageView {
-  const void* data;  ///< may be null if it has no bytes; on a device only the device may read it
-  std::uint64_t bytes;
+  /// May be null if it has no bytes; on a device only the device may read it.
+  const void* data = nullptr;
+  std::uint64_t bytes = 0;
   int device = kHost;
   const void* identity = nullptr;  ///< tensors with the same one share it; null: `data`
 };

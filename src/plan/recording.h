@@ -44,7 +44,7 @@ class Recording {
   void none() { push(Step::Kind::none, 0); }
   void boolean(bool value) { push(Step::Kind::boolean, value ? 1 : 0); }
   void integer(std::int64_t value) { push(Step::Kind::integer, value); }
-  void real(double value);
+  void real(double number);
   void string(std::string_view text);
   Node tensor(const TensorView& view);
 
@@ -139,7 +139,7 @@ class Recording {
 
   void begin(Step::Kind kind);
   void end(Step::Kind kind);
-  void push(Step::Kind kind, std::int64_t value);
+  void push(Step::Kind kind, std::int64_t number);
   void push_text(Step::Kind kind, std::string_view text);
   void value();
   Node place();

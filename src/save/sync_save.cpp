@@ -88,7 +88,10 @@ SaveHandle SyncSave::submit(SaveJob job) {
   return handle;
 }
 
-PrepareReport SyncSave::prepare(const SaveJob& /*job*/) { return {}; }
+PrepareReport SyncSave::prepare(const SaveJob& /*job*/) {
+  if (closed_) throw Error(ErrorCode::closed, "prepare", "", "the checkpointer was closed before");
+  return {};
+}
 
 std::vector<UnwrittenSave> SyncSave::wait_written(
     std::chrono::steady_clock::time_point /*deadline*/) {

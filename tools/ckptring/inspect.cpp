@@ -207,6 +207,7 @@ Json head_of(const Contents& contents) {
     file["rank"] = contents.info.rank;
     file["world_size"] = contents.info.world_size;
     if (contents.info.step) file["step"] = *contents.info.step;
+    if (contents.info.save_id) file["save_id"] = to_string(*contents.info.save_id);
     Json metadata = Json::object();
     for (const auto& [key, value] : contents.info.metadata) metadata[key] = json_of(value);
     file["metadata"] = std::move(metadata);
@@ -325,6 +326,7 @@ void add_text(Output& out, const Contents& contents) {
     out.add(fmt::format("  ckptring format {}, rank {} of {}", contents.info.format_version,
                         contents.info.rank, contents.info.world_size));
     if (contents.info.step) out.add(fmt::format(", step {}", *contents.info.step));
+    if (contents.info.save_id) out.add(", save id " + to_string(*contents.info.save_id));
     out.add("\n");
     for (const auto& [key, value] : contents.info.metadata) {
       out.add(fmt::format("  {} = {}\n", printable(key), printable(json_of(value).dump())));
