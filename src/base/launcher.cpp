@@ -149,17 +149,23 @@ std::optional<std::string> launch_id() {
     return value != nullptr ? value : "";
   };
   const std::string_view run = text("TORCHELASTIC_RUN_ID");
-  const std::string_view restart = text("TORCHELASTIC_RESTART_COUNT");
-  if (!run.empty() && run != "none" && !restart.empty()) {
+  if (!run.empty()) {
+    // Each agent counts the restarts that it was the cause of: several of them differ.
+    const std::string_view restart = text("TORCHELASTIC_RESTART_COUNT");
+    if (run == "none" || restart.empty() || text("GROUP_WORLD_SIZE") != "1") return std::nullopt;
     return fmt::format("torchrun/{}/{}", run, restart);
   }
-  // Under torchrun the step lives on when its processes are started again.
+  // Others start processes within a step, some of them in none, and again in the same one.
+  const bool by_another = is_set(kTorch.rank) || std::ranges::any_of(kMpi, [](const Names& names) {
+                            return is_set(names.rank);
+                          });
   const std::string_view job = text("SLURM_JOB_ID");
   const std::string_view step = text("SLURM_STEP_ID");
-  if (run.empty() && !job.empty() && !step.empty()) {
-    return fmt::format("slurm/{}/{}/{}", job, step, text("SLURM_RESTART_COUNT"));
+  if (by_another || !is_set(kSlurm.rank) || !is_set(kSlurm.world_size) || job.empty() ||
+      step.empty()) {
+    return std::nullopt;
   }
-  return std::nullopt;
+  return fmt::format("slurm/{}/{}/{}", job, step, text("SLURM_RESTART_COUNT"));
 }
 
 }  // namespace ckptring::base

@@ -36,8 +36,9 @@ std::optional<int> launched_on_this_machine();
 /// What no other launch has, and no restart of this one, and all its processes have alike. Nothing
 /// if the environment has no such thing.
 ///
-///   torchrun  TORCHELASTIC_RUN_ID, unless it is the default "none", and the restart's number
-///   srun      SLURM_JOB_ID, SLURM_STEP_ID and SLURM_RESTART_COUNT, within a step
+///   torchrun  on one node: TORCHELASTIC_RUN_ID, unless it is the default "none", and the restart's
+///             number, which each node counts for itself
+///   srun      for its own tasks: SLURM_JOB_ID, SLURM_STEP_ID and SLURM_RESTART_COUNT
 std::optional<std::string> launch_id();
 
 }  // namespace ckptring::base

@@ -100,6 +100,15 @@ std::string KeyTree::whole_path(Node node) const {
   return whole;
 }
 
+std::uint64_t KeyTree::whole_length(Node node) const {
+  constexpr std::uint64_t kLongestNumber = 24;  // with its brackets, or a text's dot
+  std::uint64_t length = kLongestNumber;
+  for (; node != kRoot; node = entries_[node].parent) {
+    length += kLongestNumber + step_of(entries_[node]).text.size();
+  }
+  return length;
+}
+
 std::string KeyTree::path(Node parent, const KeyStep& step) const {
   std::vector<KeyStep> steps = steps_to(parent);
   steps.push_back(step);

@@ -60,6 +60,8 @@ class KeyTree {
   [[nodiscard]] std::string path(Node parent, const KeyStep& step) const;
   /// The same with nothing left out, however long it is: for programs, not for messages.
   [[nodiscard]] std::string whole_path(Node node) const;
+  /// At least its bytes.
+  [[nodiscard]] std::uint64_t whole_length(Node node) const;
 
  private:
   struct Entry {

@@ -248,7 +248,15 @@ StateRecorder::StateRecorder(std::string operation, std::string path)
 StateRecorder::~StateRecorder() = default;
 
 std::uint32_t StateRecorder::storage(const StorageView& view) {
-  const void* const identity = view.identity != nullptr ? view.identity : view.data;
+  if (view.device < kHost || view.device > std::numeric_limits<std::int16_t>::max()) {
+    recording_->refuse(fmt::format("there is no device {}", view.device));
+  }
+  const void* identity = view.identity != nullptr ? view.identity : view.data;
+  if (identity == nullptr) {
+    if (view.bytes > 0) recording_->refuse("its memory is said to lie nowhere");
+    // One of its own: no memory lies at so small an address.
+    identity = reinterpret_cast<const void*>(recording_->storages().size() + 1);
+  }
   if (view.device == kHost) {
     return recording_->storage(identity, view.bytes, "cpu", view.data, view.device);
   }

@@ -7,13 +7,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <unordered_map>
 
 namespace ckptring::save {
 
 /// Every rank of a job finds the same id for the same save, without a word to another: it follows
 /// from what is unique to this launch, the path's last name, the step, and how often this was saved
-/// in this launch. Not thread-safe.
+/// in this launch, be it by several savers. Thread-safe.
 class SaveIds {
  public:
   /// Reads the environment, here and never again.
@@ -27,7 +26,6 @@ class SaveIds {
  private:
   const RankInfo rank_;
   const std::optional<std::string> launch_;
-  std::unordered_map<std::string, std::uint64_t> saves_;  ///< by last name and step
 };
 
 }  // namespace ckptring::save

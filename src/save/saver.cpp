@@ -99,7 +99,8 @@ std::vector<save::DeviceState> mark_devices_of(const Recording& state,
         marked.stream = stream;
         marked.ready_at = copies.mark(device, stream);
       };
-      state.produced_on ? state.produced_on(device, mark) : mark(nullptr);
+      if (state.produced_on) state.produced_on(device, mark);
+      if (!marked.ready_at) mark(nullptr);
       states.push_back(std::move(marked));
     } catch (const Error& failure) {
       // CUDA's, or that a stream is being captured into a graph, which is the caller's to change.
@@ -130,6 +131,10 @@ struct Saver::Parts {
   save::SaveJob plan(const std::string& path, const Record& record, const SaveOptions& options,
                      PlanMemory* kept) const;
 
+  [[nodiscard]] plan::FilePlan lay_out(const std::string& path, const Recording& recording,
+                                       const SaveOptions& options,
+                                       std::vector<std::byte>* scratch) const;
+
   const os::OwnerProcess owner;
   const RankInfo rank;
   const std::unique_ptr<save::Engine> engine;
@@ -137,6 +142,19 @@ struct Saver::Parts {
   std::mutex saving;  ///< one save after the other, from the check until it is handed over
   PlanMemory memory;  ///< guarded by `saving`
 };
+
+plan::FilePlan Saver::Parts::lay_out(const std::string& path, const Recording& recording,
+                                     const SaveOptions& options,
+                                     std::vector<std::byte>* scratch) const {
+  try {
+    return plan::lay_out_pt(recording, {rank, options.step, options.metadata, options.save_id},
+                            scratch);
+  } catch (const Error& error) {
+    if (!error.path().empty() || path.empty()) throw;
+    // What no single key is to blame for.
+    throw Error(error.code(), "save to", path, error.cause());
+  }
+}
 
 save::SaveJob Saver::Parts::plan(const std::string& path, const Record& record,
                                  const SaveOptions& options, PlanMemory* kept) const {
@@ -146,9 +164,7 @@ save::SaveJob Saver::Parts::plan(const std::string& path, const Record& record,
   Recording& recording = state->recording();
   if (kept != nullptr) recording.record_into(std::move(kept->values));
   record(*state);
-  plan::FilePlan file =
-      plan::lay_out_pt(recording, {rank, options.step, options.metadata, options.save_id},
-                       kept != nullptr ? &kept->text : nullptr);
+  plan::FilePlan file = lay_out(path, recording, options, kept != nullptr ? &kept->text : nullptr);
   Recording::Values values = recording.forget_values();
   if (kept != nullptr) {
     if (values.bytes() <= PlanMemory::kMost) kept->values = std::move(values);
@@ -200,12 +216,15 @@ Saver::~Saver() {
 SaveHandle Saver::save(const std::string& path, const Record& record, const SaveOptions& options) {
   parts_->owner.require("save");
   const std::scoped_lock order(parts_->saving);
+  SaveOptions settled;
+  base::or_out_of_memory("save to", path, [&] {
+    // Also where it is not used, or nothing is saved, so that ranks count alike.
+    const std::optional<SaveId> next = parts_->ids.next(path, options.step);
+    settled = options;
+    if (!settled.save_id) settled.save_id = next;
+  });
   parts_->engine->check_usable();
   check_path(path);
-  SaveOptions settled = options;
-  // Also where it is not used, so that ranks count alike.
-  const std::optional<SaveId> next = parts_->ids.next(path, options.step);
-  if (!settled.save_id) settled.save_id = next;
   return base::or_out_of_memory("save to", path, [&] {
     return parts_->engine->submit(parts_->plan(path, record, settled, &parts_->memory));
   });

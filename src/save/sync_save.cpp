@@ -69,6 +69,8 @@ void SyncSave::check_usable() {
 
 SaveHandle SyncSave::submit(SaveJob job) {
   check_target(job, rank_);
+  const std::scoped_lock lock(running_);
+  if (closed_) throw Error(ErrorCode::closed, "save", "", "the checkpointer was closed before");
   SaveHandle handle;
   handle.previous_failure = failures_.take_unfetched();
   Promise<void> staged;
@@ -77,7 +79,7 @@ SaveHandle SyncSave::submit(SaveJob job) {
   handle.written = written.future();
   const std::string path = job.path;
   try {
-    written.set_value(run(std::move(job)));
+    written.set_value(run_locked(std::move(job)));
     staged.set_value();
   } catch (const std::exception&) {
     const std::exception_ptr error = base::as_error("save to", path, std::current_exception());
@@ -122,6 +124,10 @@ PrivateBlocks& SyncSave::blocks_for(const SaveJob& job, std::optional<PrivateBlo
 
 SaveReport SyncSave::run(SaveJob job) {
   const std::scoped_lock lock(running_);
+  return run_locked(std::move(job));
+}
+
+SaveReport SyncSave::run_locked(SaveJob job) {
   ++number_;
   SaveReport report;
   report.planned_seconds = job.planned_seconds;

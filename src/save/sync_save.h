@@ -56,6 +56,7 @@ class SyncSave final : public Engine {
     PrivateBlocks blocks;
     std::unique_ptr<stage::PinnedMemory> pinned;
   };
+  SaveReport run_locked(SaveJob job);
   PrivateBlocks& blocks_for(const SaveJob& job, std::optional<PrivateBlocks>& unpinned);
 
   const CheckpointWriterConfig config_;

@@ -28,9 +28,9 @@ using plan::KeyTree;
 using Node = KeyTree::Node;
 
 constexpr std::size_t kReadAtOnce = std::size_t{1} << 20;
-/// What all keys may take together; the second for each byte of the pickle.
+/// What keys, strings and shapes may take together; the second for each byte of the pickle.
 constexpr std::uint64_t kLeastText = std::uint64_t{16} << 20;
-constexpr std::uint64_t kTextPerByte = 16;
+constexpr std::uint64_t kTextPerByte = 64;
 
 ArchivedTensor described(const plan::Tensor& tensor) {
   return {.dtype = tensor.dtype(),
@@ -47,7 +47,7 @@ ArchivedTensor described(const plan::Tensor& tensor) {
 /// Lists all values of a document that are no containers.
 class Listing {
  public:
-  /// @param most_text  bytes that keys may have in all: each repeats those that it lies under
+  /// @param most_text  bytes that keys, strings and shapes may take in all
   Listing(std::vector<ArchiveEntry>& entries, std::uint64_t most_text, const std::string& path)
       : entries_(entries), text_left_(most_text), path_(path) {}
 
@@ -103,20 +103,32 @@ class Listing {
   void take(bool value, Node node) { add(node, value); }
   void take(std::int64_t value, Node node) { add(node, value); }
   void take(double value, Node node) { add(node, value); }
-  void take(const plan::String& value, Node node) { add(node, std::string(value.text)); }
-  void take(const plan::Tensor& value, Node node) { add(node, described(value)); }
-  void take(const plan::Unsupported& value, Node node) { add(node, UnsupportedEntry{value.what}); }
+  void take(const plan::String& value, Node node) {
+    charge(value.text.size());
+    add(node, std::string(value.text));
+  }
+  void take(const plan::Tensor& value, Node node) {
+    charge(value.location().size() + 2 * sizeof(std::int64_t) * value.dimensions());
+    add(node, described(value));
+  }
+  void take(const plan::Unsupported& value, Node node) {
+    charge(value.what.size());
+    add(node, UnsupportedEntry{value.what});
+  }
 
   template <class T>
   void add(Node node, T&& value) {
-    std::string key = keys_.whole_path(node);
-    if (key.size() > text_left_) {
-      throw Error(ErrorCode::unsupported_value, "list the keys of", path_,
-                  "long keys have so many values below them that their names would take more "
+    charge(keys_.whole_length(node));
+    entries_.push_back({keys_.whole_path(node), std::forward<T>(value)});
+  }
+  /// Before it is copied: the file may refer to it again and again.
+  void charge(std::uint64_t bytes) {
+    if (bytes > text_left_) {
+      throw Error(ErrorCode::unsupported_value, "list the values of", path_,
+                  "long keys, strings or shapes come so often that listing them would take more "
                   "memory than such a file may ask for");
     }
-    text_left_ -= key.size();
-    entries_.push_back({std::move(key), std::forward<T>(value)});
+    text_left_ -= bytes;
   }
 
   std::vector<ArchiveEntry>& entries_;
@@ -138,6 +150,7 @@ void gather(const ArchivedTensor& tensor, std::span<const std::byte> storage,
     std::memcpy(into.data() + written, storage.data() + static_cast<std::size_t>(element) * size,
                 size);
     for (std::size_t d = at.size(); d-- > 0;) {
+      if (tensor.sizes[d] == 1) continue;  // whose stride may be anything
       element += tensor.strides[d];
       if (++at[d] < tensor.sizes[d]) break;
       element -= tensor.strides[d] * tensor.sizes[d];

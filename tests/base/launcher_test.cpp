@@ -206,7 +206,9 @@ TEST(Launched, OnThisMachineAreAsManyAsAnyLauncherSays) {
 }
 
 TEST(LaunchId, IsTorchrunsRunAndRestart) {
-  LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"}, {"TORCHELASTIC_RESTART_COUNT", "0"}};
+  LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+                             {"TORCHELASTIC_RESTART_COUNT", "0"},
+                             {"GROUP_WORLD_SIZE", "1"}};
   const auto first = launch_id();
   ASSERT_TRUE(first);
   EXPECT_EQ(launch_id(), first);
@@ -214,6 +216,9 @@ TEST(LaunchId, IsTorchrunsRunAndRestart) {
   const auto second = launch_id();
   ASSERT_TRUE(second);
   EXPECT_NE(first, second);
+  launched.put("GROUP_WORLD_SIZE", "2");
+  EXPECT_EQ(launch_id(), std::nullopt) << "the other node may count another number of restarts";
+  launched.put("GROUP_WORLD_SIZE", "1");
   launched.put("TORCHELASTIC_RUN_ID", "none");  // what it says by default, to every job
   EXPECT_EQ(launch_id(), std::nullopt);
   launched.put("SLURM_JOB_ID", "1");
@@ -225,6 +230,9 @@ TEST(LaunchId, IsSlurmsJobStepAndRestart) {
   LaunchEnvironment launched{{"SLURM_JOB_ID", "1"}};
   EXPECT_EQ(launch_id(), std::nullopt) << "a batch script's own process";
   launched.put("SLURM_STEP_ID", "0");
+  EXPECT_EQ(launch_id(), std::nullopt);
+  launched.put("SLURM_PROCID", "1");
+  launched.put("SLURM_STEP_NUM_TASKS", "2");
   std::vector<std::optional<std::string>> ids{launch_id()};
   launched.put("SLURM_RESTART_COUNT", "1");
   ids.push_back(launch_id());
@@ -235,6 +243,15 @@ TEST(LaunchId, IsSlurmsJobStepAndRestart) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     ASSERT_TRUE(ids[i]);
     for (std::size_t k = 0; k < i; ++k) EXPECT_NE(ids[i], ids[k]);
+  }
+  for (const char* const other : {"RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"}) {
+    LaunchEnvironment within{{"SLURM_JOB_ID", "1"},
+                             {"SLURM_STEP_ID", "0"},
+                             {"SLURM_PROCID", "1"},
+                             {"SLURM_STEP_NUM_TASKS", "2"}};
+    ASSERT_TRUE(launch_id());
+    within.put(other, "1");
+    EXPECT_EQ(launch_id(), std::nullopt) << other;
   }
 }
 

@@ -131,6 +131,26 @@ TEST_F(ArchiveTest, AFileThatIsNotThereOrNoCheckpointIsNamed) {
             ErrorCode::invalid_argument);
 }
 
+TEST_F(ArchiveTest, LongKeysThatTheFileHasEachTimeAreListed) {
+  const std::string path = directory_ / "long";
+  const std::string once(200'000, 's');
+  Saver::synchronous({}, RankInfo{})
+      ->save(path,
+             [&](StateRecorder& state) {
+               state.begin_dict();
+               for (std::int64_t i = 0; i < 60; ++i) {
+                 state.key(i);
+                 state.begin_dict();
+                 state.key(once);  // written each time, as it is long
+                 state.integer(i);
+                 state.end_dict();
+               }
+               state.end_dict();
+             })
+      .written.get();
+  EXPECT_EQ(Archive::open(path).entries().size(), 60u) << "in proportion to the file";
+}
+
 TEST_F(ArchiveTest, LongKeysAboveManyValuesTakeNoMemoryWithoutBound) {
   const std::string path = directory_ / "long";
   Saver::synchronous({}, RankInfo{})

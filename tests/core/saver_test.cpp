@@ -95,7 +95,8 @@ TEST_P(SaverTest, StoresTheIdOfTheAttempt) {
   EXPECT_EQ(Archive::open(directory_ / "given").info().save_id, id);
   make()->save(directory_ / "alone", PlainState()).written.get();
   EXPECT_EQ(Archive::open(directory_ / "alone").info().save_id, std::nullopt);
-  const LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+  const LaunchEnvironment launched{{"GROUP_WORLD_SIZE", "1"},
+                                   {"TORCHELASTIC_RUN_ID", "blue"},
                                    {"TORCHELASTIC_RESTART_COUNT", "0"}};
   for (const int rank : {0, 1}) {
     make(config(), {rank, 2})->save(directory_ / "derived", PlainState()).written.get();
@@ -318,6 +319,51 @@ TEST_P(SaverTest, ManyThreadsMaySaveAtOnce) {
       EXPECT_EQ(archive.get<ArchivedTensor>("model.weight").sizes, sizes);
     }
   }
+}
+
+TEST_P(SaverTest, WhatNoKeyIsToBlameForNamesThePath) {
+  const auto saver = make();
+  const Error error = error_of([&] {
+    (void)saver->save(directory_ / "run", PlainState(),
+                      {.metadata = {{"long", std::string(20 << 20, 'm')}}});
+  });
+  EXPECT_EQ(error.code(), ErrorCode::unsupported_value);
+  EXPECT_EQ(error.path(), directory_ / "run");
+}
+
+TEST_P(SaverTest, RanksCountAlikeThoughASaveOfOneIsRefused) {
+  const LaunchEnvironment launched{{"GROUP_WORLD_SIZE", "1"},
+                                   {"TORCHELASTIC_RUN_ID", "green"},
+                                   {"TORCHELASTIC_RESTART_COUNT", "0"}};
+  const PlainState plain;
+  for (const int rank : {0, 1}) {
+    const auto saver = make(config(), {rank, 2});
+    const auto refuses = [&](StateRecorder& state) {
+      if (rank == 1) throw std::runtime_error("of this rank");
+      plain(state);
+    };
+    try {
+      saver->save(directory_ / "run", refuses).written.wait();
+    } catch (const std::runtime_error&) {
+    }
+    saver->save(directory_ / "run", PlainState()).written.get();
+  }
+  EXPECT_EQ(Archive::open(directory_ / "run", {0, 2}).info().save_id,
+            Archive::open(directory_ / "run", {1, 2}).info().save_id);
+}
+
+TEST(Saver, ASaveThatIsRecordedWhileItIsClosedIsRefused) {
+  const TemporaryDirectory directory;
+  const auto saver = Saver::synchronous(config(), RankInfo{});
+  const PlainState plain;
+  EXPECT_EQ(error_of([&] {
+              (void)saver->save(directory / "run", [&](StateRecorder& state) {
+                plain(state);
+                std::thread([&] { saver->close(); }).join();
+              });
+            }).code(),
+            ErrorCode::closed);
+  EXPECT_FALSE(std::filesystem::exists(directory / "run"));
 }
 
 /// Recordings use the memory of earlier ones.

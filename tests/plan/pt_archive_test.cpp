@@ -386,6 +386,17 @@ TEST(StateRecorder, KnowsAStorageByItsIdentity) {
   EXPECT_EQ(recorded.location(recorded.storages()[1]), "cuda:12");
 }
 
+TEST(StateRecorder, EmptyStoragesAreNotTheSameAndMemoryLiesSomewhere) {
+  StateRecorder b;
+  b.begin_list();
+  EXPECT_EQ(b.storage({}), 0u);
+  EXPECT_EQ(b.storage({}), 1u);
+  EXPECT_THROW(b.storage({.data = nullptr, .bytes = 1}), Error);
+  for (const int device : {-2, 1 << 15, 65535, 65536}) {
+    EXPECT_THROW(b.storage({.data = &b, .bytes = 1, .device = device}), Error) << device;
+  }
+}
+
 TEST(StateRecorder, AFileThatCannotBeAddressedIsRefused) {
   StateRecorder b;
   test::new_storage(b, std::uint64_t{1} << 62);

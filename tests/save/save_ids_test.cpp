@@ -16,7 +16,8 @@ using test::LaunchEnvironment;
 TEST(SaveIds, AreTheSameOnAllRanksAndOthersForEachAttempt) {
   std::set<std::string> met;
   for (const char* const restart : {"0", "1"}) {
-    const LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+    const LaunchEnvironment launched{{"GROUP_WORLD_SIZE", "1"},
+                                     {"TORCHELASTIC_RUN_ID", "blue"},
                                      {"TORCHELASTIC_RESTART_COUNT", restart}};
     SaveIds first({0, 2});
     SaveIds second({1, 2});
@@ -33,7 +34,8 @@ TEST(SaveIds, AreTheSameOnAllRanksAndOthersForEachAttempt) {
 }
 
 TEST(SaveIds, DoNotCountWhatOnlyOneRankSavesElsewhere) {
-  const LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+  const LaunchEnvironment launched{{"GROUP_WORLD_SIZE", "1"},
+                                   {"TORCHELASTIC_RUN_ID", "blue"},
                                    {"TORCHELASTIC_RESTART_COUNT", "0"}};
   SaveIds first({0, 2});
   SaveIds second({1, 2});
@@ -43,7 +45,8 @@ TEST(SaveIds, DoNotCountWhatOnlyOneRankSavesElsewhere) {
 
 TEST(SaveIds, AreNeededByNoJobOfOneRankAndHadByNoneWithoutAName) {
   {
-    const LaunchEnvironment launched{{"TORCHELASTIC_RUN_ID", "blue"},
+    const LaunchEnvironment launched{{"GROUP_WORLD_SIZE", "1"},
+                                     {"TORCHELASTIC_RUN_ID", "blue"},
                                      {"TORCHELASTIC_RESTART_COUNT", "0"}};
     EXPECT_EQ(SaveIds({0, 1}).next("run/step_1", 1), std::nullopt);
   }

@@ -45,7 +45,8 @@ class LaunchEnvironment {
          {"OMPI_", "PMI", "MPI_", "MV2_", "SLURM_", "TORCHELASTIC_"}) {
       if (name.starts_with(prefix)) return true;
     }
-    return name == "RANK" || name == "WORLD_SIZE" || name == "LOCAL_WORLD_SIZE";
+    return name == "RANK" || name == "WORLD_SIZE" || name == "LOCAL_WORLD_SIZE" ||
+           name == "GROUP_WORLD_SIZE";
   }
 
   Variables before_;
