@@ -52,7 +52,8 @@ struct CleanResult {
   std::vector<std::string> in_use;
 };
 
-/// Removes hidden temporaries of dead processes below `directory`: those that nobody has locked
+/// Removes hidden temporaries of dead processes below `directory`, of whatever file (`.NAME.`, 32
+/// hexadecimal digits, `.tmp`): those that nobody has locked
 /// and that are at least `min_age_secs` old. Committed checkpoints are never touched.
 CKPTRING_API CleanResult clean(const std::string& directory, double min_age_secs = 3600);
 
