@@ -56,6 +56,8 @@ class Recording {
   [[nodiscard]] std::string operation_here() const { return operation_on(path_here()); }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   void expect(std::size_t items);
+  /// @throws Error invalid_argument that names the key where the walker is
+  void require(bool holds, const char* what) const;
 
   // What was recorded.
 

@@ -25,11 +25,12 @@ constexpr std::uint64_t bit(DType dtype) noexcept {
 }
 static_assert(kDTypeCount <= 64);
 
-void require(bool holds, const char* what) {
-  if (!holds) throw Error(ErrorCode::internal, "record the state", "", what);
-}
-
 }  // namespace
+
+/// Whoever walks has called in an order, or with numbers, that make no state.
+void Recording::require(bool holds, const char* what) const {
+  if (!holds) throw Error(ErrorCode::invalid_argument, operation_here(), path_, what);
+}
 
 std::uint32_t Recording::storage(const void* identity, std::uint64_t bytes,
                                  std::string_view location, const void* data, int device) {
@@ -293,7 +294,7 @@ void StateRecorder::expect(std::size_t items) { recording_->expect(items); }
 
 std::string StateRecorder::path_of(Node node) const { return recording_->path_of(node); }
 std::string StateRecorder::path_of_storage(std::uint32_t storage) const {
-  plan::require(storage < recording_->storages().size(), "an unknown storage");
+  recording_->require(storage < recording_->storages().size(), "an unknown storage");
   return recording_->path_of(recording_->storages()[storage].first);
 }
 void StateRecorder::refuse(std::string cause) const { recording_->refuse(std::move(cause)); }

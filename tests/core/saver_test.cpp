@@ -146,6 +146,17 @@ TEST_P(SaverTest, AStateThatIsNotCompleteIsRefused) {
     (void)saver->save(directory_ / "run", [](StateRecorder& state) { state.begin_dict(); });
   });
   EXPECT_THAT(error.what(), HasSubstr("the state is not complete"));
+  const Error keyless = error_of([&] {
+    (void)saver->save(directory_ / "run", [](StateRecorder& state) {
+      state.begin_dict();
+      state.key("model");
+      state.begin_dict();
+      state.integer(1);
+    });
+  });
+  EXPECT_EQ(keyless.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(keyless.what(), HasSubstr("key model"));
+  EXPECT_EQ(keyless.path(), directory_ / "run");
   saver->save(directory_ / "run", PlainState()).written.get();
 }
 

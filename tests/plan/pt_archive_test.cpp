@@ -296,7 +296,7 @@ TEST(StateRecorder, RefusesAnOrderThatMakesNoState) {
       calls(b);
       (void)lay_out_pt(b.recording(), {});
     } catch (const Error& error) {
-      return error.code() == ErrorCode::internal;
+      return error.code() == ErrorCode::invalid_argument;
     }
     return false;
   };
